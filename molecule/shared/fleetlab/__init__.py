@@ -1,0 +1,1 @@
+"""The lab: systemd hosts as containers, reached over SSH like any other host."""
