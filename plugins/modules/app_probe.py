@@ -1,0 +1,174 @@
+#!/usr/bin/python
+"""Read what a host is, what it can carry and what it runs of one app, in one round trip."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import pwd
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.facts.hardware.linux import LinuxHardware
+
+from ..module_utils.worker_plan import WorkerPlanError, plan_workers
+
+DOCUMENTATION = r"""
+module: app_probe
+short_description: Read what a host is and what it runs of an app
+description:
+  - Returns as facts what sizing, building and shipping need, and how many workers the host should run.
+  - One call instead of C(setup) and a row of C(stat) tasks. The CPU and memory figures come from
+    Ansible's own fact code, so they are the same as those of C(setup).
+  - Changes nothing.
+options:
+  app:
+    description: Name of the app.
+    type: str
+    required: true
+  root:
+    description: Folder that holds the app's releases.
+    type: path
+    required: true
+  python:
+    description: The host's Python that will run the app.
+    type: path
+    default: /usr/bin/python3
+  plan:
+    description: Settings of the worker plan, named as C(plan_workers) in C(module_utils/worker_plan.py) names them.
+    type: dict
+    default: {}
+author:
+  - The fastapi-fleet developers
+"""
+
+EXAMPLES = r"""
+- name: Read the host
+  app_probe:
+    app: counter
+    root: /srv/counter
+    plan:
+      workers: auto
+"""
+
+RETURN = r"""
+ansible_facts:
+  description: >-
+    C(processor_vcpus), C(processor_nproc) and C(memtotal_mb) as C(setup) gives them; C(app_probe) with
+    C(python) and C(arch) (what to build for), C(systemd) (version, 0 where PID 1 is not systemd),
+    C(plan) (see worker_plan), C(releases) (complete ones on disk), C(live) (what the last switch
+    recorded), C(slots) (state of the two units), C(user) and C(nginx) (whether they are there).
+  returned: always
+  type: dict
+"""
+
+
+def python_version(python: str) -> str:
+    """Return `3.12` for the interpreter at this path, or an empty string where it does not run."""
+    try:
+        done = subprocess.run(
+            [python, "-IS", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+            capture_output=True, text=True, timeout=20, check=False,
+        )  # fmt: skip
+    except OSError:
+        return ""
+    return done.stdout.strip()
+
+
+def systemd_version() -> int:
+    """Return the version of the systemd that runs as PID 1, 0 where it is something else."""
+    if not Path("/run/systemd/system").is_dir():
+        return 0
+    shown = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=False).stdout
+    digits = [word for word in shown.split()[1:2] if word.isdigit()]
+    return int(digits[0]) if digits else 0
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; an empty one where the file is missing or not an object."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def releases_on_disk(root: Path) -> list[dict[str, Any]]:
+    """Return the marker of each complete release; one without a marker is no release."""
+    markers = sorted(root.glob("releases/*/.complete"))
+    return [marker for marker in map(read_json, markers) if marker]
+
+
+def slot_states(app: str) -> dict[str, str]:
+    """Return systemd's ActiveState for both slots."""
+    slots = ("blue", "green")
+    units = [f"{app}@{slot}.service" for slot in slots]
+    shown = subprocess.run(
+        ["systemctl", "show", "--property=ActiveState", "--value", *units],
+        capture_output=True, text=True, check=False,
+    ).stdout  # fmt: skip
+    states = shown.split()
+    return dict(zip(slots, states, strict=True)) if len(states) == len(slots) else {}
+
+
+def user_exists(name: str) -> bool:
+    """Return whether the host knows this user."""
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def probe(module: AnsibleModule) -> dict[str, Any]:
+    """Return the facts. Raises WorkerPlanError for settings that no plan can be made from."""
+    app, root = module.params["app"], Path(module.params["root"])
+    hardware = LinuxHardware(module)
+    cpu = hardware.get_cpu_facts()
+    vcpus = int(cpu.get("processor_vcpus") or os.cpu_count() or 1)
+    nproc = int(cpu.get("processor_nproc") or vcpus)
+    memory = int(hardware.get_memory_facts().get("memtotal_mb", 0))
+    systemd = systemd_version()
+    plan = plan_workers(vcpus=vcpus, affinity=nproc, memory_mib=memory, **module.params["plan"])
+    return {
+        "processor_vcpus": vcpus,
+        "processor_nproc": nproc,
+        "memtotal_mb": memory,
+        "app_probe": {
+            "python": python_version(module.params["python"]),
+            "arch": platform.machine(),
+            "systemd": systemd,
+            "plan": plan.as_dict(),
+            "releases": releases_on_disk(root),
+            "live": read_json(root / "live.json"),
+            "slots": slot_states(app) if systemd else {},
+            "user": user_exists(app),
+            "nginx": shutil.which("nginx", path="/usr/sbin:/usr/bin") is not None,
+        },
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "app": {"type": "str", "required": True},
+            "root": {"type": "path", "required": True},
+            "python": {"type": "path", "default": "/usr/bin/python3"},
+            "plan": {"type": "dict", "default": {}},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        facts = probe(module)
+    except WorkerPlanError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, ansible_facts=facts)
+
+
+if __name__ == "__main__":
+    main()

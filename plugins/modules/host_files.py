@@ -1,0 +1,240 @@
+#!/usr/bin/python
+"""Put a set of small files on a host, all in one round trip."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+DOCUMENTATION = r"""
+module: host_files
+short_description: Put a set of small files and links on a host
+description:
+  - What a row of C(template), C(copy) and C(file) tasks would do, in one task. A play's time is its number
+    of tasks times its hosts, and a role's files change together.
+  - Each file is replaced atomically and keeps nothing of what somebody else made of it.
+options:
+  files:
+    description: The files. Their content shows in diffs.
+    type: list
+    elements: dict
+    default: []
+    suboptions: &file
+      path:
+        description: Where the file goes; missing folders are made (0755, root).
+        type: path
+        required: true
+      content:
+        description: The text of the file.
+        type: str
+      link:
+        description: Make the path a symbolic link to this instead.
+        type: str
+      state:
+        description: V(directory) makes a folder, V(absent) removes a file or link.
+        type: str
+        choices: [present, directory, absent]
+        default: present
+      owner:
+        description: Owning user.
+        type: str
+        default: root
+      group:
+        description: Owning group.
+        type: str
+        default: root
+      mode:
+        description: Permission bits, as an octal string.
+        type: str
+  secret_files:
+    description: The same, for content that must show nowhere.
+    type: list
+    elements: dict
+    default: []
+    suboptions: *file
+  check:
+    description: >-
+      Command that must succeed with the new files in place, as a list of words; where it fails, every file is
+      put back as it was.
+    type: list
+    elements: str
+    default: []
+author:
+  - The fastapi-fleet developers
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Install the units
+  host_files:
+    files:
+      - path: /etc/systemd/system/counter@.service
+        content: "{{ lookup('ansible.builtin.template', 'app@.service.j2') }}"
+"""
+
+RETURN = r"""
+paths:
+  description: The paths that were changed, or would be in check mode.
+  returned: always
+  type: list
+  elements: str
+"""
+
+FILE_SPEC: dict[str, Any] = {
+    "path": {"type": "path", "required": True},
+    "content": {"type": "str"},
+    "link": {"type": "str"},
+    "state": {"type": "str", "choices": ["present", "directory", "absent"], "default": "present"},
+    "owner": {"type": "str", "default": "root"},
+    "group": {"type": "str", "default": "root"},
+    "mode": {"type": "str"},
+}
+DEFAULT_MODE = {"present": 0o644, "directory": 0o755}
+
+
+def wanted_mode(item: dict[str, Any]) -> int:
+    """Return the permission bits of a file; raises ValueError where they are no octal number."""
+    return int(item["mode"], 8) if item["mode"] else DEFAULT_MODE[item["state"]]
+
+
+def current_text(path: Path) -> str | None:
+    """Return what a regular file holds, None where there is none."""
+    if path.is_symlink() or not path.is_file():
+        return None
+    return path.read_text(encoding="utf-8", errors="surrogateescape")
+
+
+def is_as_wanted(item: dict[str, Any]) -> bool:
+    """Return whether the path already is what the item describes; reads only."""
+    path = Path(item["path"])
+    if item["state"] == "absent":
+        return not (path.exists() or path.is_symlink())
+    if item["link"]:
+        return path.is_symlink() and os.readlink(path) == item["link"]
+    if item["state"] == "directory":
+        if path.is_symlink() or not path.is_dir():
+            return False
+    elif current_text(path) != (item["content"] or ""):
+        return False
+    found = path.stat()
+    owner = (pwd.getpwnam(item["owner"]).pw_uid, grp.getgrnam(item["group"]).gr_gid)
+    return (found.st_uid, found.st_gid) == owner and found.st_mode & 0o7777 == wanted_mode(item)
+
+
+def put(item: dict[str, Any]) -> None:
+    """Make the path what the item describes. A file or link appears whole or not at all."""
+    path = Path(item["path"])
+    if item["state"] == "absent":
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    owner = (pwd.getpwnam(item["owner"]).pw_uid, grp.getgrnam(item["group"]).gr_gid)
+    if item["state"] == "directory":
+        path.mkdir(exist_ok=True)
+        os.chown(path, *owner)
+        path.chmod(wanted_mode(item))
+        return
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        new = folder / "new"
+        if item["link"]:
+            new.symlink_to(item["link"])
+        else:
+            with new.open("w", encoding="utf-8", errors="surrogateescape") as stream:
+                os.fchown(stream.fileno(), *owner)
+                os.fchmod(stream.fileno(), wanted_mode(item))
+                stream.write(item["content"] or "")
+                stream.flush()
+                os.fsync(stream.fileno())
+        new.replace(path)
+    finally:
+        (folder / "new").unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def put_checked(items: list[dict[str, Any]], check: list[str]) -> str:
+    """Put all items; where the check then fails, put everything back and return what the check said."""
+    before = [as_found(Path(item["path"])) for item in items] if check else []
+    for item in items:
+        put(item)
+    if not check or not items:
+        return ""
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return ""
+    for item in reversed(before):
+        put(item)
+    return done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}"
+
+
+def as_found(path: Path) -> dict[str, Any]:
+    """Return the item that would make the path what it is now."""
+    item: dict[str, Any] = {"path": str(path), "content": None, "link": None, "state": "present", "mode": None}
+    if path.is_symlink():
+        return {**item, "link": os.readlink(path), "owner": "root", "group": "root"}
+    if not path.exists():
+        return {**item, "state": "absent"}
+    found = path.stat()
+    return {
+        **item,
+        "state": "directory" if path.is_dir() else "present",
+        "content": current_text(path),
+        "mode": f"{found.st_mode & 0o7777:04o}",
+        "owner": pwd.getpwuid(found.st_uid).pw_name,
+        "group": grp.getgrgid(found.st_gid).gr_name,
+    }
+
+
+def difference(item: dict[str, Any]) -> dict[str, str]:
+    """Return the two sides of the diff for one item that is not yet as wanted."""
+    path = Path(item["path"])
+    after = f"link to {item['link']}\n" if item["link"] else item["content"] or ""
+    return {
+        "before_header": item["path"],
+        "after_header": item["path"],
+        "before": current_text(path) or "",
+        "after": after if item["state"] == "present" else "",
+    }
+
+
+def main() -> None:
+    """Run the module."""
+    many = {"type": "list", "elements": "dict", "default": []}
+    secret_spec = {**FILE_SPEC, "content": {"type": "str", "no_log": True}}
+    module = AnsibleModule(
+        argument_spec={
+            "files": {**many, "options": FILE_SPEC},
+            "secret_files": {**many, "options": secret_spec},
+            "check": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    shown, hidden = module.params["files"], module.params["secret_files"]
+    try:
+        open_changes = [item for item in shown if not is_as_wanted(item)]
+        secret_changes = [item for item in hidden if not is_as_wanted(item)]
+        diff = [difference(item) for item in open_changes]
+        refused = "" if module.check_mode else put_checked(open_changes + secret_changes, module.params["check"])
+    except (OSError, KeyError, ValueError) as error:
+        module.fail_json(msg=f"cannot put the files in place: {error}")
+    if refused:
+        command = " ".join(module.params["check"])
+        message = f"{command} refuses the new files, so the old ones are back in place: {refused}"
+        module.fail_json(msg=message, diff=diff)
+    changes = open_changes + secret_changes
+    module.exit_json(changed=bool(changes), paths=[item["path"] for item in changes], diff=diff)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""The proof that a slot serves: all its workers run, each has answered, and health stays good."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .config import Config
+from .systemd import Systemd
+from .workers import Answers, ask, release_of, worker_pids
+
+POLL_SECONDS = 0.1
+#: Requests at once for each worker: one worker may take several of a burst, so ask for more than one each.
+BURST = 4
+
+
+class GateError(Exception):
+    """The slot did not prove itself; the message says what was missing."""
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a slot showed. pids: the workers; answered: those that answered; releases: what they run."""
+
+    planned: int
+    pids: tuple[int, ...]
+    answered: tuple[int, ...]
+    releases: tuple[str, ...]
+    statuses: tuple[int, ...]
+    error: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the proof as plain data for JSON."""
+        return {**asdict(self), "running": len(self.pids), "answering": len(self.answered)}
+
+
+def look(config: Config, systemd: Systemd, slot: str, tries: int = 20) -> Proof:
+    """Ask a slot until each of its workers has answered, at most `tries` bursts; changes nothing."""
+    main_pid = systemd.state(config.service(slot)).main_pid
+    pids = worker_pids(main_pid) if main_pid else []
+    answered: set[int] = set()
+    last = Answers()
+    for _ in range(tries if pids else 0):
+        last = burst(config, slot, pids)
+        answered |= last.pids & set(pids)
+        if last.error or answered == set(pids):
+            break
+    return Proof(
+        planned=config.workers,
+        pids=tuple(pids),
+        answered=tuple(sorted(answered)),
+        releases=tuple(sorted({release_of(pid) for pid in pids})),
+        statuses=tuple(sorted(set(last.statuses))),
+        error=last.error,
+    )
+
+
+def burst(config: Config, slot: str, pids: list[int]) -> Answers:
+    """Ask for the slot's health several times at once."""
+    count = BURST * max(1, len(pids))
+    return ask(config.socket(slot), config.health_path, config.health_host, config.health_timeout, count, pids)
+
+
+def wait_until_proven(config: Config, systemd: Systemd, slot: str, sleep: Callable[[float], None] = time.sleep) -> str:
+    """Wait until the slot may get traffic; return the proof in plain words.
+
+    In order: the unit stays up, as many workers as planned run, each of them has answered its health
+    check, and `health_successes` more answers in a row are good. Raises GateError as soon as the unit
+    falls over, and otherwise when `boot_timeout` seconds are gone.
+    """
+    deadline = time.monotonic() + config.boot_timeout
+    unit = config.service(slot)
+    answered: set[int] = set()
+    missing = "the unit is not up"
+    while True:
+        state = systemd.state(unit)
+        if state.restarts or state.active in ("failed", "inactive"):
+            raise GateError(f"{unit} fell over while starting (result: {state.result}, restarts: {state.restarts})")
+        pids = worker_pids(state.main_pid) if state.main_pid else []
+        answered &= set(pids)
+        if len(pids) != config.workers:
+            missing = f"{len(pids)} of {config.workers} workers run"
+        else:
+            answers = burst(config, slot, pids)
+            answered |= answers.pids & set(pids)
+            if not answers.good:
+                missing = _complaint(config, answers)
+            elif len(answered) < len(pids):
+                missing = f"only {len(answered)} of {len(pids)} workers have answered {config.health_path}"
+            else:
+                missing = _good_in_a_row(config, slot)
+                if not missing:
+                    return f"{len(pids)} workers run and each has answered {config.health_path}"
+        if time.monotonic() > deadline:
+            raise GateError(f"not ready within {config.boot_timeout:g} s (service_boot_timeout): {missing}")
+        sleep(POLL_SECONDS)
+
+
+def _good_in_a_row(config: Config, slot: str) -> str:
+    """Ask one at a time; return what went wrong, an empty string where all was good."""
+    for _ in range(config.health_successes):
+        answers = ask(config.socket(slot), config.health_path, config.health_host, config.health_timeout, 1)
+        if not answers.good:
+            return _complaint(config, answers)
+    return ""
+
+
+def _complaint(config: Config, answers: Answers) -> str:
+    bad = sorted({status for status in answers.statuses if status})
+    if bad and not answers.error:
+        return f"{config.health_path} answers {', '.join(map(str, bad))} (good is 200 to 399)"
+    return f"{config.health_path} gave no answer within {config.health_timeout:g} s ({answers.error})"

@@ -1,0 +1,176 @@
+"""Which workers a slot runs, and which of them answer: seen from outside, for any app."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PROC = Path("/proc")
+
+# linux/netlink.h, linux/sock_diag.h, linux/unix_diag.h
+_NETLINK_SOCK_DIAG = 4
+_SOCK_DIAG_BY_FAMILY = 20
+_NLM_F_REQUEST = 1
+_UDIAG_SHOW_PEER = 4
+_UNIX_DIAG_PEER = 2
+#: States in /proc/net/unix (linux/net.h): in the queue, not yet accepted by a worker; accepted.
+_CONNECTING, _CONNECTED = "02", "03"
+
+
+def worker_pids(main_pid: int) -> list[int]:
+    """Return the workers of a server: the children of its main process.
+
+    `uvicorn --workers` has one child more, multiprocessing's resource tracker, which serves nobody.
+    """
+    found = []
+    for folder in PROC.iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            # The name in parentheses may hold anything, so read from behind it: state, then parent.
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            command = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(parent) == main_pid and state != "Z" and b"resource_tracker" not in command:
+            found.append(int(folder.name))
+    return sorted(found)
+
+
+def release_of(pid: int) -> str:
+    """Return the release that a process was started with, as its own environment says."""
+    try:
+        variables = (PROC / str(pid) / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    values = [value for name, _, value in (v.partition(b"=") for v in variables) if name == b"FLEET_RELEASE"]
+    return values[-1].decode() if values else ""
+
+
+def connections(path: Path) -> int:
+    """Return how many clients are connected to a Unix socket, those still in its queue included."""
+    lines = (PROC / "net/unix").read_text().splitlines()
+    # Columns 6 and 8 are the state and the path; the client's own end has no path.
+    counted = ([_CONNECTING, str(path)], [_CONNECTED, str(path)])
+    return sum(line.split()[5:8:2] in counted for line in lines)
+
+
+@dataclass
+class Answers:
+    """What came back on a slot's private socket.
+
+    statuses: the HTTP status of each request, 0 where there was no answer in time.
+    pids: workers that answered a request with a good status.
+    """
+
+    statuses: list[int] = field(default_factory=list)
+    pids: set[int] = field(default_factory=set)
+    error: str = ""
+
+    @property
+    def good(self) -> bool:
+        """Whether there was an answer and every answer was good."""
+        return bool(self.statuses) and all(map(is_good, self.statuses))
+
+
+def is_good(status: int) -> bool:
+    """Return whether a status says that the app is well: 200 to 399."""
+    return http.HTTPStatus.OK <= status < http.HTTPStatus.BAD_REQUEST
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path, host: str, timeout: float) -> None:
+        super().__init__(host, timeout=timeout)
+        self.path = path
+
+    def connect(self) -> None:
+        """Connect to the socket's path instead of a host."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self.path))
+
+
+def ask(path: Path, url: str, host: str, timeout: float, count: int, pids: Iterable[int] = ()) -> Answers:
+    """Send `count` GET requests at once and say who answered.
+
+    Who: the connections stay open until all have answered; the kernel (sock_diag) then names the inode
+    at the other end of each, and the worker that has this inode among its files is the one. An app
+    that closes its connections can say it by itself, with a header X-Worker-Pid.
+    """
+    answers = Answers()
+    with contextlib.ExitStack() as stack:
+        sent: list[UnixConnection] = []
+        for _ in range(count):
+            connection = UnixConnection(path, host, timeout)
+            stack.callback(connection.close)
+            try:
+                connection.request("GET", url, headers={"User-Agent": "release-gate"})
+                sent.append(connection)
+            except OSError as error:
+                answers.statuses.append(0)
+                answers.error = str(error)
+        deadline = time.monotonic() + timeout
+        answered: list[UnixConnection] = []
+        for connection in sent:
+            try:
+                connection.sock.settimeout(max(0.01, deadline - time.monotonic()))
+                response = connection.getresponse()
+                response.read()
+            except (OSError, http.client.HTTPException) as error:
+                answers.statuses.append(0)
+                answers.error = str(error) or type(error).__name__
+                continue
+            answers.statuses.append(response.status)
+            if is_good(response.status):
+                if connection.sock:
+                    answered.append(connection)
+                elif (said := response.headers.get("X-Worker-Pid", "")).isdigit():
+                    answers.pids.add(int(said))
+        owners = _socket_owners(pids)
+        peers = (_peer_inode(os.fstat(connection.sock.fileno()).st_ino) for connection in answered)
+        answers.pids.update(owners[inode] for inode in peers if inode in owners)
+    return answers
+
+
+def _socket_owners(pids: Iterable[int]) -> dict[int, int]:
+    """Map the inodes of the sockets that these processes hold to the process."""
+    return {inode: pid for pid in pids for inode in _socket_inodes(pid)}
+
+
+def _socket_inodes(pid: int) -> Iterator[int]:
+    with contextlib.suppress(OSError):
+        for entry in (PROC / str(pid) / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                target = os.readlink(entry)
+                if target.startswith("socket:["):
+                    yield int(target[8:-1])
+
+
+def _peer_inode(inode: int) -> int:
+    """Return the inode at the other end of a Unix connection, 0 where the kernel does not tell."""
+    request = struct.pack("=BBHIIIII", socket.AF_UNIX, 0, 0, 0xFFFFFFFF, inode, _UDIAG_SHOW_PEER, *[0xFFFFFFFF] * 2)
+    header = struct.pack("=IHHII", 16 + len(request), _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, 1, 0)
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as link:
+            link.settimeout(1)
+            link.send(header + request)
+            data = link.recv(4096)
+    except OSError:
+        return 0
+    length, kind = struct.unpack_from("=IH", data)
+    offset = 32  # behind nlmsghdr and unix_diag_msg
+    while kind == _SOCK_DIAG_BY_FAMILY and offset + 8 <= length:
+        size, attribute = struct.unpack_from("=HH", data, offset)
+        if attribute == _UNIX_DIAG_PEER:
+            return int(struct.unpack_from("=I", data, offset + 4)[0])
+        offset += (max(size, 4) + 3) & ~3
+    return 0
