@@ -50,8 +50,7 @@ def parse_workers(value: object) -> int | None:
         if WORKERS_MIN <= number <= WORKERS_MAX:
             return number
     raise WorkerPlanError(
-        f"service_workers is {value!r}: allowed are 'auto' and whole numbers "
-        f"from {WORKERS_MIN} to {WORKERS_MAX}"
+        f"service_workers is {value!r}: allowed are 'auto' and whole numbers from {WORKERS_MIN} to {WORKERS_MAX}"
     )
 
 

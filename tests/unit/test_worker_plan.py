@@ -56,9 +56,7 @@ def test_known_types_by_hand(name: str, workers: int, bound_by: str) -> None:
 def test_never_zero_and_never_over_memory(
     cpus: int, affinity: int | None, mib: int, worker_mib: int, reserve_mib: int
 ) -> None:
-    plan = plan_workers(
-        vcpus=cpus, affinity=affinity, memory_mib=mib, worker_mib=worker_mib, reserve_mib=reserve_mib
-    )
+    plan = plan_workers(vcpus=cpus, affinity=affinity, memory_mib=mib, worker_mib=worker_mib, reserve_mib=reserve_mib)
     assert plan.workers >= 1
     assert plan.workers <= 2 * cpus + 1
     assert plan.workers == 1 or reserve_mib + 2 * plan.workers * worker_mib <= mib
