@@ -1,0 +1,195 @@
+"""Build a release: source, lock, wheel, dependencies per platform, artifact. Each step is cached by what went in."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tarfile
+import time
+from pathlib import Path
+from typing import Any
+
+from .release_artifact import FORMAT, Entry, tree, wheel_tree
+from .release_cache import Cache, load, save
+from .release_check import check_module, check_python, search_path
+from .release_lock import (
+    ENGINES,
+    add_engine,
+    all_hashed,
+    blocks,
+    compile_lock,
+    export_lock,
+    lowest_python,
+    parse_pins,
+)
+from .release_platform import Wanted, artifact_of, from_artifacts, hash_of, key_of, lib_member
+from .release_source import Source, check_pure, fetch_git, read_folder, read_wheel
+from .release_uv import BuildError, Uv, UvError, explain, redact
+
+_LOCAL = re.compile(r"(?:-e\s+)?(?:file:(?://)?)?((?:\.{1,2})?/[^\s;]*|\.)(?:\s*;.*)?$")
+
+
+def build(wanted: Wanted, cache: Cache, uv: Uv) -> dict[str, Any]:
+    """Build a release for each platform, or find it in the cache. Raises BuildError; touches no host."""
+    began = time.monotonic()
+    with cache.scratch() as work:
+        result = _build(wanted, cache, uv, work)
+    if result["built"]:
+        cache.prune()
+    return {**result, "seconds": round(time.monotonic() - began, 3)}
+
+
+def _build(wanted: Wanted, cache: Cache, uv: Uv, work: Path) -> dict[str, Any]:
+    if wanted.source.startswith("git+"):
+        root, label = fetch_git(wanted.source, cache.root, work)
+        return from_source(wanted, read_folder(root, wanted.exclude, label), cache, uv)
+    path = Path(os.path.abspath(Path(wanted.source).expanduser()))
+    if path.is_dir():
+        artifacts = sorted(path.glob("*.tar.gz"))
+        if artifacts and not any((path / name).exists() for name in ("pyproject.toml", "requirements.txt")):
+            return from_artifacts(wanted, artifacts, cache)
+        return from_source(wanted, read_folder(path, wanted.exclude), cache, uv)
+    if not path.exists():
+        raise BuildError(
+            f"app_source {redact(wanted.source)} does not exist on the controller. Name a folder, git+URL@REF, "
+            "a wheel (.whl) or an artifact (.tar.gz)."
+        )
+    if path.name.endswith(".whl"):
+        return from_source(wanted, read_wheel(path), cache, uv)
+    if path.name.endswith(".tar.gz"):
+        return from_artifacts(wanted, [path], cache)
+    raise BuildError(f"app_source {path} is neither a folder, nor a wheel (.whl), nor an artifact (.tar.gz).")
+
+
+def from_source(wanted: Wanted, source: Source, cache: Cache, uv: Uv) -> dict[str, Any]:
+    """Build from a folder, a git commit or a wheel."""
+    check_python(source.requires_python, wanted.platforms)
+    app = tree(source.root, source.files, "app/") or [Entry("app/")]
+    shape = [entry.digest() for entry in app]
+    requirements, local, notes = requirements_of(source, wanted.engine, wanted.engine_files, cache, uv)
+    site = site_tree(source, local, hash_of(shape), cache, uv)
+    pins = parse_pins(requirements)
+    named = {*ENGINES[wanted.engine], "fastapi", "starlette", "pydantic"}
+    names = {entry.name for entry in (*app, *site)}
+    manifest = {
+        "format": FORMAT,
+        "app": wanted.app,
+        "module": wanted.module,
+        "engine": wanted.engine,
+        "packages": {pin.name: pin.version for pin in pins if pin.name in named},
+        "path": search_path(names),
+        "requires_python": source.requires_python,
+        "source": {"kind": source.kind, "version": str(source.project.get("project", {}).get("version", ""))},
+    }
+    digest = hash_of(manifest, shape, [entry.digest() for entry in site], requirements)
+    release = digest[:12]
+
+    made: list[bool] = []
+    texts = {entry.name: entry for entry in (*app, *site)}
+
+    def dependencies() -> set[str]:
+        lib = lib_member(requirements, wanted.platforms[0], source.indexes, cache, uv, made)[0]
+        with tarfile.open(lib) as archive:
+            return set(archive.getnames())
+
+    check_module(wanted.module, names, lambda n: texts[n].read().decode("utf-8", "replace"), dependencies)
+    artifacts = {}
+    for platform in wanted.platforms:
+        lib, member = lib_member(requirements, platform, source.indexes, cache, uv, made)
+        about = {**manifest, "id": release, "python": platform["python"], "arch": platform["arch"]}
+        about["lib_content"] = member.content
+        rest = [*app, *site, Entry("manifest.json", data=(json.dumps(about, sort_keys=True, indent=1) + "\n").encode())]
+        artifacts[key_of(platform)] = artifact_of(about, lib, member, rest, cache, made)
+    return {
+        "id": release,
+        "label": source.label or release,
+        "artifacts": artifacts,
+        "notes": source.notes + notes,
+        "built": any(made),
+    }
+
+
+def requirements_of(
+    source: Source, engine: str, engine_files: Path, cache: Cache, uv: Uv
+) -> tuple[str, list[str], list[str]]:
+    """Return the whole release's requirements, the folders of local packages, and notes. Asks uv once."""
+    inputs = source.requires or lock_inputs(source)
+    floors = [(engine_files / name).read_text("utf-8") for name in ("engine.in", "engine.txt")]
+    low = lowest_python(source.requires_python)
+    key = hash_of(FORMAT, source.kind, inputs, floors, engine, low)[:32]
+    entry = cache.get("locks", key)
+    if not entry:
+        notes: list[str] = []
+        if source.kind == "uv.lock":
+            text = export_lock(source, uv)
+        elif source.kind == "requirements.txt" and all_hashed(text := source.files[source.kind].read_text("utf-8")):
+            pass
+        else:
+            text = compile_lock(source, uv)
+            notes = [f"{source.kind} has no lock: versions were chosen today. Commit a uv.lock (run: uv lock)."]
+        rows = blocks(text)
+        for row in rows:
+            if re.search(r"@\s*(git|hg|svn)\+", row):
+                raise BuildError(
+                    f"The app requires {redact(row.split(';')[0])}: a repository has no wheel and no hash. Publish a "
+                    "wheel of it on an index, or move it into the app's own folder as a path dependency."
+                )
+        local = [match[1] for row in rows if (match := _LOCAL.match(row))]
+        whole = add_engine("\n".join(row for row in rows if not _LOCAL.match(row)), source, engine, engine_files, uv)
+        with cache.put("locks", key) as new:
+            (new / "requirements.txt").write_text(whole, "utf-8")
+            save(new / "about.json", {"local": local, "notes": notes})
+        entry = cache.root / "locks" / key
+    about = load(entry / "about.json")
+    return (entry / "requirements.txt").read_text("utf-8"), about["local"], about["notes"]
+
+
+def lock_inputs(source: Source) -> dict[str, str]:
+    """Return the text of each file that decides the requirements, by name."""
+    wanted = ["pyproject.toml", "uv.lock"] if source.kind == "uv.lock" else [source.kind]
+    found: dict[str, str] = {}
+    while wanted:
+        name = os.path.normpath(wanted.pop())
+        if name in found or name not in source.files:
+            continue
+        found[name] = source.files[name].read_text("utf-8")
+        if name.endswith((".txt", ".in")):
+            inside = re.findall(r"(?m)^\s*(?:-r|-c|--requirement|--constraint)[\s=]*(\S+)", found[name])
+            wanted += [os.path.join(os.path.dirname(name), other) for other in inside]
+    return found
+
+
+def site_tree(source: Source, local: list[str], key: str, cache: Cache, uv: Uv) -> list[Entry]:
+    """Return what the project's own wheel and its local packages install; nothing for a plain folder."""
+    if source.wheel:
+        return wheel_tree(source.wheel)
+    folders = [f for f in (*local, *(["."] if source.packaged else [])) if f]
+    if not folders:
+        return []
+    entry = cache.get("wheels", key)
+    if not entry:
+        with cache.put("wheels", key) as new, cache.scratch() as work:
+            # From a copy of what ships, so that ignored files do not get in and build/ does not get out.
+            for name, path in source.files.items():
+                target = work / "app" / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, target, follow_symlinks=False)
+            for folder in folders:
+                where = os.path.normpath(os.path.join(work / "app", folder))
+                if not Path(where).is_relative_to(work / "app") or not os.path.isdir(where):
+                    raise BuildError(
+                        f"The app requires the local package {folder}, which is outside of its folder, so a release "
+                        "would not hold it. Move it inside, or publish a wheel of it."
+                    )
+                try:
+                    uv.run("build", "--wheel", "--quiet", "-o", str(new), where, cwd=work / "app")
+                except UvError as error:
+                    raise BuildError(explain(str(error), f"building the wheel of {source.root / folder}")) from error
+        entry = cache.root / "wheels" / key
+    site: dict[str, Entry] = {}
+    for wheel in sorted(entry.glob("*.whl")):
+        check_pure(wheel)
+        site.update((item.name, item) for item in wheel_tree(wheel))
+    return [site[name] for name in sorted(site)]

@@ -1,0 +1,260 @@
+"""The release's requirements: the app's lock plus what the engine adds, with hashes, the same for every platform."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import tomllib
+
+from .release_source import Source
+from .release_uv import BuildError, Uv, UvError, explain, tail
+
+# What each engine needs besides the app. engine.in holds the floors, engine.txt the locked versions.
+ENGINES = {
+    "gunicorn": ("gunicorn", "uvicorn", "uvicorn-worker", "uvloop", "httptools", "h11"),
+    "asgi": ("gunicorn", "uvloop"),
+    "uvicorn": ("uvicorn", "uvloop", "httptools", "h11"),
+}
+OLDEST_PYTHON = (3, 10)  # Ubuntu 22.04's
+
+_PIN = re.compile(
+    r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?\s*==\s*([^\s;\\]+)\s*(?:;\s*([^\\]*?))?\s*(?:\\|--hash|$)"
+)
+_COMPILE = ("pip", "compile", "--universal", "--generate-hashes", "--no-header", "--no-annotate", "--quiet")
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One locked requirement: its text with its hashes as it stands in the lock."""
+
+    name: str
+    version: str
+    marker: str
+    text: str
+
+
+def normal(name: str) -> str:
+    """Return a package's name as the index spells it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def blocks(text: str) -> list[str]:
+    """Split a requirements file into its requirements, continuation lines joined to theirs, comments left out."""
+    found: list[str] = []
+    open_line = False
+    for line in text.splitlines():
+        bare = re.sub(r"(^|\s)#.*$", "", line).rstrip()
+        if not bare.strip():
+            open_line = False
+            continue
+        if open_line:
+            found[-1] += "\n    " + bare.strip()
+        else:
+            found.append(bare.strip())
+        open_line = bare.endswith("\\")
+    return found
+
+
+def parse_pins(text: str) -> list[Pin]:
+    """Return the `name==version` requirements of a lock; other lines (paths, URLs, options) are passed over."""
+    pins = []
+    for block in blocks(text):
+        if match := _PIN.match(block):
+            pins.append(Pin(normal(match[1]), match[2], (match[3] or "").strip(), block))
+    return pins
+
+
+def all_hashed(text: str) -> bool:
+    """Whether each requirement of a file is pinned with a hash."""
+    rows = blocks(text)
+    included = any(row.startswith(("-r", "-c", "--req", "--con")) for row in rows)
+    return not included and all("--hash=" in row for row in rows if not row.startswith("-"))
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """Return the release part of a version, as in "1.10rc1" -> (1, 10), without trailing zeros."""
+    match = re.match(r"(?:\d+!)?(\d+(?:\.\d+)*)", version)
+    parts = [int(part) for part in match[1].split(".")] if match else []
+    while parts and parts[-1] == 0:
+        parts.pop()
+    return tuple(parts)
+
+
+def python_meets(python: str, requires: str) -> bool:
+    """Whether a host's Python, as in "3.11", meets a requires-python. Only major and minor count."""
+    here = numbers(python)[:2]
+    for clause in filter(None, (c.strip() for c in requires.split(","))):
+        match = re.match(r"(~=|==|!=|>=|<=|>|<)\s*([0-9.]+)(\.\*)?", clause)
+        if not match:
+            continue
+        operator, want = match[1], numbers(match[2])
+        exact = want == want[:2]  # a patch release is not known here: give it the benefit of the doubt
+        short = (*want, 0)[:2]
+        good = {
+            ">=": here >= short,
+            "~=": here >= short and here[0] == short[0],
+            "==": here == short if len(want) > 1 else here[0] == short[0],
+            "!=": here != short or not exact,
+            "<=": here <= short,
+            ">": here > short or (not exact and here == short),
+            "<": here < short or (not exact and here == short),
+        }[operator]
+        if not good:
+            return False
+    return True
+
+
+def lowest_python(requires: str) -> str:
+    """Return the oldest Python to lock for: the app's own floor, at least Ubuntu 22.04's."""
+    floors = [numbers(m)[:2] for m in re.findall(r"(?:>=|~=|==)\s*([0-9.]+)", requires)]
+    return ".".join(map(str, max([OLDEST_PYTHON, *(f for f in floors if f[1:])])))
+
+
+def floors(engine_in: str, engine: str) -> dict[str, str]:
+    """Return the engine's packages with the least version of each, from engine.in."""
+    found = {}
+    for block in blocks(engine_in):
+        match = re.match(r"([A-Za-z0-9._-]+)\s*>=\s*([0-9.]+)$", block)
+        if match and normal(match[1]) in ENGINES[engine]:
+            found[normal(match[1])] = match[2]
+    return found
+
+
+def check_floors(pins: Iterable[Pin], least: dict[str, str], engine: str) -> None:
+    """Refuse an app that pins a package older than its engine needs."""
+    for pin in pins:
+        floor = least.get(pin.name)
+        if floor and numbers(pin.version) < numbers(floor):
+            raise BuildError(
+                f"The app pins {pin.name} {pin.version}, but the engine {engine} needs {pin.name} >= {floor}. "
+                f"Raise it in the app (uv add '{pin.name}>={floor}'), or drop it there: the bundle brings its own."
+            )
+
+
+def merge(app: list[Pin], engine: list[Pin], known: list[Pin]) -> str:
+    """Return the engine's requirements that the app's lock does not bring, with hashes that are known already.
+
+    An app's pin without a marker wins outright; one with a marker holds for some platforms only, so the engine's
+    stays beside it (uv accepts the same version twice).
+    """
+    always = {pin.name for pin in app if not pin.marker}
+    hashed = {(pin.name, pin.version): pin.text.partition("--hash=")[2] for pin in [*known, *app]}
+    rows = []
+    for pin in engine:
+        if pin.name in always:
+            continue
+        head, _, own = pin.text.partition("--hash=")
+        rows.append(f"{head}--hash={hashed.get((pin.name, pin.version)) or own}")
+    return "\n".join(rows)
+
+
+def stale_lock(project: dict[str, object], lock: dict[str, object]) -> list[str]:
+    """Name what differs between pyproject.toml and uv.lock, as far as can be seen without resolving.
+
+    Used where uv itself cannot check, because the controller's Python is older than the app's.
+    """
+    declared: dict[str, object] = project.get("project", {})  # type: ignore[assignment]
+    name = normal(str(declared.get("name", "")))
+    packages: list[dict[str, dict[str, list[dict[str, str]]]]] = lock.get("package", [])  # type: ignore[assignment]
+    own = next((p for p in packages if normal(str(p["name"])) == name and "registry" not in p["source"]), None)
+    if own is None:
+        return [name]
+
+    def clauses(text: str) -> frozenset[str]:
+        return frozenset(re.sub(r"[\s()]", "", clause) for clause in text.split(",") if clause.strip())
+
+    wanted: set[tuple[str, frozenset[str]]] = set()
+    for requirement in declared.get("dependencies", []):  # type: ignore[attr-defined]
+        match = re.match(r"\s*([A-Za-z0-9._-]+)\s*(?:\[[^\]]*\])?\s*([^;@]*)", requirement)
+        if match and "@" not in requirement.partition(";")[0]:
+            wanted.add((normal(match[1]), clauses(match[2])))
+    rows = own.get("metadata", {}).get("requires-dist", [])
+    locked = {
+        (normal(r["name"]), clauses(r.get("specifier", "")))
+        for r in rows
+        if "extra ==" not in r.get("marker", "") and not {"url", "git"} & set(r)
+    }
+    differ = {n for n, _ in wanted ^ locked}
+    if clauses(str(declared.get("requires-python", ""))) != clauses(str(lock.get("requires-python", ""))):
+        differ.add("requires-python")
+    return sorted(differ)
+
+
+def export_lock(source: Source, uv: Uv) -> str:
+    """Return the requirements of the app's uv.lock, with hashes. Raises BuildError when the lock is stale."""
+    args = [
+        "export",
+        "--no-dev",
+        "--no-emit-project",
+        "--no-header",
+        "--no-annotate",
+        "--quiet",
+        "--format",
+        "requirements.txt",
+    ]
+    stale = f"{source.root / 'uv.lock'} does not fit pyproject.toml{{}}. Run in that folder: uv lock"
+    try:
+        return uv.run(*args, "--locked", cwd=source.root, indexed=False)
+    except UvError as error:
+        text = " ".join(str(error).split())
+        if "needs to be updated" in text:
+            raise BuildError(stale.format("")) from error
+        if "Failed to parse" in text and "uv.lock" in text:
+            raise BuildError(
+                f"{source.root / 'uv.lock'} cannot be read. Make it anew: uv lock\nuv said:\n{tail(text)}"
+            ) from error
+        lock = tomllib.loads((source.root / "uv.lock").read_text("utf-8"))
+        differ = stale_lock(source.project, lock)
+        if differ:
+            raise BuildError(stale.format(f" (it differs in {', '.join(differ)})")) from error
+    try:
+        return uv.run(*args, "--frozen", cwd=source.root, indexed=False)
+    except UvError as error:
+        raise BuildError(explain(str(error), f"reading {source.root / 'uv.lock'}")) from error
+
+
+def compile_lock(source: Source, uv: Uv) -> str:
+    """Resolve what has no lock, for all platforms at once. Raises BuildError."""
+    python = lowest_python(source.requires_python)
+    with tempfile.TemporaryDirectory() as scratch:
+        wanted = source.root / source.kind
+        if source.wheel:
+            wanted = Path(scratch, "app.in")
+            wanted.write_text("\n".join(source.requires), "utf-8")
+        try:
+            return uv.run(*_COMPILE, "--python-version", python, str(wanted), cwd=source.root)
+        except UvError as error:
+            raise BuildError(explain(str(error), f"resolving the requirements of {source.kind}")) from error
+
+
+def add_engine(app_text: str, source: Source, engine: str, files: Path, uv: Uv) -> str:
+    """Return the app's requirements plus what the engine needs. Raises BuildError on a conflict, by name."""
+    app, known = parse_pins(app_text), parse_pins((files / "engine.txt").read_text("utf-8"))
+    least = floors((files / "engine.in").read_text("utf-8"), engine)
+    check_floors(app, least, engine)
+    names = {pin.name for pin in app}
+    with tempfile.TemporaryDirectory() as scratch:
+        wanted, limits = Path(scratch, "engine.in"), Path(scratch, "limits.txt")
+        wanted.write_text("".join(f"{name}>={floor}\n" for name, floor in least.items()), "utf-8")
+        rows = [*app, *(pin for pin in known if pin.name not in names)]
+        limits.write_text(
+            "".join(f"{p.name}=={p.version}{' ; ' if p.marker else ''}{p.marker}\n" for p in rows), "utf-8"
+        )
+        python = lowest_python(source.requires_python)
+        try:
+            found = uv.run(*_COMPILE, "--python-version", python, "-c", str(limits), str(wanted), cwd=Path(scratch))
+        except UvError as error:
+            said = str(error)
+            if "No solution found" not in said:
+                raise BuildError(explain(said, "locking the engine")) from error
+            guilty = [f"{p.name} {p.version}" for p in app if re.search(rf"\b{re.escape(p.name)}\b", said)]
+            raise BuildError(
+                f"The app's lock and the engine {engine} do not go together: the app pins "
+                f"{', '.join(guilty) or 'a package'}, the engine needs "
+                f"{', '.join(f'{n} >= {v}' for n, v in least.items())}. Raise the app's pin.\nuv said:\n{tail(said)}"
+            ) from error
+    return app_text.rstrip() + "\n" + merge(app, parse_pins(found), known) + "\n"

@@ -1,0 +1,153 @@
+"""The part of a release that differs by platform: the dependencies, the artifact, and artifacts built before."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .release_artifact import FORMAT, Entry, Member, describe, file_sha256, lib_tree, split, write_member
+from .release_cache import Cache, load, save
+from .release_check import place
+from .release_lock import ENGINES
+from .release_uv import GLIBC, BuildError, Uv, UvError, explain
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to build: `platforms` are {python, arch, hosts}, `engine_files` holds engine.in and engine.txt."""
+
+    app: str
+    source: str
+    module: str
+    platforms: list[dict[str, Any]]
+    engine: str
+    engine_files: Path
+    exclude: list[str]
+
+
+def hash_of(*parts: Any) -> str:
+    """Return the hash of a value that JSON can hold."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def key_of(platform: dict[str, Any]) -> str:
+    """Return a platform's name, as in "3.11-x86_64"."""
+    return f"{platform['python']}-{platform['arch']}"
+
+
+def lib_member(
+    requirements: str, platform: dict[str, Any], indexes: list[str], cache: Cache, uv: Uv, made: list[bool]
+) -> tuple[Path, Member]:
+    """Return `lib/` of a platform as a gzip member, installed by uv when it is not in the cache."""
+    key = hash_of(FORMAT, GLIBC, requirements, platform["python"], platform["arch"])[:32]
+    entry = whole(cache, "libs", key)
+    if not entry:
+        made.append(True)
+        with cache.put("libs", key) as new, cache.scratch() as work:
+            (work / "requirements.txt").write_text(requirements, "utf-8")
+            try:
+                uv.run(
+                    *("pip", "install", "--quiet", "--require-hashes", "--no-deps", "--only-binary", ":all:"),
+                    *("--link-mode", "copy", "--target", str(work / "lib"), "-r", str(work / "requirements.txt")),
+                    *("--python-version", platform["python"], "--python-platform", f"{platform['arch']}-{GLIBC}"),
+                    *indexes,
+                    # Not in the app's folder: uv would apply [tool.uv] there, which the lock has in it already.
+                    cwd=work,
+                )
+            except UvError as error:
+                raise BuildError(explain(str(error), "installing the dependencies", place(platform))) from error
+            (work / "lib").mkdir(exist_ok=True)
+            member = write_member(lib_tree(work / "lib") or [Entry("lib/")], new / "lib.tar.gz", last=False)
+            save(new / "about.json", {"lib": asdict(member), "sizes": {"lib.tar.gz": member.size}})
+        entry = cache.root / "libs" / key
+    return entry / "lib.tar.gz", Member(**load(entry / "about.json")["lib"])
+
+
+def whole(cache: Cache, kind: str, key: str) -> Path | None:
+    """Return an entry whose files have the recorded sizes; one that a power cut spoilt is removed."""
+    entry = cache.get(kind, key)
+    if entry:
+        try:
+            if all((entry / n).stat().st_size == size for n, size in load(entry / "about.json")["sizes"].items()):
+                return entry
+        except (OSError, ValueError, KeyError):
+            pass
+        shutil.rmtree(entry, ignore_errors=True)
+    return None
+
+
+def artifact_of(
+    about: dict[str, Any], lib: Path, member: Member, rest: list[Entry], cache: Cache, made: list[bool]
+) -> dict[str, Any]:
+    """Return what is known of one platform's artifact, written when it is not in the cache."""
+    platform = {"python": about["python"], "arch": about["arch"]}
+    name = f"{about['app']}-{about['id']}-py{about['python']}-{about['arch']}"
+    file = f"{name}.tar.gz"
+    entry = whole(cache, "builds", name)
+    if not entry:
+        made.append(True)
+        with cache.put("builds", name) as new:
+            code = write_member(rest, new / "code.tar.gz", last=True)
+            with (new / file).open("wb") as out:
+                for part in (lib, new / "code.tar.gz"):
+                    with part.open("rb") as stream:
+                        shutil.copyfileobj(stream, out, 1 << 20)
+            info = describe(member, code, file_sha256(new / file), platform)
+            save(new / "about.json", {"info": info, "sizes": {file: info["size"], "code.tar.gz": code.size}})
+        entry = cache.root / "builds" / name
+    paths = {"path": str(entry / file), "lib_path": str(lib), "code_path": str(entry / "code.tar.gz")}
+    return {**load(entry / "about.json")["info"], **paths}
+
+
+def from_artifacts(wanted: Wanted, files: list[Path], cache: Cache) -> dict[str, Any]:
+    """Use artifacts that were built before, after a look at what they are."""
+    found: dict[str, dict[str, Any]] = {}
+    release = {}
+    for path in files:
+        sha256 = file_sha256(path)
+        entry = whole(cache, "builds", sha256)
+        if not entry:
+            with cache.put("builds", sha256) as new:
+                lib, code, manifest = split(path, new)
+                info = describe(lib, code, sha256, {"python": manifest["python"], "arch": manifest["arch"]})
+                sizes = {"lib.tar.gz": lib.size, "code.tar.gz": code.size}
+                save(new / "about.json", {"info": info, "manifest": manifest, "sizes": sizes})
+            entry = cache.root / "builds" / sha256
+        known = load(entry / "about.json")
+        manifest = known["manifest"]
+        check_manifest(wanted, path, manifest)
+        release[manifest["id"]] = manifest
+        paths = {"path": str(path), "lib_path": str(entry / "lib.tar.gz"), "code_path": str(entry / "code.tar.gz")}
+        found[key_of(manifest)] = {**known["info"], **paths}
+    if len(release) > 1:
+        raise BuildError(f"{files[0].parent} holds artifacts of several releases: {', '.join(release)}. Keep one's.")
+    missing = [place(platform) for platform in wanted.platforms if key_of(platform) not in found]
+    if missing:
+        raise BuildError(
+            f"There is no artifact for {'; '.join(missing)}, only for {', '.join(sorted(found))}. Build one for it and "
+            "name the folder with all of them as app_source."
+        )
+    (manifest,) = release.values()
+    artifacts = {key_of(platform): found[key_of(platform)] for platform in wanted.platforms}
+    label = manifest["source"]["version"] or manifest["id"]
+    return {"id": manifest["id"], "label": label, "artifacts": artifacts, "notes": [], "built": False}
+
+
+def check_manifest(wanted: Wanted, path: Path, manifest: dict[str, Any]) -> None:
+    """Refuse an artifact of another app, or one without what the engine needs."""
+    for key, value in (("app", wanted.app), ("module", wanted.module)):
+        if manifest[key] != value:
+            raise BuildError(
+                f"{path} was built for {key} {manifest[key]}, not {value}. "
+                f"Set app_{'name' if key == 'app' else key} to it, or build again."
+            )
+    lacking = [name for name in ENGINES[wanted.engine] if name not in manifest["packages"]]
+    if lacking:
+        raise BuildError(
+            f"{path} was built for the engine {manifest['engine']} and lacks {', '.join(lacking)}, which "
+            f"{wanted.engine} needs. Build it again with that engine."
+        )

@@ -1,0 +1,139 @@
+"""Running uv on the controller, and what its errors mean to the person who deploys."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+# Oldest uv that understands lock files of revision 3 and the options used here.
+MIN_UV = (0, 9)
+# Ubuntu 22.04, the oldest host, has glibc 2.35: wheels for anything newer would not load there.
+GLIBC = "manylinux_2_35"
+# 1980-01-01, the oldest time that a wheel (a zip file) can hold: a fixed one makes builds reproducible.
+EPOCH = 315532800
+
+_NO_WHEEL = re.compile(r"\b([A-Za-z0-9._-]+)==([^\s,{}]+) has no (?:usable )?wheels")
+_HASH = re.compile(r"Hash mismatch for `([^`]+)`")
+_UNKNOWN = re.compile(r"\b([A-Za-z0-9._-]+) was not found in the package registry")
+_ABSENT = re.compile(r"there is no version of ([A-Za-z0-9._-]+)(?:\{[^}]*\})?(==[^\s,]+)")
+_NETWORK = re.compile(
+    r"error sending request|dns error|[Cc]onnection refused|operation timed out|client error \(Connect\)"
+    r"|[Nn]etwork (?:connectivity|is unreachable)|network was disabled|status client error \((401|403)"
+)
+
+
+class BuildError(Exception):
+    """A foreseeable refusal; the text says what is wrong, where, and what to do."""
+
+
+class UvError(Exception):
+    """Uv said no; the text is what it wrote to stderr."""
+
+
+def redact(text: str) -> str:
+    """Hide the credentials of every URL in `text`."""
+    return re.sub(r"(\b[a-z][a-z0-9+.-]*://)[^/\s@'\"`]+@", r"\1***@", text)
+
+
+def tail(text: str, lines: int = 12) -> str:
+    """Return the last lines of a tool's output, redacted."""
+    return redact("\n".join(text.strip().splitlines()[-lines:]))
+
+
+def explain(stderr: str, doing: str, where: str = "") -> str:
+    """Turn uv's stderr into a message that names the thing and says what to do.
+
+    `doing` is what was tried, as in "installing the dependencies"; `where` the platform and its hosts.
+    """
+    said = f"\nuv said:\n{tail(stderr)}"
+    at = f" for {where}" if where else ""
+    # uv wraps its messages at the terminal's width.
+    flat = " ".join(stderr.split())
+    if match := _HASH.search(flat):
+        return (
+            f"The file of {match[1]} that the package index serves has another hash than the lock file. "
+            "Nothing was built. If the package was republished on purpose, lock again (uv lock); else find out who "
+            f"changed it.{said}"
+        )
+    if match := _NO_WHEEL.search(flat):
+        return (
+            f"{match[1]} {match[2]} has no wheel{at}, and source distributions are not built. Choose a version with "
+            f"wheels for that platform, or put a wheel of it on an index of yours and set release_index_url.{said}"
+        )
+    if _NETWORK.search(flat):
+        return (
+            f"The package index could not be reached while {doing}{at}. Check the network, the proxy and "
+            f"release_index_url; what is in uv's cache needs no index.{said}"
+        )
+    if (match := _UNKNOWN.search(flat)) or (match := _ABSENT.search(flat)):
+        name = match[1] + (match[2] if match.re is _ABSENT else "")
+        return f"The package index does not have {name}. Check its name and version in the app's requirements.{said}"
+    return f"uv failed while {doing}{at}.{said}"
+
+
+def find_uv(path: str | None = None) -> str:
+    """Return uv's path: the one given, else next to this Python, else from PATH. Raises BuildError."""
+    if path:
+        if not os.access(path, os.X_OK):
+            raise BuildError(f"release_uv is {path}, which is no program. Install it with: pip install uv")
+        return path
+    beside = Path(sys.executable).parent / "uv"
+    found = str(beside) if os.access(beside, os.X_OK) else shutil.which("uv")
+    if not found:
+        raise BuildError(
+            f"uv was not found, neither next to {sys.executable} nor in PATH. It builds the release on the "
+            "controller. Install it with: pip install uv"
+        )
+    return found
+
+
+class Uv:
+    """One uv program with its settings. Nothing runs before the first call."""
+
+    def __init__(self, path: str | None = None, index_url: str | None = None) -> None:
+        self._given, self._index_url = path, index_url
+        self._path = ""
+
+    def _program(self) -> str:
+        if not self._path:
+            path = find_uv(self._given)
+            done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+            match = re.match(r"uv (\d+)\.(\d+)", done.stdout)
+            if not match or (int(match[1]), int(match[2])) < MIN_UV:
+                least = ".".join(map(str, MIN_UV))
+                raise BuildError(
+                    f"{path} is {done.stdout.strip() or 'no uv'}; {least} or newer is needed. "
+                    "Install it with: pip install -U uv"
+                )
+            self._path = path
+        return self._path
+
+    def run(self, *args: str, cwd: Path, indexed: bool = True) -> str:
+        """Run uv and return its stdout. Raises UvError. `indexed`: whether the index settings apply."""
+        env = {
+            **{k: v for k, v in os.environ.items() if k not in {"VIRTUAL_ENV", "UV_PROJECT", "UV_PYTHON"}},
+            "UV_PYTHON_DOWNLOADS": "never",
+            "UV_NO_PROGRESS": "1",
+            "NO_COLOR": "1",
+            "SOURCE_DATE_EPOCH": str(EPOCH),
+        }
+        if not indexed:
+            # A lock names its own indexes: a mirror given here would make every lock look stale.
+            env = {k: v for k, v in env.items() if k not in {"UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL"}}
+        elif self._index_url:
+            env["UV_DEFAULT_INDEX"] = self._index_url  # not in argv: it may hold a password
+        done = subprocess.run(
+            [self._program(), *args, "--python", sys.executable],
+            cwd=cwd,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise UvError(done.stderr or done.stdout)
+        return done.stdout

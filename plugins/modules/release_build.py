@@ -1,0 +1,179 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
+"""Build a release of a FastAPI app on the controller."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.release_assemble import build
+from ..module_utils.release_cache import Cache
+from ..module_utils.release_platform import Wanted
+from ..module_utils.release_uv import BuildError, Uv
+
+DOCUMENTATION = r"""
+module: release_build
+short_description: Build a release of a FastAPI app, once for each platform
+version_added: "0.1.0"
+description:
+  - Takes an app's source and writes one reproducible C(.tar.gz) per platform with the code, its locked dependencies
+    and a manifest. The same input gives the same id and the same bytes.
+  - Runs on the controller (C(delegate_to=localhost), C(run_once=true)) and needs uv there. It writes into a
+    cache, touches no host, and so does the same in check mode.
+options:
+  app:
+    description: The app's name.
+    type: str
+    required: true
+  source:
+    description:
+      - A folder with C(uv.lock), C(pyproject.toml) or C(requirements.txt); C(git+URL@REF), with C(#subdirectory=DIR);
+        a wheel; an artifact built before, or a folder with those of several platforms.
+    type: str
+    required: true
+  module:
+    description: Where the app object is, as in C(main:app).
+    type: str
+    required: true
+  platforms:
+    description: The platforms to build for, each pair once.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      python:
+        description: The hosts' Python, major and minor.
+        type: str
+        required: true
+      arch:
+        description: The hosts' architecture.
+        type: str
+        required: true
+        choices: [x86_64, aarch64]
+      hosts:
+        description: Names of the hosts, for messages.
+        type: list
+        elements: str
+        default: []
+  engine:
+    description: What will serve the app. Decides which packages are added to the app's own.
+    type: str
+    choices: [gunicorn, asgi, uvicorn]
+    default: gunicorn
+  engine_files:
+    description: Folder with C(engine.in) (what the engines need) and C(engine.txt) (locked, with hashes).
+    type: path
+    required: true
+  exclude:
+    description: Patterns of files that do not ship, matched to whole relative names and to each part of them.
+    type: list
+    elements: str
+    default: []
+  cache:
+    description: Folder for what was built. V($XDG_CACHE_HOME/fastapi-fleet/builds) by default.
+    type: path
+  uv:
+    description: The uv program. By default the one next to the running Python, else the one in PATH.
+    type: path
+  index_url:
+    description: The package index, instead of uv's own setting. Its credentials are shown nowhere.
+    type: str
+author: The fastapi-fleet developers
+"""
+
+EXAMPLES = r"""
+- name: Build the release
+  release_build:
+    app: shop
+    source: /home/me/shop
+    module: main:app
+    engine_files: roles/release/files
+    platforms:
+      - {python: "3.12", arch: x86_64, hosts: [web1, web2]}
+  delegate_to: localhost
+  run_once: true
+  vars:
+    ansible_python_interpreter: "{{ ansible_playbook_python }}"
+  register: release
+"""
+
+RETURN = r"""
+id:
+  description: The release's id, the same for all platforms; made of all that goes into it.
+  type: str
+  returned: success
+  sample: 3f9a1c0b7d2e
+label:
+  description: What people call it. C(git describe) with C(+changes) when dirty, else the version, else the id.
+  type: str
+  returned: success
+artifacts:
+  description:
+    - For each platform what there is to ship. C(path), C(sha256) and C(size) are the whole artifact's;
+      those with C(lib_) and C(code_) its two parts'; C(bytes) is the size on disk in bytes, C(files) the
+      number of files and folders.
+  type: dict
+  returned: success
+  sample:
+    3.12-x86_64: {path: /c/shop.tar.gz, lib_path: /c/lib.tar.gz, code_path: /c/code.tar.gz, size: 11000000}
+notes:
+  description: What the person who deploys should know, as sentences.
+  type: list
+  elements: str
+  returned: success
+built:
+  description: Whether something was built; false when all was in the cache.
+  type: bool
+  returned: success
+seconds:
+  description: How long it took.
+  type: float
+  returned: success
+"""
+
+
+def main() -> None:
+    """Read the parameters, build, report."""
+    platform = {
+        "python": {"type": "str", "required": True},
+        "arch": {"type": "str", "required": True, "choices": ["x86_64", "aarch64"]},
+        "hosts": {"type": "list", "elements": "str", "default": []},
+    }
+    module = AnsibleModule(
+        argument_spec={
+            "app": {"type": "str", "required": True},
+            "source": {"type": "str", "required": True},
+            "module": {"type": "str", "required": True},
+            "platforms": {"type": "list", "elements": "dict", "required": True, "options": platform},
+            "engine": {"type": "str", "choices": ["gunicorn", "asgi", "uvicorn"], "default": "gunicorn"},
+            "engine_files": {"type": "path", "required": True},
+            "exclude": {"type": "list", "elements": "str", "default": []},
+            "cache": {"type": "path"},
+            "uv": {"type": "path"},
+            "index_url": {"type": "str", "no_log": True},
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "fastapi-fleet", "builds")
+    wanted = Wanted(
+        app=given["app"],
+        source=given["source"],
+        module=given["module"],
+        platforms=given["platforms"],
+        engine=given["engine"],
+        engine_files=Path(given["engine_files"]),
+        exclude=given["exclude"],
+    )
+    try:
+        result = build(wanted, Cache(Path(given["cache"] or default)), Uv(given["uv"], given["index_url"]))
+    except BuildError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()
