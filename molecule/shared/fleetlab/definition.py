@@ -193,7 +193,7 @@ def render_cpuinfo(vcpus: int, machine: str = "") -> str:
     `machine` is this machine's own cpuinfo; its first processor gives model and flags.
     Ansible computes `processor_vcpus` as sockets * cores * threads (siblings / cores) from these lines.
     """
-    first = [line for line in machine.split("\n\n")[0].splitlines() if ":" in line]
+    first = [line for line in machine.split("\n\n", maxsplit=1)[0].splitlines() if ":" in line]
     pairs = [(key.strip(), value.strip()) for key, _, value in (line.partition(":") for line in first)]
     if not any(key == "model name" for key, _ in pairs):
         pairs.append(("model name", "Virtual CPU"))

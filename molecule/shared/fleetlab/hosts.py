@@ -7,7 +7,6 @@ import os
 import shlex
 import shutil
 import socket
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -227,9 +226,7 @@ def take_down(engine: Engine | None, lab: str) -> None:
             engine.call("network", "rm", name)
     if control_dir(lab).is_dir():
         for path in control_dir(lab).iterdir():
-            subprocess.run(
-                ["ssh", "-F", "none", "-O", "exit", "-S", str(path), "lab"], capture_output=True, check=False, timeout=10
-            )
+            machine.run(["ssh", "-F", "none", "-O", "exit", "-S", str(path), "lab"], timeout=10)
         shutil.rmtree(control_dir(lab), ignore_errors=True)
     try:
         inventory = Path(json.loads((lab_dir(lab) / "state.json").read_text())["inventory"])

@@ -6,7 +6,6 @@ import hashlib
 import os
 import platform
 import shutil
-import ssl
 import subprocess
 import tempfile
 import threading
@@ -22,9 +21,20 @@ from .definition import RELEASES, Choice, Host, LabError, Release, Sources, choo
 from .engine import LABEL, Engine
 
 # What an Ubuntu server image has and the roles lean on; python3-apt is there on every real one, too.
-PACKAGES = (
-    "apt systemd systemd-sysv dbus python3 python3-apt sudo iproute2 procps util-linux ca-certificates openssh-server"
-).split()
+PACKAGES = [
+    "apt",
+    "ca-certificates",
+    "dbus",
+    "iproute2",
+    "openssh-server",
+    "procps",
+    "python3",
+    "python3-apt",
+    "sudo",
+    "systemd",
+    "systemd-sysv",
+    "util-linux",
+]
 # Downloaded into the image's apt cache but not installed.
 PREFETCHED = ["nginx"]
 SETTING = "FLEET_LAB_SOURCE"
@@ -192,13 +202,15 @@ def _bootstrap(engine: Engine, release: Release, tag: str) -> None:
     with tempfile.TemporaryDirectory() as name, open(name + "/log", "w+b") as log:
         Path(name).chmod(0o755)  # apt reads the keyring as a user of its own
         argv = ["mmdebstrap", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
-        argv += ["--aptopt=Acquire::Languages \"none\"", "--quiet"]
+        argv += ['--aptopt=Acquire::Languages "none"', "--quiet"]
         if release.family == "ubuntu":
             argv.append(f"--keyring={_keyring(Path(name))}")
-        with subprocess.Popen([*argv, release.suite, "-", *_apt_lines(release)], stdout=subprocess.PIPE, stderr=log) as tar:
-            load = engine.argv("import", "--change", f"LABEL {LABEL}={IMAGES}", "-", tag)
+        argv += [release.suite, "-", *_apt_lines(release)]
+        load = engine.argv("import", "--change", f"LABEL {LABEL}={IMAGES}", "-", tag)
+        limit, env = _BUILD_SECONDS, engine.env()
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log) as tar:
             done = subprocess.run(
-                load, stdin=tar.stdout, capture_output=True, text=True, check=False, timeout=_BUILD_SECONDS, env=engine.env()
+                load, stdin=tar.stdout, capture_output=True, text=True, check=False, timeout=limit, env=env
             )
         if tar.returncode or done.returncode:
             log.seek(0)

@@ -76,9 +76,7 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command, bounded in time (seconds), and return its code and output."""
     try:
-        return subprocess.run(
-            argv, capture_output=True, text=True, check=False, timeout=timeout, env=env, input=stdin
-        )
+        return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=timeout, env=env, input=stdin)
     except FileNotFoundError as error:
         raise LabError(f"{argv[0]} is not installed: run script/bootstrap") from error
     except subprocess.TimeoutExpired as error:
