@@ -154,7 +154,7 @@ def _host(where: str, entry: object) -> Host:
     for key in ("name", "os"):
         if key not in entry:
             raise LabError(f"{where}.{key}: missing")
-    if entry["os"] not in RELEASES:
+    if not isinstance(entry["os"], str) or entry["os"] not in RELEASES:
         raise LabError(f"{where}.os: {entry['os']!r} is unknown; allowed are {', '.join(RELEASES)}")
     vcpus, memory = entry.get("vcpus"), entry.get("memory_mb")
     return Host(
