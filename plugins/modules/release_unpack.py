@@ -1,0 +1,141 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
+"""Unpack a release on a host."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.release_host import Order, UnpackError, needs, unpack, valid_id
+
+DOCUMENTATION = r"""
+module: release_unpack
+short_description: Send a release to a host and unpack it there
+version_added: "0.1.0"
+description:
+  - Sends the parts of a release that the host lacks (an action plugin of the same name does that), checks their hashes,
+    unpacks them to C(ROOT/releases/ID), compiles bytecode, and marks the release whole last.
+  - Dependencies that a whole release on the host has already are shared by hard links, and not sent.
+  - A release that is there is left alone. Half a release is built anew. Old releases are not removed.
+options:
+  app:
+    description: The app's name.
+    type: str
+    required: true
+  root:
+    description: The app's folder on the host. V(/srv/APP) by default.
+    type: path
+  id:
+    description: The release's id, from M(webfleet.fastapi.release_build).
+    type: str
+    required: true
+  label:
+    description: What people call the release. Kept in its marker.
+    type: str
+    default: ""
+  artifact:
+    description: The host's artifact, one of C(artifacts) of M(webfleet.fastapi.release_build).
+    type: dict
+    required: true
+  have_lib:
+    description:
+      - Whether the host holds a whole release with the same C(lib_sha256). Saves a round trip where it is known.
+        A wrong answer costs one; without an answer the host is asked.
+    type: bool
+  live:
+    description: Ids of releases that may be running. One with the id but other content is refused, not replaced.
+    type: list
+    elements: str
+    default: []
+  python:
+    description: The Python that will run the app, and compiles its bytecode.
+    type: path
+    default: /usr/bin/python3
+  lib_file:
+    description: Where the dependencies are on the host. Set by the action plugin.
+    type: path
+  code_file:
+    description: Where the code is on the host. Set by the action plugin.
+    type: path
+author: The fastapi-fleet developers
+"""
+
+EXAMPLES = r"""
+- name: Put the release on the host
+  release_unpack:
+    app: shop
+    id: "{{ release.id }}"
+    artifact: "{{ release.artifacts['3.12-x86_64'] }}"
+  become: true
+"""
+
+RETURN = r"""
+path:
+  description: The release's folder.
+  type: str
+  returned: success
+  sample: /srv/shop/releases/3f9a1c0b7d2e
+needs:
+  description: Which parts the host lacks, V(lib) and V(code). Empty when the release is there.
+  type: list
+  elements: str
+  returned: success
+seconds:
+  description: How long the host took.
+  type: float
+  returned: success
+"""
+
+
+def main() -> None:
+    """Read the parameters, unpack what was sent, report."""
+    module = AnsibleModule(
+        argument_spec={
+            "app": {"type": "str", "required": True},
+            "root": {"type": "path"},
+            "id": {"type": "str", "required": True},
+            "label": {"type": "str", "default": ""},
+            "artifact": {"type": "dict", "required": True},
+            "have_lib": {"type": "bool"},
+            "live": {"type": "list", "elements": "str", "default": []},
+            "python": {"type": "path", "default": "/usr/bin/python3"},
+            "lib_file": {"type": "path"},
+            "code_file": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    began = time.monotonic()
+    if not valid_id(given["id"]):
+        module.fail_json(msg=f"{given['id']!r} is no release id; it is 12 or more hexadecimal digits.")
+    order = Order(
+        app=given["app"],
+        root=Path(given["root"] or f"/srv/{given['app']}"),
+        release=given["id"],
+        artifact=given["artifact"],
+        label=given["label"],
+        python=given["python"],
+        live=tuple(given["live"]),
+    )
+    files = {part: Path(given[f"{part}_file"]) for part in ("lib", "code") if given[f"{part}_file"]}
+    try:
+        wanted = needs(order)
+        missing = [] if module.check_mode or not files else unpack(order, files)
+    except UnpackError as error:
+        module.fail_json(msg=str(error))
+    except KeyError as error:
+        module.fail_json(msg=f"artifact lacks {error}; pass what release_build returned for this host's platform.")
+    changed = bool(wanted) and (module.check_mode or (bool(files) and not missing))
+    module.exit_json(
+        changed=changed,
+        path=str(order.folder),
+        needs=missing if files else wanted,
+        seconds=round(time.monotonic() - began, 3),
+    )
+
+
+if __name__ == "__main__":
+    main()
