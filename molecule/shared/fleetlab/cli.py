@@ -32,10 +32,16 @@ def up(lab: str, definition: Path, inventory: Path) -> None:
     with machine.lock(f"lab-{lab}"):
         with machine.lock("engine"):
             # The folder is what keeps the engine running while another lab goes down.
-            hosts.lab_dir(lab).mkdir(exist_ok=True)
-            state = {"inventory": str(inventory.absolute())}
-            (hosts.lab_dir(lab) / "state.json").write_text(json.dumps(state))
-            engine = engines.ensure()
+            folder = hosts.lab_dir(lab)
+            is_new = not folder.exists()
+            folder.mkdir(exist_ok=True)
+            (folder / "state.json").write_text(json.dumps({"inventory": str(inventory.absolute())}))
+            try:
+                engine = engines.ensure()
+            except LabError:
+                if is_new:
+                    shutil.rmtree(folder)
+                raise
         hosts.bring_up(engine, lab, wanted)
         hosts.write_inventory(engine, lab, wanted, inventory.absolute())
     machine.say(f"lab {lab}: {len(wanted)} hosts up in {time.monotonic() - began:.1f} s; inventory {inventory}")
@@ -118,4 +124,7 @@ def main(argv: list[str] | None = None) -> int:
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"lab: interrupted; `lab.py {given.command}` again goes on from here", file=sys.stderr)
+        return 130
     return 0

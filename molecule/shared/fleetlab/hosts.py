@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -215,7 +216,7 @@ def write_inventory(engine: Engine, lab: str, hosts: list[Host], path: Path) -> 
 
 def control_dir(lab: str) -> Path:
     """Return the folder of a lab's shared SSH connections: short, as a socket's path must be."""
-    return machine.run_dir() / "ssh" / lab
+    return machine.run_dir() / "ssh" / hashlib.sha256(lab.encode()).hexdigest()[:6]
 
 
 def take_down(engine: Engine | None, lab: str) -> None:

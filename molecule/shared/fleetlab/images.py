@@ -209,9 +209,13 @@ def _bootstrap(engine: Engine, release: Release, tag: str) -> None:
         load = engine.argv("import", "--change", f"LABEL {LABEL}={IMAGES}", "-", tag)
         limit, env = _BUILD_SECONDS, engine.env()
         with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log) as tar:
-            done = subprocess.run(
-                load, stdin=tar.stdout, capture_output=True, text=True, check=False, timeout=limit, env=env
-            )
+            try:
+                done = subprocess.run(
+                    load, stdin=tar.stdout, capture_output=True, text=True, check=False, timeout=limit, env=env
+                )
+            except subprocess.TimeoutExpired as error:
+                tar.terminate()
+                raise LabError(f"{release.title} was not built within {limit} s") from error
         if tar.returncode or done.returncode:
             log.seek(0)
             text = log.read().decode(errors="replace") + done.stderr
