@@ -14,6 +14,9 @@ import pytest
 
 from molecule.shared.tests.conftest import REPOSITORY, App, playbook
 
+# The playbooks deploy to all hosts; one of them is watched.
+testinfra_hosts = ["ansible://web1"]
+
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
@@ -75,3 +78,75 @@ def test_verify_fails_and_says_so_when_a_worker_is_missing(app: App) -> None:
     count = app.live["workers"]
     assert done.returncode != 0
     assert f"{count} workers run, {count - 1} answer /health" in done.stdout
+
+
+def test_second_deploy_changes_nothing(app: App) -> None:
+    before = (app.master, app.workers)
+    done = playbook("deploy.yml")
+    assert done.returncode == 0, done.stdout
+    assert re.findall(r"changed=(\d+)", done.stdout) == ["0", "0", "0"], done.stdout
+    assert (app.master, app.workers) == before
+
+
+def test_changed_app_goes_live_without_losing_a_request(app: App, source: Path, client: Client) -> None:
+    before = app.live["release"]
+    with (source / "main.py").open("a") as main:
+        main.write("\n\n@app.get('/new')\ndef new() -> str:\n    return 'new'\n")
+    done = playbook("deploy.yml", variables={"app_source": str(source)})
+    assert done.returncode == 0, done.stdout
+    after = app.live["release"]
+    assert after != before
+    assert app.get("/new")[0] == 200
+    time.sleep(0.5)
+    client.enough.set()
+    client.join(30)
+    lost = [outcome for outcome, _ in client.outcomes if outcome != "200"]
+    assert lost == []
+    releases = [release for _, release in client.outcomes]
+    assert set(releases) == {before, after}
+    assert releases == sorted(releases, key=[before, after].index), "old, then new, and never back"
+
+
+@pytest.mark.fault(3)
+def test_release_that_cannot_be_imported_is_refused_with_its_traceback(app: App, source: Path, client: Client) -> None:
+    before = (app.live, app.master, app.workers)
+    with (source / "main.py").open("a") as main:
+        main.write("\nimport a_module_that_nobody_has\n")
+    done = playbook("deploy.yml", variables={"app_source": str(source)})
+    client.enough.set()
+    client.join(30)
+    assert done.returncode != 0
+    assert "ModuleNotFoundError: No module named 'a_module_that_nobody_has'" in done.stdout, done.stdout
+    assert f"Release {before[0]['release']} serves on" in done.stdout
+    assert (app.live, app.master, app.workers) == before
+    assert {outcome for outcome, _ in client.outcomes} == {"200"}
+
+
+@pytest.mark.fault(4)
+@pytest.mark.parametrize("status", [500, 404])
+def test_release_that_is_not_well_is_refused_in_time(app: App, source: Path, status: int) -> None:
+    before = app.live
+    main = source / "main.py"
+    text, count = re.subn(r'@app\.get\("/health"\)', f'@app.get("/health", status_code={status})', main.read_text())
+    assert count == 1
+    main.write_text(text)
+    done = playbook("deploy.yml", variables={"app_source": str(source), "service_boot_timeout": 15})
+    assert done.returncode != 0
+    assert f"/health answers {status} (good is 200 to 399)" in done.stdout, done.stdout
+    assert app.live == before
+
+
+def test_changed_setting_reaches_the_app_with_new_workers(app: App, client: Client) -> None:
+    before = app.live
+    done = playbook(
+        "deploy.yml", variables={"service_env": {"COLOUR": 'a "quoted" $value \\ here'}, "service_workers": 2}
+    )
+    assert done.returncode == 0, done.stdout
+    assert "quoted" not in done.stdout, "settings may be secrets"
+    environment = app.host.check_output(f"tr '\\0' '\\n' < /proc/{app.master}/environ")
+    assert 'COLOUR=a "quoted" $value \\ here' in environment.splitlines()
+    assert (app.live["release"], len(app.workers)) == (before["release"], 2)
+    assert app.live["slot"] != before["slot"]
+    client.enough.set()
+    client.join(30)
+    assert {outcome for outcome, _ in client.outcomes} == {"200"}

@@ -76,7 +76,7 @@ def wait_until_proven(config: Config, systemd: Systemd, slot: str, sleep: Callab
     missing = "the unit is not up"
     while True:
         state = systemd.state(unit)
-        if state.restarts or state.active in ("failed", "inactive"):
+        if state.restarts or (state.active in ("failed", "inactive") and not state.queued):
             raise GateError(f"{unit} fell over while starting (result: {state.result}, restarts: {state.restarts})")
         pids = worker_pids(state.main_pid) if state.main_pid else []
         answered &= set(pids)

@@ -12,13 +12,14 @@ class SystemdError(Exception):
 
 @dataclass(frozen=True)
 class UnitState:
-    """What systemd knows of a unit. main_pid is 0 where nothing runs."""
+    """What systemd knows of a unit. main_pid is 0 where nothing runs; queued: it is about to start or stop."""
 
     active: str
     sub: str
     result: str
     main_pid: int
     restarts: int
+    queued: bool = False
 
 
 class Systemd:
@@ -49,7 +50,7 @@ class Systemd:
 
     def state(self, unit: str) -> UnitState:
         """Return the unit's state; a unit that does not exist is inactive."""
-        properties = "ActiveState,SubState,Result,MainPID,NRestarts"
+        properties = "ActiveState,SubState,Result,MainPID,NRestarts,Job"
         lines = self._systemctl("show", f"--property={properties}", unit).stdout.splitlines()
         found = dict(line.split("=", 1) for line in lines if "=" in line)
         return UnitState(
@@ -58,6 +59,7 @@ class Systemd:
             result=found.get("Result", "unknown"),
             main_pid=int(found.get("MainPID") or 0),
             restarts=int(found.get("NRestarts") or 0),
+            queued=bool(int(found.get("Job") or 0)),
         )
 
     def journal(self, unit: str, since: float, lines: int = 60) -> list[str]:

@@ -103,8 +103,8 @@ def ask(path: Path, url: str, host: str, timeout: float, count: int, pids: Itera
     """Send `count` GET requests at once and say who answered.
 
     Who: the connections stay open until all have answered; the kernel (sock_diag) then names the inode
-    at the other end of each, and the worker that has this inode among its files is the one. An app
-    that closes its connections can say it by itself, with a header X-Worker-Pid.
+    at the other end of each, and the worker that has this inode among its files is the one. An app can
+    also say it by itself, with a header X-Worker-Pid: for those that close their connections.
     """
     answers = Answers()
     with contextlib.ExitStack() as stack:
@@ -133,7 +133,7 @@ def ask(path: Path, url: str, host: str, timeout: float, count: int, pids: Itera
             if is_good(response.status):
                 if connection.sock:
                     answered.append(connection)
-                elif (said := response.headers.get("X-Worker-Pid", "")).isdigit():
+                if (said := response.headers.get("X-Worker-Pid", "")).isdigit():
                     answers.pids.add(int(said))
         owners = _socket_owners(pids)
         peers = (_peer_inode(os.fstat(connection.sock.fileno()).st_ino) for connection in answered)
