@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -150,6 +151,7 @@ def _start() -> Engine:
         )
     began = time.monotonic()
     folder = machine.run_dir()
+    _end_leftovers()
     shutil.rmtree(folder / "exec", ignore_errors=True)
     _data_root().mkdir(parents=True, exist_ok=True)
     for name in ("docker.sock", "dockerd.pid"):
@@ -182,6 +184,29 @@ def _start() -> Engine:
     return engine
 
 
+def _end_leftovers() -> None:
+    """End what a dockerd that was killed left behind: its containerd, the shims and the containers' first processes.
+
+    They are recognised by our own exec root among their arguments, which no other process has.
+    """
+    mark = f"{machine.run_dir() / 'exec'}/containerd/"
+    ours: set[int] = set()
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().decode(errors="replace")
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+        children.setdefault(parent, []).append(int(folder.name))
+        if mark in command and "containerd" in command.split("\0")[0]:
+            ours.add(int(folder.name))
+    for pid in sorted(ours):
+        for victim in [*children.get(pid, []), pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
+
+
 def stop_own() -> bool:
     """Stop the engine that the lab started, by its pid; say whether there was one."""
     pid = own_pid()
@@ -200,5 +225,6 @@ def stop_own() -> bool:
 
 def remove_own_files() -> None:
     """Delete our own engine's images, caches and log. The engine must be stopped."""
+    _end_leftovers()
     for folder in (machine.run_dir(), machine.cache() / "engine"):
         shutil.rmtree(folder, ignore_errors=True)
