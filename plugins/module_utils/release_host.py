@@ -251,7 +251,7 @@ def compile_bytecode(order: Order, work: Path, folders: list[str]) -> None:
     Unchecked: workers cannot write to a release and its files do not change, so no import has to look at a source.
     A file that does not compile is no error here: dependencies ship such files for other Pythons.
     """
-    jobs = str(min(4, len(os.sched_getaffinity(0))))
+    jobs = str(min(4, len(os.sched_getaffinity(0))) if "lib" in folders else 1)  # processes cost more than a few files
     args = ["-I", "-m", "compileall", "-qq", "-j", jobs, "--invalidation-mode", "unchecked-hash"]
     subprocess.run(
         [order.python, *args, "-s", str(work), "-p", str(order.folder), *folders],

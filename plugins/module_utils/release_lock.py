@@ -84,25 +84,28 @@ def numbers(version: str) -> tuple[int, ...]:
     return tuple(parts)
 
 
+def _minor(version: str) -> tuple[int, ...]:
+    return (*numbers(version), 0, 0)[:2]
+
+
 def python_meets(python: str, requires: str) -> bool:
     """Whether a host's Python, as in "3.11", meets a requires-python. Only major and minor count."""
-    here = numbers(python)[:2]
+    here = _minor(python)
     for clause in filter(None, (c.strip() for c in requires.split(","))):
-        match = re.match(r"(~=|==|!=|>=|<=|>|<)\s*([0-9.]+)(\.\*)?", clause)
+        match = re.match(r"(~=|==|!=|>=|<=|>|<)\s*(\d+(?:\.\d+)*)", clause)
         if not match:
             continue
-        operator, want = match[1], numbers(match[2])
-        exact = want == want[:2]  # a patch release is not known here: give it the benefit of the doubt
-        short = (*want, 0)[:2]
+        want = _minor(match[2])
+        patch = match[2].count(".") > 1  # a patch release is not known here: give it the benefit of the doubt
         good = {
-            ">=": here >= short,
-            "~=": here >= short and here[0] == short[0],
-            "==": here == short if len(want) > 1 else here[0] == short[0],
-            "!=": here != short or not exact,
-            "<=": here <= short,
-            ">": here > short or (not exact and here == short),
-            "<": here < short or (not exact and here == short),
-        }[operator]
+            ">=": here >= want,
+            "~=": here == want if patch else here >= want and here[0] == want[0],
+            "==": here == want if "." in match[2] else here[0] == want[0],
+            "!=": here != want or patch,
+            "<=": here <= want,
+            ">": here > want or (patch and here == want),
+            "<": here < want or (patch and here == want),
+        }[match[1]]
         if not good:
             return False
     return True

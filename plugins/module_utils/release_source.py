@@ -146,7 +146,9 @@ def read_folder(root: Path, exclude: list[str], label: str = "") -> Source:
     project = _pyproject(root) if "pyproject.toml" in names else {}
     if kind == "uv.lock" and not project:
         raise BuildError(f"{root} has a uv.lock, but no pyproject.toml that it belongs to. Add it, or remove uv.lock.")
-    notes = [f"Left out because they may hold secrets: {', '.join(secrets)}. Set app_env instead."] if secrets else []
+    notes = (
+        [f"Left out because they may hold secrets: {', '.join(secrets)}. Set service_env instead."] if secrets else []
+    )
     unreadable = [n for n in names if not os.access(root / n, os.R_OK)]
     if unreadable:
         raise BuildError(

@@ -1,0 +1,231 @@
+"""What a host does with a release: it is whole or it is not there."""
+
+import hashlib
+import io
+import json
+import os
+import sys
+import tarfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from plugins.module_utils import release_host
+from plugins.module_utils.release_artifact import Entry, describe, write_member
+from plugins.module_utils.release_host import Order, UnpackError, check_member, needs, read_marker, unpack, valid_id
+
+
+def build(
+    tmp_path: Path, release: str = "0123456789ab", code: bytes = b"app = 1\n", lib: bytes = b"y = 1\n", **extra: Any
+):
+    """Return an order and the files of a small release."""
+    parts = tmp_path / f"parts-{release}"
+    parts.mkdir(exist_ok=True)
+    deps = [Entry("lib/dep/__init__.py", data=lib), Entry("lib/dep/tool", data=b"#!", executable=True)]
+    first = write_member(deps, parts / "lib.tar.gz", last=False)
+    rest = [Entry("app/link.py", link="main.py"), Entry("app/main.py", data=code), Entry("manifest.json", data=b"{}")]
+    second = write_member(rest, parts / "code.tar.gz", last=True)
+    sha256 = hashlib.sha256(code + lib).hexdigest()
+    artifact = describe(first, second, sha256, {"python": "3.11", "arch": "x86_64"})
+    order = Order("shop", tmp_path / "srv", release, artifact, python=sys.executable, **extra)
+    return order, {"lib": parts / "lib.tar.gz", "code": parts / "code.tar.gz"}
+
+
+def tree(root: Path) -> dict[str, tuple[int, bytes]]:
+    return {str(p.relative_to(root)): (p.stat().st_mode, p.read_bytes()) for p in root.rglob("*") if p.is_file()}
+
+
+def test_release_is_whole(tmp_path: Path) -> None:
+    order, files = build(tmp_path)
+    assert needs(order) == ["lib", "code"]
+    old = os.umask(0o077)
+    try:
+        assert unpack(order, files) == []
+    finally:
+        os.umask(old)
+    marker = read_marker(order.folder)
+    assert marker
+    assert (marker["id"], marker["lib_sha256"]) == (order.release, order.artifact["lib_sha256"])
+    modes = {str(p.relative_to(order.folder)): oct(p.lstat().st_mode & 0o777) for p in order.folder.rglob("*")}
+    assert set(modes.values()) == {"0o644", "0o755", "0o777"}  # the last is the symlink's
+    assert modes["lib/dep/tool"] == "0o755"
+    assert modes["app"] == modes["lib/dep/__pycache__"] == "0o755"
+    assert any(name.startswith("app/__pycache__/main.") for name in modes)
+    assert needs(order) == []
+    assert [p.name for p in order.folder.parent.iterdir() if p.name != ".lock"] == [order.release]
+
+
+def test_same_dependencies_are_shared_not_sent(tmp_path: Path) -> None:
+    first, files = build(tmp_path)
+    unpack(first, files)
+    second, files = build(tmp_path, "ba9876543210", b"app = 2\n")
+    assert needs(second) == ["code"]
+    assert unpack(second, {"code": files["code"]}) == []
+    for name in (
+        "lib/dep/__init__.py",
+        *(str(p.relative_to(first.folder)) for p in first.folder.glob("lib/dep/__pycache__/*")),
+    ):
+        assert (first.folder / name).samefile(second.folder / name)
+    assert (second.folder / "app/main.py").read_bytes() == b"app = 2\n"
+
+
+def test_wrong_guess_about_dependencies_is_answered(tmp_path: Path) -> None:
+    order, files = build(tmp_path)
+    assert unpack(order, {"code": files["code"]}) == ["lib"]
+    assert not order.root.exists()
+
+
+@pytest.mark.fault(14)
+@pytest.mark.parametrize("part", ["lib", "code"])
+def test_changed_on_the_way(tmp_path: Path, part: str) -> None:
+    order, files = build(tmp_path)
+    data = bytearray(files[part].read_bytes())
+    data[len(data) // 2] ^= 1
+    files[part].write_bytes(data)
+    with pytest.raises(UnpackError, match=f"The {part} part of shop 0123456789ab changed on its way"):
+        unpack(order, files)
+    assert not order.root.exists()
+
+
+@pytest.mark.fault(12)
+def test_half_a_release_is_built_anew(tmp_path: Path) -> None:
+    order, files = build(tmp_path)
+    (order.folder / "lib").mkdir(parents=True)
+    (order.folder / "lib/half").write_text("x")
+    left = order.folder.parent / f".{order.release}.tmp-killed"
+    left.mkdir()
+    assert needs(order) == ["lib", "code"]
+    unpack(order, files)
+    assert read_marker(order.folder)
+    assert not (order.folder / "lib/half").exists()
+    assert [p.name for p in order.folder.parent.iterdir() if p.name != ".lock"] == [order.release]
+
+
+@pytest.mark.fault(12)
+@pytest.mark.parametrize("step", ["extract", "compile_bytecode", "sync_folder"])
+def test_death_at_any_step_leaves_no_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    order, files = build(tmp_path)
+
+    def die(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(release_host, step, die)
+        with pytest.raises(KeyboardInterrupt):
+            unpack(order, files)
+    assert not order.folder.exists()
+    assert unpack(order, files) == []
+
+
+@pytest.mark.fault(13)
+@pytest.mark.parametrize(("field", "word"), [("f_bavail", "MiB free"), ("f_favail", "inodes free")])
+def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str, word: str) -> None:
+    order, files = build(tmp_path)
+    disk = {"f_bavail": 10**9, "f_frsize": 4096, "f_files": 10**9, "f_favail": 10**9, field: 5}
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(**disk))
+    for attempt in (lambda: needs(order), lambda: unpack(order, files)):
+        with pytest.raises(UnpackError, match=word):
+            attempt()
+    assert not order.root.exists()
+
+
+def test_disk_that_fills_up_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order, files = build(tmp_path)
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(release_host, "extract", full)
+    with pytest.raises(UnpackError, match="is full"):
+        unpack(order, files)
+    assert [p.name for p in (order.root / "releases").iterdir()] == [".lock"]
+
+
+def test_same_id_with_other_content(tmp_path: Path) -> None:
+    order, files = build(tmp_path)
+    unpack(order, files)
+    other, files = build(tmp_path, lib=b"y = 2\n", live=(order.release,))
+    before = tree(order.folder)
+    with pytest.raises(UnpackError, match="is live and has other content"):
+        unpack(other, files)
+    assert tree(order.folder) == before
+    idle, files = build(tmp_path, lib=b"y = 2\n")
+    assert unpack(idle, files) == []
+    assert (order.folder / "lib/dep/__init__.py").read_bytes() == b"y = 2\n"
+
+
+def test_same_content_in_other_bytes_is_the_same_release(tmp_path: Path) -> None:
+    order, files = build(tmp_path)
+    unpack(order, files)
+    order.artifact["sha256"] = "another compressor"
+    assert needs(order) == []
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, link
+    return info
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        member("/etc/passwd"),
+        member("app/../../x"),
+        member("../x"),
+        member(".complete"),
+        member("app//x"),
+        member("other/x"),
+        member("app/dev", tarfile.CHRTYPE),
+        member("app/fifo", tarfile.FIFOTYPE),
+        member("app/hard", tarfile.LNKTYPE, "app/x"),
+        member("app/a", tarfile.SYMTYPE, "/etc/passwd"),
+        member("app/a", tarfile.SYMTYPE, "../../x"),
+        member("app/a", tarfile.SYMTYPE, "../.complete"),
+    ],
+    ids=lambda info: f"{info.name} {info.linkname}".strip(),
+)
+def test_what_has_no_business_in_a_release(info: tarfile.TarInfo) -> None:
+    with pytest.raises(UnpackError):
+        check_member(info, ("app", "site", "manifest.json"))
+
+
+@given(st.lists(st.sampled_from(["..", ".", "", "a", "app"]), min_size=1, max_size=6).map("/".join))
+def test_no_accepted_name_leads_out(name: str) -> None:
+    try:
+        check_member(member(name), ("app",))
+    except UnpackError:
+        return
+    assert os.path.normpath(f"/r/{name}").startswith("/r/app")
+
+
+def test_writing_through_a_link_is_impossible(tmp_path: Path) -> None:
+    order, files = build(tmp_path)
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:gz") as tar:
+        tar.addfile(member("app/here", tarfile.SYMTYPE, "../lib"))
+        info = member("app/here/evil.py")
+        tar.addfile(info)
+        tar.addfile(member("manifest.json"))
+    files["code"].write_bytes(data.getvalue())
+    order.artifact["code_sha256"] = hashlib.sha256(data.getvalue()).hexdigest()
+    with pytest.raises((UnpackError, OSError)):
+        unpack(order, files)
+    assert not order.folder.exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", json.dumps({"id": "other"})])
+def test_marker_that_says_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / ".complete").write_text(text)
+    assert read_marker(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "good"), [("0123456789ab", True), ("../../../x", False), ("", False), ("ABCDEF012345", False)]
+)
+def test_ids(text: str, good: bool) -> None:
+    assert valid_id(text) is good
