@@ -213,7 +213,7 @@ def extract(stream: IO[bytes], into: Path, top: tuple[str, ...]) -> None:
                 check_member(info, top)
                 path = into / info.name
                 if info.isdir():
-                    path.mkdir(0o755, exist_ok=True)
+                    path.mkdir(0o755, parents=True, exist_ok=True)
                 elif info.issym():
                     links.append(info)  # last, so that nothing is written through one
                 else:
@@ -222,11 +222,13 @@ def extract(stream: IO[bytes], into: Path, top: tuple[str, ...]) -> None:
                     with open(handle, "wb") as out:
                         shutil.copyfileobj(tar.extractfile(info), out, 1 << 18)  # type: ignore[arg-type]
                         os.fchmod(handle, 0o755 if info.mode & 0o100 else 0o644)
+        for info in links:
+            (into / info.name).parent.mkdir(0o755, parents=True, exist_ok=True)
+            (into / info.name).symlink_to(info.linkname)
     except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:
         raise UnpackError(f"The artifact cannot be read: {error}. Build it again.") from error
-    for info in links:
-        (into / info.name).parent.mkdir(0o755, parents=True, exist_ok=True)
-        (into / info.name).symlink_to(info.linkname)
+    except FileExistsError as error:
+        raise UnpackError(f"The artifact holds {error.filename} twice. Nothing was changed. Build it again.") from error
 
 
 def link_tree(source: Path, target: Path) -> None:

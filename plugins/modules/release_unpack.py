@@ -126,6 +126,8 @@ def main() -> None:
         missing = [] if module.check_mode or not files else unpack(order, files)
     except UnpackError as error:
         module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=f"The release could not be put into {order.root}: {error}. Does the play use become?")
     except KeyError as error:
         module.fail_json(msg=f"artifact lacks {error}; pass what release_build returned for this host's platform.")
     changed = bool(wanted) and (module.check_mode or (bool(files) and not missing))

@@ -207,13 +207,14 @@ def test_writing_through_a_link_is_impossible(tmp_path: Path) -> None:
     order, files = build(tmp_path)
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:gz") as tar:
-        tar.addfile(member("app/here", tarfile.SYMTYPE, "../lib"))
+        tar.addfile(member("app/real", tarfile.DIRTYPE))
+        tar.addfile(member("app/here", tarfile.SYMTYPE, "real"))
         info = member("app/here/evil.py")
         tar.addfile(info)
         tar.addfile(member("manifest.json"))
     files["code"].write_bytes(data.getvalue())
     order.artifact["code_sha256"] = hashlib.sha256(data.getvalue()).hexdigest()
-    with pytest.raises((UnpackError, OSError)):
+    with pytest.raises(UnpackError, match="twice"):
         unpack(order, files)
     assert not order.folder.exists()
 
