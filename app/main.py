@@ -63,7 +63,7 @@ async def failed(_request: Request, _error: Exception) -> JSONResponse:
 
 # --- Four ways to serve a customer ----------------------------------------------------------------
 
-Seconds = Annotated[float, Query(ge=0, le=10, allow_inf_nan=False, description="how long one customer takes")]
+Seconds = Annotated[float, Query(ge=0, le=10, description="how long one customer takes")]
 Units = Annotated[int, Query(ge=1, le=100, description="amount of work; one unit is about 20 ms of one core")]
 
 
@@ -165,7 +165,7 @@ async def echo(request: Request) -> dict[str, str | int]:
 @app.get("/download")
 async def download(
     chunks: Annotated[int, Query(ge=1, le=100)] = 20,
-    pause: Annotated[float, Query(ge=0, le=1, allow_inf_nan=False, description="seconds per chunk")] = 0.1,
+    pause: Annotated[float, Query(ge=0, le=1, description="seconds per chunk")] = 0.1,
 ) -> StreamingResponse:
     """Send 16 KiB at a time, slowly. The length is announced: a client notices a download cut short."""
 
