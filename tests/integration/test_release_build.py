@@ -15,7 +15,7 @@ import pytest
 from plugins.module_utils import release_uv
 from plugins.module_utils.release_assemble import build
 from plugins.module_utils.release_cache import Cache
-from plugins.module_utils.release_platform import Wanted
+from plugins.module_utils.release_platform import Wanted, lib_member
 from plugins.module_utils.release_uv import BuildError, Uv, UvError
 
 FILES = Path(__file__).parents[2] / "roles/release/files"
@@ -290,3 +290,9 @@ def test_module_is_checked_before_the_dependencies_are_installed(locked: Path, t
     with pytest.raises(BuildError, match=r"app_module is main:api, but app/main\.py has no name 'api'"):
         run(locked, tmp_path / "cache", module="main:api")
     assert not list((tmp_path / "cache/libs").iterdir())
+
+
+@pytest.mark.fault(48)
+def test_requirement_without_a_hash(cache: Path) -> None:
+    with pytest.raises(BuildError, match="all requirements must have a hash"):
+        lib_member("h11==0.16.0\n", platform(), [], Cache(cache), Uv(), [])
