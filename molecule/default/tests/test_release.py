@@ -11,11 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fleettest import REPOSITORY, App, playbook
 
-from molecule.shared.tests.conftest import REPOSITORY, App, playbook
-
+pytest_plugins = ["fleettest"]
 # The playbooks deploy to all hosts; one of them is watched.
 testinfra_hosts = ["ansible://web1"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def sample_app_afterwards() -> Iterator[None]:
+    """Leave the hosts as converge did: the other tests run on them, too."""
+    yield
+    done = playbook("deploy.yml")
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.fixture

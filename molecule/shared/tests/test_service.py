@@ -7,8 +7,9 @@ import time
 from typing import Any
 
 import pytest
+from fleettest import App
 
-from .conftest import App
+pytest_plugins = ["fleettest"]
 
 
 def test_live_slot_is_enabled_and_active_and_the_other_is_neither(app: App) -> None:

@@ -79,7 +79,7 @@ def _verify(config: Config, systemd: Systemd) -> dict[str, Any]:
         (
             seen["answering"] == seen["running"],
             f"{seen['running']} workers run, {seen['answering']} answer {config.health_path}"
-            + (f" ({proof.error})" if proof.error else ""),
+            + (f" ({proof.trouble})" if proof.trouble else ""),
         ),
         (
             proof.releases in ((), (str(record["release"]),)),

@@ -22,14 +22,16 @@ class GateError(Exception):
 
 @dataclass(frozen=True)
 class Proof:
-    """What a slot showed. pids: the workers; answered: those that answered; releases: what they run."""
+    """What a slot showed. pids: the workers; answered: those that answered; releases: what
+    they run; trouble: why the last request got no answer.
+    """
 
     planned: int
     pids: tuple[int, ...]
     answered: tuple[int, ...]
     releases: tuple[str, ...]
     statuses: tuple[int, ...]
-    error: str = ""
+    trouble: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the proof as plain data for JSON."""
@@ -53,7 +55,7 @@ def look(config: Config, systemd: Systemd, slot: str, tries: int = 20) -> Proof:
         answered=tuple(sorted(answered)),
         releases=tuple(sorted({release_of(pid) for pid in pids})),
         statuses=tuple(sorted(set(last.statuses))),
-        error=last.error,
+        trouble=last.error,
     )
 
 

@@ -1,7 +1,9 @@
-"""What the tests on hosts share: the app's settings and its live slot on one host."""
+"""A pytest plugin: what the tests on hosts share. A test module says `pytest_plugins = ["fleettest"]`."""
 
 from __future__ import annotations
 
+import functools
+import http.client
 import json
 import os
 import subprocess
@@ -13,8 +15,8 @@ from typing import Any
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[3]
-INVENTORY = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "inventory"
+REPOSITORY = Path(__file__).parents[2]
+INVENTORY = Path(os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY", "none")) / "inventory"
 SHARED_INVENTORY = REPOSITORY / "molecule" / "shared" / "inventory"
 
 
@@ -59,8 +61,6 @@ class App:
 
     def get(self, path: str, host: str | None = None, timeout: float = 20) -> tuple[int, dict[str, str], bytes]:
         """Ask the host through its proxy; returns status, headers (lower case) and body."""
-        import http.client  # noqa: PLC0415
-
         connection = http.client.HTTPConnection(self.address, 80, timeout=timeout)
         try:
             connection.request("GET", path, headers={"Host": host or self.address})
@@ -80,16 +80,35 @@ class App:
 
 @pytest.fixture
 def app(host: Any) -> App:
-    """The deployed app on the host under test."""
-    variables = host.ansible.get_variables()
+    """Return the deployed app on the host under test."""
+    name = host.backend.get_pytest_id().partition("://")[2]
+    variables = inventory()["_meta"]["hostvars"][name]
     return App(host, variables["app_name"], variables)
+
+
+@functools.cache
+def inventory() -> dict[str, Any]:
+    """Return what Ansible knows of the scenario's hosts, its own variables and the shared ones."""
+    command = Path(sys.executable).with_name("ansible-inventory")
+    done = subprocess.run(
+        [command, "-i", SHARED_INVENTORY, "-i", INVENTORY, "--list"], capture_output=True, text=True, check=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def playbook(name: str, *arguments: str, variables: dict[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
     """Run one of the project's playbooks against the scenario's hosts, as a user would."""
-    command = [Path(sys.executable).with_name("ansible-playbook"), "-i", SHARED_INVENTORY, "-i", INVENTORY]
+    command: list[str | Path] = [
+        Path(sys.executable).with_name("ansible-playbook"),
+        "-i",
+        SHARED_INVENTORY,
+        "-i",
+        INVENTORY,
+    ]
+    settings = {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
     return subprocess.run(
         [*command, REPOSITORY / name, "-e", json.dumps(variables or {}), *arguments],
-        cwd=REPOSITORY, env={**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        cwd=REPOSITORY, env={**os.environ, **settings},
         capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
