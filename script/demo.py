@@ -100,7 +100,8 @@ def main() -> None:
     (inventory / "group_vars" / "app.yml").write_text(yaml.safe_dump(settings(given, machines), sort_keys=False))
 
     ansible = Path(sys.executable).with_name("ansible-playbook")
-    lab: list[str | Path] = [sys.executable, REPOSITORY / "molecule/shared/lab.py", "up", "--name", "demo", "--hosts", HOME / "hosts.yml"]
+    lab: list[str | Path] = [sys.executable, REPOSITORY / "molecule/shared/lab.py", "up", "--name", "demo"]
+    lab += ["--hosts", HOME / "hosts.yml"]
     run(f"Start {given.hosts} hosts", *lab, "--inventory", inventory / "lab.yml")
     run("Deploy: ansible-playbook deploy.yml", ansible, "-i", inventory, "deploy.yml")
     table = HOME / "fleet.txt"

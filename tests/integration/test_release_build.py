@@ -74,7 +74,10 @@ def names(artifact: dict[str, Any]) -> set[str]:
 
 def versions(artifact: dict[str, Any]) -> dict[str, str]:
     with tarfile.open(artifact["path"]) as tar:
-        return json.load(tar.extractfile("manifest.json"))["packages"]
+        manifest = tar.extractfile("manifest.json")
+        assert manifest
+        found: dict[str, str] = json.load(manifest)["packages"]
+        return found
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import os
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import IO, cast
 
 import pytest
 from hypothesis import given, settings
@@ -32,7 +33,7 @@ def test_two_parts_are_one_archive(tmp_path_factory: pytest.TempPathFactory, fil
     artifact.write_bytes((tmp_path / "lib.tar.gz").read_bytes() + (tmp_path / "code.tar.gz").read_bytes())
     with tarfile.open(artifact) as tar:
         members = tar.getmembers()
-        contents = {info.name: tar.extractfile(info).read() for info in members if info.isreg()}
+        contents = {info.name: cast("IO[bytes]", tar.extractfile(info)).read() for info in members if info.isreg()}
     assert contents == {f"{top}/{n}": d for n, d in files.items() for top in ("lib", "app")} | {
         "manifest.json": manifest
     }

@@ -21,7 +21,7 @@ from plugins.module_utils.release_host import Order, UnpackError, check_member, 
 
 def build(
     tmp_path: Path, release: str = "0123456789ab", code: bytes = b"app = 1\n", lib: bytes = b"y = 1\n", **extra: Any
-):
+) -> tuple[Order, dict[str, Path]]:
     """Return an order and the files of a small release."""
     parts = tmp_path / f"parts-{release}"
     parts.mkdir(exist_ok=True)
@@ -127,9 +127,10 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str, 
     order, files = build(tmp_path)
     disk = {"f_bavail": 10**9, "f_frsize": 4096, "f_files": 10**9, "f_favail": 10**9, field: 5}
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(**disk))
-    for attempt in (lambda: needs(order), lambda: unpack(order, files)):
-        with pytest.raises(UnpackError, match=word):
-            attempt()
+    with pytest.raises(UnpackError, match=word):
+        needs(order)
+    with pytest.raises(UnpackError, match=word):
+        unpack(order, files)
     assert not order.root.exists()
 
 

@@ -1,6 +1,7 @@
 """Requirements: read, merged with the engine's, and compared with what hosts have."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -151,9 +152,10 @@ def test_lowest_python(requires: str, low: str) -> None:
 
 
 def test_stale_lock_names_what_differs() -> None:
-    project = {"project": {"name": "A", "dependencies": ["fastapi[all] >=0.1, <2 ; python_version>'3'", "Ty_per"]}}
+    needed = ["fastapi[all] >=0.1, <2 ; python_version>'3'", "Ty_per"]
+    project: dict[str, Any] = {"project": {"name": "A", "dependencies": needed}}
     rows = [{"name": "fastapi", "specifier": "<2,>=0.1"}, {"name": "ty-per"}, {"name": "x", "marker": "extra == 'dev'"}]
-    lock = {"package": [{"name": "a", "source": {"virtual": "."}, "metadata": {"requires-dist": rows}}]}
+    lock: dict[str, Any] = {"package": [{"name": "a", "source": {"virtual": "."}, "metadata": {"requires-dist": rows}}]}
     assert stale_lock(project, lock) == []
     project["project"]["dependencies"] = ["fastapi>=0.2,<2", "typer", "new"]
     assert stale_lock(project, lock) == ["fastapi", "new", "ty-per", "typer"]

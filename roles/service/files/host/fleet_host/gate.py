@@ -22,8 +22,10 @@ class GateError(Exception):
 
 @dataclass(frozen=True)
 class Proof:
-    """What a slot showed. pids: the workers; answered: those that answered; releases: what
-    they run; trouble: why the last request got no answer.
+    """What a slot showed.
+
+    pids: the workers; answered: those that answered; releases: what they run; trouble: why the last request
+    got no answer.
     """
 
     planned: int
