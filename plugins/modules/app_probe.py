@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import pwd
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -68,15 +69,16 @@ ansible_facts:
 
 
 def python_version(python: str) -> str:
-    """Return `3.12` for the interpreter at this path, or an empty string where it does not run."""
+    """Return `3.12` for the interpreter at this path, or an empty string where it does not run or is no Python."""
     try:
         done = subprocess.run(
             [python, "-IS", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
             capture_output=True, text=True, timeout=20, check=False,
         )  # fmt: skip
-    except OSError:
+    except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip()
+    said = done.stdout.strip()
+    return said if re.fullmatch(r"\d+\.\d+", said) else ""
 
 
 def systemd_version() -> int:
