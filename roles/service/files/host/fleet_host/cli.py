@@ -30,6 +30,7 @@ def parser() -> argparse.ArgumentParser:
     verbs.add_parser("verify", help="prove the live workers: planned = running = answering")
     switch = verbs.add_parser("activate", help="make a release that is on this host the live one")
     switch.add_argument("release")
+    switch.add_argument("--in-unit", action="store_true", help=argparse.SUPPRESS)
     for verb in verbs.choices.values():
         verb.add_argument("--json", action="store_true", help="print one JSON object")
     return top
@@ -37,7 +38,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code: 0 done, 1 refused or differs, 2 nothing was done."""
-    arguments = parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = parser().parse_args(words)
+    if arguments.verb == "activate" and not arguments.in_unit:
+        _run_in_unit(words)
     steps: list[str] = []
 
     def say(step: str) -> None:
@@ -64,6 +68,13 @@ def main(argv: list[str] | None = None) -> int:
     else:
         _print_plainly(result)
     return code
+
+
+def _run_in_unit(words: list[str]) -> None:
+    """Become a client of the same command in a transient unit, which outlives this terminal or SSH session."""
+    runner = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--description=Switch of a release"]
+    command = [sys.executable, "-I", "-B", str(Path(__file__).parents[1]), *words, "--in-unit"]
+    os.execvp(runner[0], [*runner, *command])
 
 
 def _verify(config: Config, systemd: Systemd) -> dict[str, Any]:
