@@ -84,7 +84,7 @@ def _each(value: object, rule: Mapping[str, Any]) -> str:
 
 def _names(value: object, rule: Mapping[str, Any]) -> str:
     if not isinstance(value, dict):
-        return f"is of type {type(value).__name__} (its value may be a secret and is not shown)"
+        return "is no dictionary (its value may be a secret and is not shown)"
     # Whoever writes NAME=VALUE as a name wrote a value there.
     wrong = [str(name).partition("=")[0] for name in value if not matches(rule["names"], name)]
     wrong += [str(name) for name, item in value.items() if as_text(item) is None and not isinstance(item, bool)]

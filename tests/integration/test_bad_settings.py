@@ -1,0 +1,229 @@
+"""Bad settings, given as a user gives them: refused on the controller, by name, before any host is asked.
+
+One run of `deploy.yml` for each role that refuses, with a host for each of its cases: every host says its own message.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+MISSING = object()
+GOOD = {"app_name": "counter", "app_source": str(REPOSITORY / "app"), "app_module": "main:app"}
+ROLES = ("service", "release", "proxy")
+
+NAME = "1 to 31 of a-z, 0-9 and -, beginning with a letter and not ending with -"
+MODULE = "MODULE:ATTRIBUTE, for example main:app"
+SOURCE = "a folder with uv.lock, pyproject.toml or requirements.txt; git+URL@REF; a wheel; or an artifact built before"
+WORKERS = "auto, or a whole number from 1 to 1024"
+PATH = "an absolute path"
+ENV = "a dictionary of names (letters, digits and _, not beginning with a digit) and texts or numbers"
+HOSTS = "a list of one or more host names, addresses, or names like *.example.org"
+
+#: variable, its value, how the message shows the value, what the message says is allowed
+CASES: list[tuple[str, Any, str, str]] = [
+    # Missing
+    ("app_name", MISSING, "is not set", NAME),
+    ("app_source", MISSING, "is not set", SOURCE),
+    ("app_module", MISSING, "is not set", MODULE),
+    ("app_name", "", 'is ""', NAME),
+    ("app_source", "", 'is ""', SOURCE),
+    ("app_module", "", 'is ""', MODULE),
+    ("app_name", None, "is null", NAME),
+    ("app_source", None, "is null", SOURCE),
+    ("service_workers", "", 'is ""', WORKERS),
+    ("app_source", "{{ nobody_set_this }}", "cannot be worked out ('nobody_set_this' is undefined)", SOURCE),
+    # A name that cannot be a unit's, a user's and a folder's
+    ("app_name", "My App", 'is "My App"', NAME),
+    ("app_name", "web@1", 'is "web@1"', NAME),
+    ("app_name", "-x", 'is "-x"', NAME),
+    ("app_name", "x-", 'is "x-"', NAME),
+    ("app_name", "../etc", 'is "../etc"', NAME),
+    ("app_name", "web\n", r'is "web\n"', NAME),
+    ("app_name", "a" * 40, f'is "{"a" * 40}"', NAME),
+    ("app_name", 42, "is 42", NAME),
+    ("app_name", "root", 'is "root"', f"{NAME} (it names units, a user and a folder), and no name of the system's own"),
+    ("app_name", "user", 'is "user"', f"{NAME} (it names units, a user and a folder), and no name of the system's own"),
+    # Wrong form
+    ("app_module", "main", 'is "main"', MODULE),
+    ("app_module", "main:app:x", 'is "main:app:x"', MODULE),
+    ("app_module", "ma in:app", 'is "ma in:app"', MODULE),
+    ("app_module", "main:app --reload", 'is "main:app --reload"', MODULE),
+    ("service_python", "python3", 'is "python3"', PATH),
+    ("service_python", "/usr/bin/python3 -X dev", 'is "/usr/bin/python3 -X dev"', PATH),
+    ("service_user", "root", 'is "root"', "a system account's name of a-z, 0-9, _ and -, not root"),
+    ("service_user", "web user", 'is "web user"', "a system account's name"),
+    ("service_proxy_group", "", 'is ""', "a system account's name"),
+    ("service_health_path", "health", 'is "health"', "a path that begins with / and has no blanks"),
+    ("service_health_path", "/hea lth", 'is "/hea lth"', "a path that begins with / and has no blanks"),
+    ("service_health_host", "a host", 'is "a host"', "a host name"),
+    ("proxy_server_names", ["good.example", "bad.example; }"], 'has "bad.example; }"', HOSTS),
+    ("proxy_server_names", ["*"], 'has "*"', HOSTS),
+    ("proxy_body_max", "10 megabytes", 'is "10 megabytes"', "a number with k, m or g behind it, for example 10m"),
+    ("proxy_body_max", "-1m", 'is "-1m"', "a number with k, m or g behind it, for example 10m"),
+    ("release_root", "srv", 'is "srv"', PATH),
+    ("release_index_url", "pypi.org", 'is "pypi.org"', "a URL that begins with https:// or http://"),
+    # Out of range
+    ("service_workers", 0, "is 0", WORKERS),
+    ("service_workers", -1, "is -1", WORKERS),
+    ("service_workers", 10000, "is 10000", WORKERS),
+    ("service_workers", 2.5, "is 2.5", WORKERS),
+    ("service_workers_max", 0, "is 0", "a whole number from 1 to 1024"),
+    ("service_worker_memory_mib", 0, "is 0", "a whole number of MiB from 1 to 1048576"),
+    ("service_reserve_memory_mib", -5, "is -5", "a whole number of MiB from 0 to 1048576"),
+    ("service_health_timeout", 0, "is 0", "a whole number of seconds from 1 to 300"),
+    ("service_health_timeout", 301, "is 301", "a whole number of seconds from 1 to 300"),
+    ("service_health_successes", 0, "is 0", "a whole number from 1 to 100"),
+    ("service_boot_timeout", -1, "is -1", "a whole number of seconds from 1 to 3600"),
+    ("service_drain_timeout", 86400, "is 86400", "a whole number of seconds from 0 to 3600"),
+    ("service_worker_timeout", 4, "is 4", "a whole number of seconds from 5 to 3600"),
+    ("proxy_read_timeout", 0, "is 0", "a whole number of seconds from 1 to 86400"),
+    # Wrong type
+    ("service_workers", "many", 'is "many"', WORKERS),
+    ("service_workers", True, "is true", WORKERS),
+    ("service_workers", [2], "is [2]", WORKERS),
+    ("service_workers_max", "x", 'is "x"', "a whole number from 1 to 1024"),
+    ("service_worker_memory_mib", "lots", 'is "lots"', "a whole number of MiB from 1 to 1048576"),
+    ("service_boot_timeout", "soon", 'is "soon"', "a whole number of seconds from 1 to 3600"),
+    ("service_drain_timeout", "30s", 'is "30s"', "a whole number of seconds from 0 to 3600"),
+    ("service_deny_write_execute", "maybe", 'is "maybe"', "true or false"),
+    ("service_writable_paths", "/var/lib/counter", 'is "/var/lib/counter"', "a list of absolute paths"),
+    ("service_writable_paths", ["data", "/"], 'has "data", "/"', "a list of absolute paths"),
+    ("proxy_server_names", "abc", 'is "abc"', HOSTS),
+    ("proxy_server_names", [], "is []", HOSTS),
+    ("release_exclude", "*.md", 'is "*.md"', "a list of patterns, for example tests or *.md"),
+    ("release_exclude", {"tests": True}, 'is {"tests": true}', "a list of patterns"),
+    ("app_source", ["app"], 'is ["app"]', SOURCE),
+    # Unknown choice
+    ("service_engine", "apache", 'is "apache"', "gunicorn"),
+    ("release_engine", "hypercorn", 'is "hypercorn"', "gunicorn, asgi, uvicorn"),
+    # Secrets: the name is shown, never the value
+    ("service_env", "TOKEN=hush", "is no dictionary (its value may be a secret and is not shown)", ENV),
+    ("service_env", ["TOKEN=hush"], "is no dictionary (its value may be a secret and is not shown)", ENV),
+    ("service_env", {"2TOKEN": "hush"}, 'has "2TOKEN"', ENV),
+    ("service_env", {"TOKEN=hush": ""}, 'has "TOKEN"', ENV),
+    ("service_env", {"TOKEN": ["hush"]}, 'has "TOKEN"', ENV),
+    ("app_source", "git+https://me:hush@example.org/a\nb", r'is "git+https://***@example.org/a\nb"', SOURCE),
+]
+
+
+def role_of(variable: str) -> str:
+    """The role that has the variable's rule."""
+    return {"app_name": "service", "app_module": "service", "app_source": "release"}.get(
+        variable, variable.partition("_")[0]
+    )
+
+
+class Listener(threading.Thread):
+    """Stands where every host's SSH would be, and counts who comes."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.socket.getsockname()[1]
+        self.visits = 0
+
+    def run(self) -> None:
+        while True:
+            try:
+                visitor, _ = self.socket.accept()
+            except OSError:
+                return
+            self.visits += 1
+            visitor.close()
+
+
+class Deploys:
+    """Runs of deploy.yml against hosts that are not to be asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.listener = Listener()
+        self.listener.start()
+
+    def run(self, hosts: dict[str, dict[str, Any]], *arguments: str) -> subprocess.CompletedProcess[str]:
+        everywhere = {"ansible_host": "127.0.0.1", "ansible_port": self.listener.port}
+        inventory = self.folder / "hosts.yml"  # JSON is YAML
+        inventory.write_text(json.dumps({"app": {"vars": everywhere, "hosts": hosts}}))
+        return subprocess.run(
+            [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory, "deploy.yml", *arguments],
+            cwd=REPOSITORY,
+            env={**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+            capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def deploys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deploys]:
+    made = Deploys(tmp_path_factory.mktemp("inventory"))
+    yield made
+    made.listener.socket.close()
+
+
+@pytest.fixture(scope="module")
+def refusals(deploys: Deploys) -> dict[str, subprocess.CompletedProcess[str]]:
+    """One run for each role, as a run ends with the first role that refuses."""
+    found = {}
+    for role in ROLES:
+        hosts = {}
+        for number, (variable, value, _, _) in enumerate(CASES):
+            if role_of(variable) == role:
+                settings = {**GOOD, variable: value}
+                hosts[f"case{number}"] = {name: given for name, given in settings.items() if given is not MISSING}
+        found[role] = deploys.run(hosts)
+        assert deploys.listener.visits == 0
+    return found
+
+
+def message_of(host: str, output: str) -> str:
+    """What the play says of one host."""
+    found = re.search(rf"^fatal: \[{host}\]: FAILED! =>(.*?)(?=^\S)", output, re.MULTILINE | re.DOTALL)
+    assert found, output
+    return found[1]
+
+
+@pytest.mark.fault(46)
+@pytest.mark.parametrize("number", range(len(CASES)), ids=[f"{c[0]}-{str(c[1])[:20]!r}" for c in CASES])
+def test_bad_setting_is_refused_before_any_host_is_asked(
+    refusals: dict[str, subprocess.CompletedProcess[str]], number: int
+) -> None:
+    variable, _, shown, allowed = CASES[number]
+    done = refusals[role_of(variable)]
+    said = message_of(f"case{number}", done.stdout)
+    assert f"{variable} {shown}; allowed: {allowed}" in said
+    assert said.count("; allowed: ") == 1, "one bad setting, one complaint"
+    assert re.search(rf"^case{number} +: ok=\d+ +changed=0 +unreachable=0 +failed=1 ", done.stdout, re.MULTILINE)
+    assert done.returncode != 0
+    assert "hush" not in done.stdout + done.stderr
+
+
+@pytest.mark.fault(46)
+def test_one_bad_host_keeps_all_others_from_being_asked(deploys: Deploys) -> None:
+    before = deploys.listener.visits
+    done = deploys.run({"good": GOOD, "bad": {**GOOD, "proxy_read_timeout": 0}})
+    assert done.returncode != 0
+    assert deploys.listener.visits == before
+    assert re.findall(r"^(\w+) +: .*changed=(\d+) +unreachable=(\d+)", done.stdout, re.MULTILINE) == [
+        ("bad", "0", "0"),
+        ("good", "0", "0"),
+    ]
+
+
+def test_good_settings_lead_to_the_host(deploys: Deploys) -> None:
+    """Texts from the command line count as numbers; and had a host been asked above, it would have been seen."""
+    before = deploys.listener.visits
+    extra = ["-e", "service_workers=4 service_drain_timeout=30 service_deny_write_execute=no proxy_body_max=1024"]
+    done = deploys.run({"good": {**GOOD, "ansible_ssh_retries": 0}}, *extra)
+    assert "UNREACHABLE" in done.stdout, done.stdout
+    assert deploys.listener.visits > before
