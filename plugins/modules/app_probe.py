@@ -25,7 +25,7 @@ description:
   - Returns as facts what sizing, building and shipping need, and how many workers the host should run.
   - One call instead of C(setup) and a row of C(stat) tasks. The CPU and memory figures come from
     Ansible's own fact code, so they are the same as those of C(setup).
-  - Changes nothing.
+  - Fails, with the reason, on a host that cannot run the app. Changes nothing.
 options:
   app:
     description: Name of the app.
@@ -39,6 +39,14 @@ options:
     description: The host's Python that will run the app.
     type: path
     default: /usr/bin/python3
+  python_min:
+    description: The oldest Python that will do, major and minor.
+    type: str
+    default: "3.10"
+  systemd_min:
+    description: The oldest systemd that will do.
+    type: int
+    default: 249
   plan:
     description: Settings of the worker plan, named as C(plan_workers) in C(module_utils/worker_plan.py) names them.
     type: dict
@@ -126,6 +134,24 @@ def user_exists(name: str) -> bool:
     return True
 
 
+def unfit(facts: dict[str, Any], params: dict[str, Any]) -> str:
+    """Say why a host cannot run the app, "" where it can."""
+    reasons = []
+    if facts["systemd"] == 0:
+        reasons.append(f"PID 1 is not systemd (needed: systemd {params['systemd_min']} or newer)")
+    elif facts["systemd"] < params["systemd_min"]:
+        reasons.append(f"it has systemd {facts['systemd']} (needed: {params['systemd_min']} or newer)")
+    if not facts["python"]:
+        reasons.append(f"{params['python']} is not there, or no Python (needed: {params['python_min']} or newer)")
+    elif _version(facts["python"]) < _version(params["python_min"]):
+        reasons.append(f"{params['python']} is Python {facts['python']} (needed: {params['python_min']} or newer)")
+    return "; ".join(reasons)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(".")))
+
+
 def probe(module: AnsibleModule) -> dict[str, Any]:
     """Return the facts. Raises WorkerPlanError for settings that no plan can be made from."""
     app, root = module.params["app"], Path(module.params["root"])
@@ -161,6 +187,8 @@ def main() -> None:
             "app": {"type": "str", "required": True},
             "root": {"type": "path", "required": True},
             "python": {"type": "path", "default": "/usr/bin/python3"},
+            "python_min": {"type": "str", "default": "3.10"},
+            "systemd_min": {"type": "int", "default": 249},
             "plan": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
@@ -169,6 +197,10 @@ def main() -> None:
         facts = probe(module)
     except WorkerPlanError as error:
         module.fail_json(msg=str(error))
+    reason = unfit(facts["app_probe"], module.params)
+    if reason:
+        host = platform.node()
+        module.fail_json(msg=f"{host} cannot run {module.params['app']}: {reason}. Nothing was changed on it.")
     module.exit_json(changed=False, ansible_facts=facts)
 
 

@@ -73,7 +73,6 @@ CASES: list[tuple[str, Any, str, str]] = [
     ("proxy_server_names", ["*"], 'has "*"', HOSTS),
     ("proxy_body_max", "10 megabytes", 'is "10 megabytes"', "a number with k, m or g behind it, for example 10m"),
     ("proxy_body_max", "-1m", 'is "-1m"', "a number with k, m or g behind it, for example 10m"),
-    ("release_root", "srv", 'is "srv"', PATH),
     ("release_python", "python3", 'is "python3"', PATH),
     ("release_cache", ["cache"], 'is ["cache"]', "a path, or an empty text"),
     ("release_uv", False, "is false", "a path, or an empty text"),

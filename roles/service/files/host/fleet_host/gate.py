@@ -11,7 +11,7 @@ from .config import Config
 from .systemd import Systemd
 from .workers import Answers, ask, release_of, worker_pids
 
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.25
 #: Requests at once for each worker: one worker may take several of a burst, so ask for more than one each.
 BURST = 4
 
@@ -78,6 +78,7 @@ def wait_until_proven(config: Config, systemd: Systemd, slot: str, sleep: Callab
     unit = config.service(slot)
     answered: set[int] = set()
     missing = "the unit is not up"
+    patience = 1.0
     while True:
         state = systemd.state(unit)
         if state.restarts or (state.active in ("failed", "inactive") and not state.queued):
@@ -86,6 +87,9 @@ def wait_until_proven(config: Config, systemd: Systemd, slot: str, sleep: Callab
         answered &= set(pids)
         if len(pids) != config.workers:
             missing = f"{len(pids)} of {config.workers} workers run"
+        elif not answered and not _anyone_there(config, slot, patience):
+            patience += 1
+            missing = f"{config.health_path} gave no answer yet"
         else:
             answers = burst(config, slot, pids)
             answered |= answers.pids & set(pids)
@@ -100,6 +104,12 @@ def wait_until_proven(config: Config, systemd: Systemd, slot: str, sleep: Callab
         if time.monotonic() > deadline:
             raise GateError(f"not ready within {config.boot_timeout:g} s (service_boot_timeout): {missing}")
         sleep(POLL_SECONDS)
+
+
+def _anyone_there(config: Config, slot: str, patience: float) -> bool:
+    """Wait for a first answer: in the socket's queue, which takes no CPU from the workers that boot."""
+    seconds = min(patience, config.health_timeout)
+    return ask(config.socket(slot), config.health_path, config.health_host, seconds, 1).statuses != [0]
 
 
 def _good_in_a_row(config: Config, slot: str) -> str:
