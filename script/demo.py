@@ -82,7 +82,11 @@ def run(title: str, *command: str | Path) -> None:
     """Run one step with its output to be seen; end with its exit code where it fails."""
     print(f"\n=== {title}", flush=True)
     environment = {**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")}
-    environment |= {"ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false", "ANSIBLE_FORCE_COLOR": str(sys.stdout.isatty())}
+    environment |= {
+        "ANSIBLE_HOME": str(HOME.parent / "ansible"),
+        "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false",
+        "ANSIBLE_FORCE_COLOR": str(sys.stdout.isatty()),
+    }
     done = subprocess.run(command, cwd=REPOSITORY, env=environment, check=False)
     if done.returncode:
         print(f"\nscript/demo: this step failed: {title}", file=sys.stderr)
@@ -95,14 +99,25 @@ def main() -> None:
     given = arguments()
     machines = hosts(given.hosts)
     inventory = HOME / "inventory"
+    variables = settings(given, machines)
+    lab: list[str | Path] = [sys.executable, REPOSITORY / "molecule/shared/lab.py"]
+    before = inventory / "group_vars" / "app.yml"
+    if before.is_file() and yaml.safe_load(before.read_text())["app_name"] != variables["app_name"]:
+        run(
+            "Remove the hosts of the earlier demo: they run another app",
+            *lab,
+            "down",
+            "--name",
+            "demo",
+            "--keep-engine",
+        )
     (inventory / "group_vars").mkdir(parents=True, exist_ok=True)
     (HOME / "hosts.yml").write_text(yaml.safe_dump(machines, sort_keys=False))
-    (inventory / "group_vars" / "app.yml").write_text(yaml.safe_dump(settings(given, machines), sort_keys=False))
+    (inventory / "group_vars" / "app.yml").write_text(yaml.safe_dump(variables, sort_keys=False))
 
     ansible = Path(sys.executable).with_name("ansible-playbook")
-    lab: list[str | Path] = [sys.executable, REPOSITORY / "molecule/shared/lab.py", "up", "--name", "demo"]
-    lab += ["--hosts", HOME / "hosts.yml"]
-    run(f"Start {given.hosts} hosts", *lab, "--inventory", inventory / "lab.yml")
+    wanted: list[str | Path] = ["--hosts", HOME / "hosts.yml", "--inventory", inventory / "lab.yml"]
+    run(f"Start {given.hosts} hosts", *lab, "up", "--name", "demo", *wanted)
     run("Deploy: ansible-playbook deploy.yml", ansible, "-i", inventory, "deploy.yml")
     table = HOME / "fleet.txt"
     verify: list[str | Path] = ["playbooks/verify.yml", "-e", f"verify_table={table}"]

@@ -88,6 +88,17 @@ def test_verify_fails_and_says_so_when_a_worker_is_missing(app: App) -> None:
     assert f"{count} workers run, {count - 1} answer /health" in done.stdout
 
 
+def test_verify_fails_when_another_release_is_expected_or_nginx_is_down(app: App) -> None:
+    app.host.check_output("systemctl stop nginx")
+    try:
+        done = playbook("playbooks/verify.yml", "--limit", "web1", variables={"verify_release": "0123456789ab"})
+    finally:
+        app.host.check_output("systemctl start nginx")
+    assert done.returncode != 0
+    assert f"release {app.live['release']} is live, expected is 0123456789ab" in done.stdout
+    assert "nginx does not answer" in done.stdout
+
+
 def test_second_deploy_changes_nothing(app: App) -> None:
     before = (app.master, app.workers)
     done = playbook("deploy.yml")
