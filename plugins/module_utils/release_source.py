@@ -240,7 +240,7 @@ def read_wheel(path: Path) -> Source:
             meta = email.parser.HeaderParser().parsestr(wheel.read(name).decode("utf-8"))
     except (OSError, zipfile.BadZipFile, StopIteration, UnicodeDecodeError) as error:
         raise BuildError(
-            f"{path} is not a readable wheel: {error or 'it has no METADATA'}. Build it with: uv build --wheel"
+            f"{path} is not a readable wheel: {str(error) or 'it has no METADATA'}. Build it with: uv build --wheel"
         ) from error
     check_pure(path)
     version, python = str(meta["Version"]), meta["Requires-Python"] or ""

@@ -141,10 +141,11 @@ def unfit(facts: dict[str, Any], params: dict[str, Any]) -> str:
         reasons.append(f"PID 1 is not systemd (needed: systemd {params['systemd_min']} or newer)")
     elif facts["systemd"] < params["systemd_min"]:
         reasons.append(f"it has systemd {facts['systemd']} (needed: {params['systemd_min']} or newer)")
+    python, needed = f"service_python {params['python']}", f"(needed: {params['python_min']} or newer)"
     if not facts["python"]:
-        reasons.append(f"{params['python']} is not there, or no Python (needed: {params['python_min']} or newer)")
+        reasons.append(f"{python} is not there, or no Python {needed}")
     elif _version(facts["python"]) < _version(params["python_min"]):
-        reasons.append(f"{params['python']} is Python {facts['python']} (needed: {params['python_min']} or newer)")
+        reasons.append(f"{python} is Python {facts['python']} {needed}")
     return "; ".join(reasons)
 
 

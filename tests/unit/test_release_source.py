@@ -155,6 +155,10 @@ def test_wheel(tmp_path: Path) -> None:
     compiled.write_text("no zip")
     with pytest.raises(BuildError, match=r"is not a readable wheel"):
         read_wheel(compiled)
+    with zipfile.ZipFile(compiled, "w") as wheel:
+        wheel.writestr("shop.py", "app = 1\n")
+    with pytest.raises(BuildError, match=r"is not a readable wheel: it has no METADATA"):
+        read_wheel(compiled)
 
 
 def test_submodule_files_ship(tmp_path: Path) -> None:
