@@ -107,6 +107,22 @@ def test_second_deploy_changes_nothing(app: App) -> None:
     assert (app.master, app.workers) == before
 
 
+def test_changed_setting_reaches_the_app_with_new_workers(app: App, client: Client) -> None:
+    before = app.live
+    done = playbook(
+        "deploy.yml", variables={"service_env": {"COLOUR": 'a "quoted" $value \\ here'}, "service_workers": 2}
+    )
+    assert done.returncode == 0, done.stdout
+    assert "quoted" not in done.stdout, "settings may be secrets"
+    environment = app.host.check_output(f"tr '\\0' '\\n' < /proc/{app.master}/environ")
+    assert 'COLOUR=a "quoted" $value \\ here' in environment.splitlines()
+    assert (app.live["release"], len(app.workers)) == (before["release"], 2)
+    assert app.live["slot"] != before["slot"]
+    client.enough.set()
+    client.join(30)
+    assert {outcome for outcome, _ in client.outcomes} == {"200"}
+
+
 def test_changed_app_goes_live_without_losing_a_request(app: App, source: Path, client: Client) -> None:
     before = app.live["release"]
     with (source / "main.py").open("a") as main:
@@ -153,19 +169,3 @@ def test_release_that_is_not_well_is_refused_in_time(app: App, source: Path, sta
     assert done.returncode != 0
     assert f"/health answers {status} (good is 200 to 399)" in done.stdout, done.stdout
     assert app.live == before
-
-
-def test_changed_setting_reaches_the_app_with_new_workers(app: App, client: Client) -> None:
-    before = app.live
-    done = playbook(
-        "deploy.yml", variables={"service_env": {"COLOUR": 'a "quoted" $value \\ here'}, "service_workers": 2}
-    )
-    assert done.returncode == 0, done.stdout
-    assert "quoted" not in done.stdout, "settings may be secrets"
-    environment = app.host.check_output(f"tr '\\0' '\\n' < /proc/{app.master}/environ")
-    assert 'COLOUR=a "quoted" $value \\ here' in environment.splitlines()
-    assert (app.live["release"], len(app.workers)) == (before["release"], 2)
-    assert app.live["slot"] != before["slot"]
-    client.enough.set()
-    client.join(30)
-    assert {outcome for outcome, _ in client.outcomes} == {"200"}
