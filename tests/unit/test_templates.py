@@ -1,0 +1,486 @@
+"""What the roles write on hosts, rendered without a host and read by the rules of whoever reads it there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fleet_host.config import SLOTS, Config
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.rendering import REPOSITORY, ROLES, environment, host, nginx, template, unit, value
+
+SERVICE = "app@.service.j2"
+SOCKET = "app@.socket.j2"
+NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+
+
+def option(command: str, name: str) -> str:
+    words = shlex.split(command)
+    return words[words.index(name) + 1]
+
+
+# The service unit
+
+
+@pytest.mark.parametrize(
+    ("facts", "workers"),
+    [
+        (host(vcpus=1), 3),
+        (host(vcpus=2), 5),
+        (host(vcpus=8, memory_mib=16384), 17),
+        (host(vcpus=8, memory_mib=768), 2),
+        (host(workers=7), 7),
+        (host(workers="2"), 2),
+    ],
+)
+def test_unit_starts_as_many_workers_as_planned(facts: dict[str, Any], workers: int) -> None:
+    assert facts["app_probe"]["plan"]["workers"] == workers
+    (command,) = unit(template("service", SERVICE, ansible_facts=facts))["Service.ExecStart"]
+    assert option(command, "--workers") == str(workers)
+    assert shlex.split(command)[-1] == "main:app"
+
+
+@pytest.mark.parametrize(
+    ("variable", "setting", "key", "expected"),
+    [
+        ("service_deny_write_execute", True, "MemoryDenyWriteExecute", ["yes"]),
+        ("service_deny_write_execute", False, "MemoryDenyWriteExecute", ["no"]),
+        ("service_deny_write_execute", "false", "MemoryDenyWriteExecute", ["no"]),
+        ("service_writable_paths", [], "ReadWritePaths", None),
+        ("service_writable_paths", ["/var/lib/a", "/srv/b"], "ReadWritePaths", ["/var/lib/a /srv/b"]),
+        ("service_user", "web", "User", ["web"]),
+        ("service_user", "web", "Group", ["web"]),
+        ("service_boot_timeout", 7, "TimeoutStartSec", ["7"]),
+        ("service_boot_timeout", "7", "TimeoutStartSec", ["7"]),
+    ],
+)
+def test_unit_follows_the_settings(variable: str, setting: object, key: str, expected: list[str] | None) -> None:
+    assert unit(template("service", SERVICE, **{variable: setting})).get(f"Service.{key}") == expected
+
+
+@pytest.mark.parametrize("drain", [0, 30, "45"])
+def test_systemd_waits_longer_than_the_workers_may_take_to_end(drain: int | str) -> None:
+    found = unit(template("service", SERVICE, service_drain_timeout=drain))
+    assert int(option(found["Service.ExecStart"][0], "--graceful-timeout")) == int(drain)
+    assert int(found["Service.TimeoutStopSec"][0]) > int(drain)
+
+
+def test_units_and_host_tool_mean_the_same_places(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text(template("service", "settings.json.j2"))
+    config = Config.read(tmp_path / "settings.json")
+    units = {Path(file["path"]).name: unit(file["content"]) for file in value("service", "_service_units")}
+    for slot in SLOTS:
+        service = units[config.service(slot).replace(slot, "")]
+        socket = units[config.socket_unit(slot).replace(slot, "")]
+        assert socket["Socket.ListenStream"][0].replace("%i", slot) == str(config.socket(slot))
+        assert service["Unit.Requires"][0].replace("%i", slot) == config.socket_unit(slot)
+        assert service["Service.WorkingDirectory"][0].replace("%i", slot) == str(config.root / "slots" / slot / "app")
+        # The last one wins: what the user sets must not change which release runs.
+        assert service["Service.EnvironmentFile"][-1].replace("%i", slot) == str(config.root / "slots" / f"{slot}.env")
+
+
+def test_settings_cannot_hold_what_systemd_would_expand() -> None:
+    """In units, `%` begins a specifier and `$` a variable: only the templates themselves may use the first."""
+    rules = value("service", "_service_rules")
+    used = {name for file in (SERVICE, SOCKET) for name in re.findall(r"\b(?:app|service)_\w+", source(file))}
+    texts = {name: rules[name].get("pattern") or rules[name].get("each") for name in used if name in rules}
+    assert {"app_name", "app_module", "service_user", "service_writable_paths"} <= set(texts)
+    for name, pattern in texts.items():
+        for good in ("main:app", "counter", "/usr/bin/python3"):
+            for sign in "%$\\\"' \n":
+                assert not re.fullmatch(pattern or "", good + sign + "n"), f"{name} may hold {sign!r}"
+    for file in (SERVICE, SOCKET):
+        text = template("service", file, service_env={"SECRET": "100%n"})
+        assert set(re.findall("%.", text)) == {"%i"}
+        assert "SECRET" not in text, "units are readable for everybody"
+
+
+def source(name: str) -> str:
+    return (ROLES / "service" / "templates" / name).read_text()
+
+
+@pytest.fixture
+def units_on_disk(tmp_path: Path) -> Path:
+    """The folder with an app's units, for a Python that this machine has."""
+    given = {"service_python": sys.executable, "service_writable_paths": ["/srv"]}
+    for file in value("service", "_service_units", **given):
+        (tmp_path / Path(file["path"]).name).write_text(file["content"])
+    return tmp_path
+
+
+def analyze(*words: str | Path) -> str:
+    """Run systemd-analyze, which needs no running systemd for this; skip where it is not installed or too old."""
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("needs systemd-analyze, which is not on this machine")
+    done = subprocess.run(["systemd-analyze", *words], capture_output=True, text=True, check=False)
+    if "unrecognized option" in done.stderr:
+        pytest.skip(f"needs a newer systemd-analyze: {done.stderr.strip()}")
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    return said
+
+
+def test_systemd_finds_nothing_wrong_with_the_units(units_on_disk: Path) -> None:
+    said = analyze("verify", "--man=no", units_on_disk / "counter@.service", units_on_disk / "counter@.socket")
+    assert str(units_on_disk) not in said
+    assert "counter@" not in said
+
+
+def test_unit_leaves_the_app_little_to_attack(units_on_disk: Path) -> None:
+    said = analyze("security", "--offline=yes", "--no-pager", units_on_disk / "counter@.service")
+    level = re.search(r"Overall exposure level .*: ([0-9.]+)", said)
+    assert level, said
+    assert float(level[1]) <= 1.5, said  # 0 is best, 10 is worst, 9.2 is a unit without any of the switches
+
+
+# The app's environment
+
+#: What man systemd.exec allows in the file: no NUL, no surrogates, no byte order mark, no noncharacters.
+TEXTS = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0\ufeff").filter(
+        lambda c: ord(c) & 0xFFFE != 0xFFFE and not 0xFDD0 <= ord(c) <= 0xFDEF
+    )
+    | st.sampled_from("\\\\\"\"''$`\n\r\t #;=%{}")
+)
+NAMES = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]*", fullmatch=True)
+
+
+def through_the_file(wanted: dict[str, Any]) -> dict[str, str]:
+    return environment(template("service", "environment.j2", service_env=wanted))
+
+
+@given(st.dictionaries(NAMES, TEXTS, min_size=1, max_size=8))
+@settings(deadline=None, max_examples=60)
+def test_environment_reaches_the_app_as_it_was_set(wanted: dict[str, str]) -> None:
+    assert through_the_file(wanted) == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " leading and trailing ",
+        'a "quoted" $value \\ here',
+        "$HOME ${HOME} `id` $(id) %n %% \\n",
+        "ends with a backslash \\",
+        "-----BEGIN KEY-----\nMII=\n-----END KEY-----\n",
+        "windows\r\nline ends\r\n",
+        "# no comment\n; nor this\nNOT_A_NAME=1",
+        '"; Environment=LD_PRELOAD=/x',
+        "grüße, 世界 🚀",
+        "{{ 7 * 7 }} {% raw %} {# no comment #}",
+    ],
+)
+def test_difficult_value_reaches_the_app(text: str) -> None:
+    assert through_the_file({"A": text, "B": "next"}) == {"A": text, "B": "next"}
+
+
+def test_numbers_are_written_as_they_are_set() -> None:
+    assert through_the_file({"PORT": 8000, "RATIO": 0.5}) == {"PORT": "8000", "RATIO": "0.5"}
+
+
+def test_no_settings_make_an_empty_environment() -> None:
+    assert through_the_file({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("A=b c \nB='$x\\n'\n", {"A": "b c", "B": "$x\\n"}),
+        ("# A=1\n;B=2\nno assignment\nC=3", {"C": "3"}),
+        ('A="\\a\\"\\\\\\$\\`"\n', {"A": '\\a"\\$`'}),
+        ('A="one \\\ntwo"\nB=three\\\nfour\\ \n', {"A": "one two", "B": "threefour"}),
+        ('A = "1"  \n', {"A": "1"}),
+    ],
+)
+def test_reference_reader_knows_the_rules_of_systemd(text: str, found: dict[str, str]) -> None:
+    assert environment(text) == found
+
+
+# What a new worker is needed for
+
+
+@pytest.mark.parametrize(
+    ("changed", "given"),
+    [
+        (False, {"service_health_path": "/up"}),
+        (False, {"service_health_successes": 9}),
+        (False, {"ansible_facts": host(memory_mib=3000)}),
+        (True, {"ansible_facts": host(workers=1)}),
+        (True, {"service_env": {"A": "1"}}),
+        (True, {"app_module": "other:app"}),
+        (True, {"service_deny_write_execute": False}),
+        (True, {"service_proxy_group": "nginx"}),
+    ],
+)
+def test_fingerprint_is_of_what_workers_depend_on(changed: bool, given: dict[str, Any]) -> None:
+    before, after = (value("service", "_service_fingerprint", **extra) for extra in ({}, given))
+    assert re.fullmatch("[0-9a-f]{16}", before)
+    assert (before != after) is changed
+
+
+@pytest.mark.parametrize(
+    ("live", "slots", "paths", "switch"),
+    [
+        ({}, {}, [], True),
+        ({"release": "new", "slot": "blue"}, {"blue": "active", "green": "inactive"}, [], False),
+        ({"release": "old", "slot": "blue"}, {"blue": "active", "green": "inactive"}, [], True),
+        ({"release": "new", "slot": "blue"}, {"blue": "failed", "green": "active"}, [], True),
+        ({"release": "new", "slot": "blue", "fingerprint": "x"}, {"blue": "active"}, [], True),
+        ({"release": "new", "slot": "blue"}, {"blue": "active"}, ["/etc/counter/environment"], True),
+        ({"release": "new", "slot": "blue"}, {"blue": "active"}, ["/etc/systemd/system/counter@.service"], True),
+        ({"release": "new", "slot": "blue"}, {"blue": "active"}, ["/usr/local/sbin/counter-release"], False),
+        ({"release": "new", "slot": "blue"}, {"blue": "active"}, ["/etc/counter/release.json"], False),
+    ],
+)
+def test_switch_only_where_workers_must_be_new(
+    live: dict[str, str], slots: dict[str, str], paths: list[str], switch: bool
+) -> None:
+    recorded = {"fingerprint": value("service", "_service_fingerprint"), **live} if live else {}
+    facts = host(live=recorded, slots=slots)
+    said = value("service", "_service_needs_switch", ansible_facts=facts, release_id="new",
+                 __service_files={"paths": paths})  # fmt: skip
+    assert said is switch
+
+
+# The host's command and its settings
+
+
+def test_settings_are_those_that_the_host_tool_reads(tmp_path: Path) -> None:
+    facts = host(workers=7)
+    times = {"service_boot_timeout": "90", "service_drain_timeout": 0, "service_health_timeout": 2}
+    text = template("service", "settings.json.j2", ansible_facts=facts, service_health_path='/up?a="b"', **times)
+    (tmp_path / "settings.json").write_text(text)
+    config = Config.read(tmp_path / "settings.json")
+    assert (config.app, config.root, config.run) == ("counter", Path("/srv/counter"), Path("/run/counter"))
+    assert (config.boot_timeout, config.drain_timeout, config.health_timeout) == (90, 0, 2)
+    assert config.health_path == '/up?a="b"'
+    assert (config.workers, config.plan) == (7, facts["app_probe"]["plan"])
+    assert config.fingerprint == value("service", "_service_fingerprint", ansible_facts=facts, **times)
+    assert {type(field) for name, field in json.loads(text).items() if "timeout" in name} == {int}
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Path:
+    """The command as it is installed, with the tool taken from the repository."""
+    found = tmp_path / "nowhere-release"
+    text = template(
+        "service", "release-command.sh.j2", app_name="nowhere", _service_tool=str(ROLES / "service/files/host")
+    )
+    found.write_text(text)
+    found.chmod(0o755)
+    if not Path("/usr/bin/python3").exists():
+        pytest.skip("needs /usr/bin/python3, which is not on this machine")
+    return found
+
+
+def test_command_calls_itself_by_the_name_it_has(command: Path) -> None:
+    done = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: nowhere-release ")
+
+
+def test_command_says_where_the_settings_should_be_and_passes_words_whole(command: Path) -> None:
+    done = subprocess.run([command, "status", "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done
+    assert "/etc/nowhere/release.json" in json.loads(done.stdout)["error"]
+    done = subprocess.run([command, "no such *"], capture_output=True, text=True, check=False)
+    assert "invalid choice: 'no such *'" in done.stderr
+
+
+@pytest.mark.parametrize("live", [{}, {"release": "before123456"}])
+@pytest.mark.parametrize(
+    ("stdout", "stderr", "said"),
+    [
+        ('{"error": "no worker came up", "log": ["Traceback:", "  KeyError: \'{{ x }}\'"]}', "", "no worker came up"),
+        ('{"error": "no worker came up", "log": []}', "", "no worker came up"),
+        ('{"error": "not on this host"}', "noise", "not on this host"),
+        ("", "sudo: a password is required", "sudo: a password is required"),
+    ],
+)
+def test_refusal_says_why_and_what_serves_on(stdout: str, stderr: str, said: str, live: dict[str, str]) -> None:
+    switch = {"stdout": stdout, "stderr": stderr, "rc": 1}
+    lines = template(
+        "service", "refusal.txt.j2", __service_switch=switch, release_id="new123", ansible_facts=host(live=live)
+    ).splitlines()
+    assert lines[0] == f"web1 did not take release new123: {said}"
+    log = json.loads(stdout).get("log", []) if stdout else []
+    assert [line.removeprefix("  | ") for line in lines if line.startswith("  | ")] == log
+    assert ("Release before123456 serves on" in lines[-1]) == bool(live)
+    assert ("No release was live before" in lines[-1]) == (not live)
+
+
+# nginx
+
+
+def servers(text: str) -> list[dict[str, list[str]]]:
+    """The directives of each server block, without its locations."""
+    blocks = [entry[-1] for entry in nginx(text) if entry[0] == "server"]
+    return [{directive[0]: directive[1:] for directive in block} for block in blocks]
+
+
+def proxy_conf(**given: object) -> str:
+    return template("proxy", "app.conf.j2", **given)
+
+
+def test_app_answers_only_to_its_names() -> None:
+    (app,) = servers(proxy_conf(proxy_server_names=["a.example", "*.b.example"]))
+    (refusal,) = servers(template("proxy", "refuse-unknown-hosts.conf.j2"))
+    assert app["server_name"] == ["a.example", "*.b.example"]
+    assert "default_server" not in app["listen"]
+    assert "default_server" in refusal["listen"]
+    assert refusal["return"] == ["421"]
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ({}, ["web1"]),
+        ({"ansible_host": "10.0.0.7"}, ["web1", "10.0.0.7"]),
+        ({"ansible_host": "web1"}, ["web1"]),
+    ],
+)
+def test_app_answers_to_what_ansible_calls_the_host(given: dict[str, str], names: list[str]) -> None:
+    (app,) = servers(proxy_conf(**given))
+    assert app["server_name"] == names
+
+
+def test_requests_go_to_the_link_that_the_switch_moves(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text(template("service", "settings.json.j2"))
+    link = Config.read(tmp_path / "settings.json").live_link
+    assert ["proxy_pass", f"http://unix:{link}"] in location(proxy_conf())
+
+
+def location(text: str) -> list[list[str]]:
+    ((_, server),) = (entry for entry in nginx(text) if entry[0] == "server")
+    (found,) = (entry[-1] for entry in server if entry[0] == "location")
+    return list(found)
+
+
+@pytest.mark.parametrize(
+    "header", ["X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP", "Forwarded"]
+)
+def test_no_header_that_the_app_trusts_comes_from_the_client(header: str) -> None:
+    """The unit tells Gunicorn to trust the proxy's headers; so each is nginx's own word."""
+    (sent,) = (entry[2] for entry in location(proxy_conf()) if entry[:2] == ["proxy_set_header", header])
+    assert sent in {"$remote_addr", "$scheme", "$host", '""'}
+
+
+CLIENT_VARIABLES = ("$http_upgrade", "$host", "$remote_addr", "$scheme")
+
+
+def test_apps_of_one_host_share_no_nginx_variable() -> None:
+    """`map` makes variables for all servers; a second app must neither redefine nor read another one's."""
+    pattern = value("service", "_service_rules")["app_name"]["pattern"]
+    apps = ["a-b", "a_b", "ab", "a-b-connection", "a--b", "sent-http", "http", "arg"]
+    made = {}
+    for app in (app for app in apps if re.fullmatch(pattern, app)):
+        text = proxy_conf(app_name=app)
+        (variable,) = (entry[2] for entry in nginx(text) if entry[0] == "map")
+        assert set(re.findall(r"\$[\w{}-]+", text)) <= {variable, *CLIENT_VARIABLES}
+        assert re.fullmatch(r"\$\w+", variable)
+        made[app] = variable
+    assert "a_b" not in made, "an app's name has no underscore, so that - may become one"
+    assert len(set(made.values())) == len(made) >= 5
+    built_in = re.compile(r"\$(arg|cookie|http|sent_http|sent_trailer|upstream|ssl|proxy|time|request)_")
+    assert [variable for variable in made.values() if built_in.match(variable)] == []
+
+
+@pytest.mark.parametrize(
+    "apps",
+    [
+        {"counter": {}},
+        {"a-b": {"proxy_server_names": ["a.example"]}, "ab": {"proxy_server_names": ["b.example", "*.c.example"]}},
+        {"sent-http": {"proxy_server_names": ["10.0.0.7", "fd00::7"], "proxy_body_max": "1g"}},
+        {"counter": {"proxy_server_names": [f"ec2-203-0-113-25.{'x' * 63}.compute.amazonaws.com"]}},
+        {"counter": {"proxy_server_names": [f"host{number}.example.org" for number in range(700)]}},
+    ],
+    ids=["one app", "two apps", "an app called sent-http", "a long name", "many names"],
+)
+def test_nginx_takes_its_files(tmp_path: Path, apps: dict[str, dict[str, Any]]) -> None:
+    if NGINX is None:
+        pytest.skip("needs nginx, which is not on this machine")
+    files = [template("proxy", "refuse-unknown-hosts.conf.j2")]
+    files += [proxy_conf(app_name=app, **given) for app, given in apps.items()]
+    # The distribution's nginx.conf, as far as it bears on the files; a port that needs no root.
+    places = "".join(f"{n}_temp_path {tmp_path}/{n};" for n in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    text = re.sub(r"\blisten (\[::\]:)?80\b", r"listen \g<1>18080", "\n".join(files))
+    main = f"pid {tmp_path}/pid; error_log stderr; events {{}} http {{ access_log off; {places}\n{text}\n}}\n"
+    (tmp_path / "nginx.conf").write_text(main)
+    done = subprocess.run(
+        [NGINX, "-t", "-q", "-p", tmp_path, "-c", tmp_path / "nginx.conf"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# The fleet as a table
+
+
+def proof(name: str, workers: int = 5, vcpus: int = 2) -> dict[str, Any]:
+    plan = host(workers=workers, vcpus=vcpus)["app_probe"]["plan"]
+    counts = {"planned": workers, "running": workers, "answering": workers}
+    return {
+        "service_proof": {"plan": plan, **counts, "live": {"release": "0123456789ab"}, "differences": []},
+        "app_url": f"http://{name}/",
+    }
+
+
+def table(hosts: dict[str, dict[str, Any]]) -> list[str]:
+    text = value(
+        "service",  # any; the playbooks' folder is where it is looked for
+        "lookup('ansible.builtin.template', 'templates/fleet.txt.j2')",
+        ansible_search_path=[str(REPOSITORY / "playbooks")],
+        ansible_play_hosts_all=list(hosts),
+        hostvars=hosts,
+    )
+    return str(text).splitlines()
+
+
+LONG = "ec2-203-0-113-25.eu-central-1.compute.amazonaws.com"
+
+
+@pytest.mark.parametrize("names", [["web1"], ["web1", LONG], [LONG]])
+def test_table_lines_up_whatever_hosts_are_called(names: list[str]) -> None:
+    head, *rows = table({name: proof(name, workers=1024) for name in names})
+    assert [row.split()[0] for row in rows] == names
+    for name, row in zip(names, rows, strict=True):
+        for title, cell in [("PLANNED", "1024"), ("RUNNING", "1024"), ("ANSWERING", "1024")]:
+            end = head.index(title) + len(title)
+            assert row[:end].endswith(f" {cell}"), f"{title} of {name}\n{head}\n{row}"
+        for title, cell in [("BOUND BY", "setting"), ("RELEASE", "0123456789ab"), ("URL", f"http://{name}/")]:
+            assert row[head.index(title) :].startswith(cell), f"{title} of {name}\n{head}\n{row}"
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({}, "not reached"),
+        ({"service_proof": {"differences": ["counter is not deployed here: no such file"]}}, "counter is not deployed"),
+        (
+            {"service_proof": {"live": {}, "differences": ["counter has no live release"]}},
+            "counter has no live release",
+        ),
+    ],
+)
+def test_table_shows_a_host_without_proof(variables: dict[str, Any], said: str) -> None:
+    head, good, bad = table({"web1": proof("web1"), "web2": variables})
+    assert good.split()[:5] == ["web1", "2", "5", "5", "5"]
+    assert bad.split()[:5] == ["web2", "-", "-", "-", "-"]
+    assert bad[head.index("URL") :].startswith(said)
+
+
+def test_every_template_is_rendered_here() -> None:
+    """A template that nobody renders here is one that only a host can find broken."""
+    tested = Path(__file__).read_text()
+    files = [*ROLES.glob("*/templates/*"), *REPOSITORY.glob("playbooks/templates/*")]
+    assert len(files) >= 9
+    assert [file.name for file in files if file.name not in tested] == []
