@@ -25,7 +25,7 @@ def write(path: Path, text: str) -> Path:
 
 
 def state(app: App) -> set[str]:
-    """All that a deploy could change: files with inode and time of the last change, users among them; units; workers."""
+    """All that a deploy could change: files by inode and time of the last change, units, workers."""
     shown = app.host.check_output(
         "find /etc /srv /usr/local /run/nginx.pid -xdev -printf '%p %i %m %U %G %s %l %C@\\n'; "
         f"systemctl show --property=Id,ActiveState,MainPID,NRestarts '{app.name}@*' nginx.service | paste -s -d ' '; "
