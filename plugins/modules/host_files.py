@@ -38,7 +38,7 @@ options:
         description: Make the path a symbolic link to this instead.
         type: str
       state:
-        description: V(directory) makes a folder, V(absent) removes a file or link.
+        description: V(directory) makes a folder, V(absent) removes a file, a link or an empty folder.
         type: str
         choices: [present, directory, absent]
         default: present
@@ -61,8 +61,8 @@ options:
     suboptions: *file
   check:
     description: >-
-      Command that must succeed with the new files in place, as a list of words; where it fails, every file is
-      put back as it was.
+      Command that must succeed with the new files in place, as a list of words; where it fails, or a file cannot be
+      made, everything is put back as it was.
     type: list
     elements: str
     default: []
@@ -112,7 +112,14 @@ def current_text(path: Path) -> str | None:
     """Return what a regular file holds, None where there is none."""
     if path.is_symlink() or not path.is_file():
         return None
-    return path.read_text(encoding="utf-8", errors="surrogateescape")
+    # newline="": line ends are content, too.
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        return stream.read()
+
+
+def missing_folders(path: Path) -> list[Path]:
+    """Return the folders above a path that are not there, the topmost first."""
+    return [folder for folder in reversed(path.parents) if not folder.exists()]
 
 
 def is_as_wanted(item: dict[str, Any]) -> bool:
@@ -136,9 +143,14 @@ def put(item: dict[str, Any]) -> None:
     """Make the path what the item describes. A file or link appears whole or not at all."""
     path = Path(item["path"])
     if item["state"] == "absent":
-        path.unlink(missing_ok=True)
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        elif path.exists() or path.is_symlink():
+            path.unlink()
         return
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for folder in missing_folders(path):
+        folder.mkdir()
+        folder.chmod(DEFAULT_MODE["directory"])  # whatever the umask
     owner = (pwd.getpwnam(item["owner"]).pw_uid, grp.getgrnam(item["group"]).gr_gid)
     if item["state"] == "directory":
         path.mkdir(exist_ok=True)
@@ -151,7 +163,7 @@ def put(item: dict[str, Any]) -> None:
         if item["link"]:
             new.symlink_to(item["link"])
         else:
-            with new.open("w", encoding="utf-8", errors="surrogateescape") as stream:
+            with new.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
                 os.fchown(stream.fileno(), *owner)
                 os.fchmod(stream.fileno(), wanted_mode(item))
                 stream.write(item["content"] or "")
@@ -164,17 +176,35 @@ def put(item: dict[str, Any]) -> None:
 
 
 def put_checked(items: list[dict[str, Any]], check: list[str]) -> str:
-    """Put all items; where the check then fails, put everything back and return what the check said."""
-    before = [as_found(Path(item["path"])) for item in items] if check else []
+    """Put all items; where one cannot be put or the check fails, put everything back.
+
+    Returns what the check said against it. Raises what put() raises.
+    """
+    before: dict[Path, dict[str, Any]] = {}
     for item in items:
-        put(item)
-    if not check or not items:
-        return ""
-    done = subprocess.run(check, capture_output=True, text=True, check=False)
+        for path in (*missing_folders(Path(item["path"])), Path(item["path"])):
+            before.setdefault(path, as_found(path))
+    refused, done = "", False
+    try:
+        for item in items:
+            put(item)
+        refused = refusal(check) if items and check else ""
+        done = not refused
+    finally:
+        if not done:
+            for found in reversed(before.values()):
+                put(found)
+    return refused
+
+
+def refusal(check: list[str]) -> str:
+    """Run the check; return what it says against the files, "" where it succeeds."""
+    try:
+        done = subprocess.run(check, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return str(error)
     if done.returncode == 0:
         return ""
-    for item in reversed(before):
-        put(item)
     return done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}"
 
 
