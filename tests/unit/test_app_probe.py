@@ -1,0 +1,122 @@
+"""What app_probe reads of a host, where files and interpreters are as hosts leave them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plugins.modules.app_probe import python_version, read_json, releases_on_disk, unfit, user_exists
+
+DAMAGED = {
+    "missing": None,
+    "empty": b"",
+    "cut off": b'{"release": "abc", "wor',
+    "not UTF-8": b'{"release": "\xff\xfe"}',
+    "zeros, as after a power cut": b"\0" * 64,
+    "a list": b'["release"]',
+    "a text": b'"release"',
+    "a number": b"7",
+    "null": b"null",
+}
+
+
+def script(path: Path, text: str) -> str:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_python_version_is_the_interpreters_own() -> None:
+    assert python_version(sys.executable) == "{}.{}".format(*sys.version_info)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["exit 1", "true", "echo Python 3.12.1", "echo 3.12; echo 3.13", "echo 3.12 >&2", "echo '3.12\n-- evil'"],
+)
+def test_what_is_no_python_has_no_version(tmp_path: Path, text: str) -> None:
+    assert python_version(script(tmp_path / "python3", text)) == ""
+
+
+def test_python_that_cannot_be_run_has_no_version(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no program")
+    for path in (tmp_path / "nothing", tmp_path / "text", tmp_path):
+        assert python_version(str(path)) == ""
+
+
+def test_python_is_asked_without_what_a_user_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sitecustomize.py").write_text("print('noise')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert python_version(sys.executable) == "{}.{}".format(*sys.version_info)
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
+def test_damaged_json_is_an_empty_object(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "live.json").write_bytes(content)
+    assert read_json(tmp_path / "live.json") == {}
+
+
+def test_json_that_is_well_is_read(tmp_path: Path) -> None:
+    (tmp_path / "live.json").write_text('{"release": "grün"}', encoding="utf-8")
+    assert read_json(tmp_path / "live.json") == {"release": "grün"}
+    assert read_json(tmp_path) == {}
+
+
+def release(root: Path, name: str, marker: bytes | None) -> None:
+    folder = root / "releases" / name
+    (folder / "app").mkdir(parents=True)
+    if marker is not None:
+        (folder / ".complete").write_bytes(marker)
+
+
+def test_no_folder_no_releases(tmp_path: Path) -> None:
+    assert releases_on_disk(tmp_path / "nothing") == []
+
+
+def test_only_whole_releases_count(tmp_path: Path) -> None:
+    whole = {"id": "aaaaaaaaaaaa", "sha256": "1", "lib_sha256": "2"}
+    release(tmp_path, "aaaaaaaaaaaa", json.dumps(whole).encode())
+    release(tmp_path, "half-unpacked", None)
+    for number, content in enumerate(DAMAGED.values()):
+        release(tmp_path, f"damaged{number}", content)
+    (tmp_path / "releases" / ".complete").write_text(json.dumps({"id": "no release's marker"}))
+    (tmp_path / "releases" / "a file").write_text("")
+    assert releases_on_disk(tmp_path) == [whole]
+
+
+def test_releases_come_in_the_same_order_each_time(tmp_path: Path) -> None:
+    for name in ("c", "a", "b"):
+        release(tmp_path, name, json.dumps({"id": name}).encode())
+    assert [found["id"] for found in releases_on_disk(tmp_path)] == ["a", "b", "c"]
+
+
+def test_user_is_looked_up_by_its_whole_name() -> None:
+    assert user_exists("root")
+    assert not user_exists("roo")
+
+
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({}, []),
+        ({"python": "3.10", "systemd": 249}, []),
+        ({"python": "4.0"}, []),
+        ({"python": "3.9"}, ["/opt/python3 is Python 3.9 (needed: 3.10 or newer)"]),
+        ({"python": ""}, ["/opt/python3 is not there, or no Python (needed: 3.10 or newer)"]),
+        ({"systemd": 0}, ["PID 1 is not systemd (needed: systemd 249 or newer)"]),
+        (
+            {"systemd": 245, "python": "2.7"},
+            ["it has systemd 245 (needed: 249 or newer)", "/opt/python3 is Python 2.7"],
+        ),
+    ],
+)
+def test_host_that_cannot_run_the_app_is_told_why(facts: dict[str, Any], said: list[str]) -> None:
+    params = {"python": "/opt/python3", "python_min": "3.10", "systemd_min": 249}
+    reason = unfit({"python": "3.12", "systemd": 255, **facts}, params)
+    assert [text for text in said if text not in reason] == []
+    assert bool(reason) == bool(said)
