@@ -375,7 +375,7 @@ def test_no_header_that_the_app_trusts_comes_from_the_client(header: str) -> Non
     assert sent in {"$remote_addr", "$scheme", "$host", '""'}
 
 
-CLIENT_VARIABLES = ("$http_upgrade", "$host", "$remote_addr", "$scheme")
+OWN_VARIABLES = ("$http_upgrade", "$host", "$remote_addr", "$scheme")
 
 
 def test_apps_of_one_host_share_no_nginx_variable() -> None:
@@ -386,7 +386,7 @@ def test_apps_of_one_host_share_no_nginx_variable() -> None:
     for app in (app for app in apps if re.fullmatch(pattern, app)):
         text = proxy_conf(app_name=app)
         (variable,) = (entry[2] for entry in nginx(text) if entry[0] == "map")
-        assert set(re.findall(r"\$[\w{}-]+", text)) <= {variable, *CLIENT_VARIABLES}
+        assert set(re.findall(r"\$[\w{}-]+", text)) <= {variable, *OWN_VARIABLES}
         assert re.fullmatch(r"\$\w+", variable)
         made[app] = variable
     assert "a_b" not in made, "an app's name has no underscore, so that - may become one"
