@@ -35,6 +35,9 @@ options:
     description: Folder that holds the app's releases.
     type: path
     required: true
+  user:
+    description: The system user that the app runs as. Named as the app by default.
+    type: str
   python:
     description: The host's Python that will run the app.
     type: path
@@ -175,7 +178,7 @@ def probe(module: AnsibleModule) -> dict[str, Any]:
             "releases": releases_on_disk(root),
             "live": read_json(root / "live.json"),
             "slots": slot_states(app) if systemd else {},
-            "user": user_exists(app),
+            "user": user_exists(module.params["user"] or app),
             "nginx": shutil.which("nginx", path="/usr/sbin:/usr/bin") is not None,
         },
     }
@@ -187,6 +190,7 @@ def main() -> None:
         argument_spec={
             "app": {"type": "str", "required": True},
             "root": {"type": "path", "required": True},
+            "user": {"type": "str"},
             "python": {"type": "path", "default": "/usr/bin/python3"},
             "python_min": {"type": "str", "default": "3.10"},
             "systemd_min": {"type": "int", "default": 249},
