@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-MISSING = object()
+MISSING = type("Missing", (), {"__repr__": lambda _: "missing"})()
 GOOD = {"app_name": "counter", "app_source": str(REPOSITORY / "app"), "app_module": "main:app"}
 ROLES = ("service", "release", "proxy")
 
