@@ -240,3 +240,14 @@ def test_good_settings_lead_to_the_host(deploys: Deploys) -> None:
     done = deploys.run({"good": {**GOOD, "ansible_ssh_retries": 0}}, *extra)
     assert "UNREACHABLE" in done.stdout, done.stdout
     assert deploys.listener.visits > before
+
+
+@pytest.mark.parametrize("playbook", ["deploy.yml", "playbooks/verify.yml"])
+def test_inventory_without_hosts_is_no_success(tmp_path: Path, playbook: str) -> None:
+    (tmp_path / "hosts.yml").write_text("web: {hosts: {web1: {ansible_connection: local}}}\n")
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", tmp_path / "hosts.yml", REPOSITORY / playbook],
+        cwd=REPOSITORY, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "the inventory has no host in the group app" in done.stderr + done.stdout
