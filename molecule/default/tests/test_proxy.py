@@ -1,0 +1,57 @@
+"""What the app sees of a client, and what it never sees."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import Any
+
+import pytest
+from fleettest import App
+
+pytest_plugins = ["fleettest"]
+testinfra_hosts = ["ansible://web1"]
+
+
+def send(app: App, target: str, *headers: str) -> tuple[int, bytes]:
+    """Send a GET request with just these headers and return the answer's status and body."""
+    lines = [f"GET {target} HTTP/1.1", *headers, "Connection: close", "", ""]
+    with socket.create_connection((app.address, 80), timeout=20) as connection:
+        connection.sendall("\r\n".join(lines).encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), body
+
+
+def seen(app: App, target: str, *headers: str) -> dict[str, Any]:
+    """Return what the sample app saw of the client."""
+    status, body = send(app, target, *headers)
+    assert status == 200
+    found: dict[str, Any] = json.loads(body)
+    return found
+
+
+@pytest.mark.fault(33)
+def test_app_sees_the_real_client_whatever_the_client_claims(app: App) -> None:
+    honest = seen(app, "/whoami", f"Host: {app.address}")
+    claims = ["X-Forwarded-For: 1.2.3.4", "X-Real-IP: 1.2.3.4", "Forwarded: for=1.2.3.4", "X-Forwarded-Proto: https"]
+    liar = seen(app, "/whoami", f"Host: {app.address}", *claims, "X-Forwarded-Host: evil.example")
+    assert liar == honest
+    assert "1.2.3.4" not in json.dumps(liar)
+
+
+def test_app_sees_the_port_that_the_client_wrote(app: App) -> None:
+    assert seen(app, "/whoami", f"Host: {app.address}:8081")["host"] == f"{app.address}:8081"
+
+
+@pytest.mark.fault(35)
+@pytest.mark.parametrize("name", ["evil.example", "evil.example:80", "", "a b", "web1.evil.example", "127.0.0.1.evil"])
+def test_unknown_and_malformed_hosts_never_reach_the_app(app: App, name: str) -> None:
+    status, body = send(app, "/whoami", f"Host: {name}")
+    assert status in (400, 421)
+    assert b"client" not in body
+
+
+@pytest.mark.fault(35)
+def test_name_in_the_request_line_does_not_let_another_host_header_through(app: App) -> None:
+    assert seen(app, f"http://{app.address}/whoami", "Host: evil.example")["host"] == app.address
