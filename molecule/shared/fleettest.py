@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fleetcollection
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
@@ -97,8 +98,13 @@ def inventory() -> dict[str, Any]:
     return found
 
 
-def playbook(name: str, *arguments: str, variables: dict[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run one of the project's playbooks against the scenario's hosts, as a user would."""
+def playbook(
+    name: str, *arguments: str, variables: dict[str, Any] | None = None, collections: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run one of the project's playbooks against the scenario's hosts, as a user of the clone would.
+
+    With `collections`, a folder of installed collections, as a user without a clone would: nothing of it is in reach.
+    """
     command: list[str | Path] = [
         Path(sys.executable).with_name("ansible-playbook"),
         "-i",
@@ -106,9 +112,11 @@ def playbook(name: str, *arguments: str, variables: dict[str, Any] | None = None
         "-i",
         INVENTORY,
     ]
-    settings = {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
+    if collections:
+        environment = fleetcollection.environment(collections)
     return subprocess.run(
-        [*command, REPOSITORY / name, "-e", json.dumps(variables or {}), *arguments],
-        cwd=REPOSITORY, env={**os.environ, **settings},
+        [*command, name if collections else REPOSITORY / name, "-e", json.dumps(variables or {}), *arguments],
+        cwd=collections or REPOSITORY, env=environment,
         capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
