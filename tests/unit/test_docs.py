@@ -1,0 +1,130 @@
+"""The documentation says what is there: tests behind each fault, links, settings, messages."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[2]
+DOCS = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "roles/*/*.md", "app/*.md", "molecule/*.md")
+    for path in REPOSITORY.glob(pattern)
+)
+TESTS = [*REPOSITORY.glob("tests/*/test_*.py"), *REPOSITORY.glob("molecule/**/test_*.py")]
+#: What stands for a value in a quoted message, and is in the code a variable.
+PLACEHOLDER = re.compile(r"…|\b(?:HOST|APP|ID|PATH|VARIABLE|VALUE|404|502|gunicorn|[A-Z])\b")
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(REPOSITORY))
+
+
+def marked(path: Path) -> list[tuple[int, str]]:
+    """Return the faults that a file's tests are marked with, and the tests' names."""
+    found: list[tuple[int, str]] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        for mark in node.decorator_list:
+            if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.fault":
+                (number,) = mark.args
+                found.append((ast.literal_eval(number), node.name))
+    return found
+
+
+def shown_by() -> dict[int, set[str]]:
+    """Return the tests that show each fault."""
+    found: dict[int, set[str]] = {}
+    for path in TESTS:
+        for number, test in marked(path):
+            found.setdefault(number, set()).add(test)
+    return found
+
+
+def rows() -> dict[int, list[str]]:
+    """Return the cells of the table of faults, by number."""
+    text = (REPOSITORY / "docs" / "faults.md").read_text(encoding="utf-8")
+    found = {}
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        if cells[0].strip().isdigit():
+            assert int(cells[0]) not in found
+            found[int(cells[0])] = cells
+    return found
+
+
+def test_faults_name_the_tests_that_show_them() -> None:
+    there = shown_by()
+    for number, cells in rows().items():
+        assert len(cells) == 5, cells
+        named = set(re.findall(r"`(test_\w+)`", cells[4]))
+        assert named == there.get(number, set()), f"docs/faults.md, row {number}"
+        assert bool(named) != (cells[4] == "not yet"), f"docs/faults.md, row {number}"
+    assert there.keys() <= rows().keys()
+
+
+def test_all_faults_are_listed() -> None:
+    assert sorted(rows()) == list(range(1, 49))
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the names that GitHub gives a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", DOCS, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        aim = (page.parent / file).resolve() if file else page
+        assert aim.exists(), f"{name(page)} links to {target}"
+        assert not anchor or anchor in anchors(aim), f"{name(page)} links to {target}"
+
+
+def known_names() -> set[str]:
+    """Return the roles' settings, inputs and results, and the modules."""
+    names = {path.stem for path in REPOSITORY.glob("plugins/*/*.py")}
+    for file in REPOSITORY.glob("roles/*/defaults/main.yml"):
+        names |= yaml.safe_load(file.read_text(encoding="utf-8")).keys()
+    for file in REPOSITORY.glob("roles/*/meta/argument_specs.yml"):
+        for entry in yaml.safe_load(file.read_text(encoding="utf-8"))["argument_specs"].values():
+            names |= entry.get("options", {}).keys()
+    for file in REPOSITORY.glob("roles/*/tasks/*.yml"):
+        for task in yaml.safe_load(file.read_text(encoding="utf-8")):
+            names |= task.get("ansible.builtin.set_fact", {}).keys()
+    return names
+
+
+@pytest.mark.parametrize("page", DOCS, ids=name)
+def test_settings_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"\b(?:service|proxy|release)_[a-z_]*[a-z]\b", text))
+    assert named <= known_names(), named - known_names()
+
+
+def test_messages_that_operations_explains_are_the_codes_own() -> None:
+    text = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
+    explained = text.partition("## What a message means")[2].partition("\n## ")[0]
+    folders = [REPOSITORY / folder for folder in ("plugins", "roles", "playbooks")]
+    files = [file for folder in folders for kind in ("py", "yml", "j2") for file in folder.rglob(f"*.{kind}")]
+    code = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    code = re.sub(r'"\s*\n\s*f?"', "", code)  # a text over several lines
+    heads = [re.split(r"`: ", item, maxsplit=1)[0] for item in re.findall(r"(?ms)^ *- (`.*?)(?=^ *- |^$)", explained)]
+    parts = {
+        part.strip(" ,;:().")
+        for head in heads
+        for quoted in re.findall(r"`([^`]+)`", f"{head}`")
+        for part in PLACEHOLDER.split(" ".join(quoted.split()))
+    }
+    foreign = {"UNREACHABLE", "Failed to start transient service unit", "Access denied"}
+    missing = {part for part in parts if len(part) > 3 and part not in code and not any(f in part for f in foreign)}
+    assert len(parts) > 50
+    assert not missing
