@@ -89,8 +89,11 @@ def environment(text: str) -> dict[str, str]:
         else:
             found_line = re.match(r"(?:\\[\s\S]|[^\\\n])*", rest)
             assert found_line
-            inner = re.sub(r"\\([\s\S])", lambda m: m[1].strip("\n"), found_line[0]).strip(" \t\r")
             rest = rest[found_line.end() :]
+            characters = re.findall(r"\\[\s\S]|[^\\]", found_line[0])
+            while characters and characters[-1] in " \t\r":  # a blank after a backslash stays
+                characters.pop()
+            inner = "".join(character[-1] for character in characters if character != "\\\n")
         after, _, rest = rest.partition("\n")
         assert not after.strip(), f"something follows the value of {name}: {after!r}"
         found[name.strip()] = inner

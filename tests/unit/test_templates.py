@@ -199,11 +199,12 @@ def test_no_settings_make_an_empty_environment() -> None:
         ("A=b c \nB='$x\\n'\n", {"A": "b c", "B": "$x\\n"}),
         ("# A=1\n;B=2\nno assignment\nC=3", {"C": "3"}),
         ('A="\\a\\"\\\\\\$\\`"\n', {"A": '\\a"\\$`'}),
-        ('A="one \\\ntwo"\nB=three\\\nfour\\ \n', {"A": "one two", "B": "threefour"}),
+        ('A="one \\\ntwo"\nB=three\\\nfour\\ \n', {"A": "one two", "B": "threefour "}),
         ('A = "1"  \n', {"A": "1"}),
     ],
 )
 def test_reference_reader_knows_the_rules_of_systemd(text: str, found: dict[str, str]) -> None:
+    """Each of these was also read by systemd 255 and 259, with the same outcome."""
     assert environment(text) == found
 
 
