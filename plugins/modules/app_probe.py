@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -73,7 +74,7 @@ ansible_facts:
     C(processor_vcpus), C(processor_nproc) and C(memtotal_mb) as C(setup) gives them; C(app_probe) with
     C(python) and C(arch) (what to build for), C(systemd) (version, 0 where PID 1 is not systemd),
     C(plan) (see worker_plan), C(releases) (complete ones on disk), C(live) (what the last switch
-    recorded), C(slots) (state of the two units), C(user) and C(nginx) (whether they are there).
+    recorded), C(intact) (whether that still is so), C(user), C(nginx) (whether they are there) and C(nginx_active).
   returned: always
   type: dict
 """
@@ -116,16 +117,27 @@ def releases_on_disk(root: Path) -> list[dict[str, Any]]:
     return [marker for marker in map(read_json, markers) if marker]
 
 
-def slot_states(app: str) -> dict[str, str]:
-    """Return systemd's ActiveState for both slots."""
-    slots = ("blue", "green")
-    units = [f"{app}@{slot}.service" for slot in slots]
-    shown = subprocess.run(
-        ["systemctl", "show", "--property=ActiveState", "--value", *units],
-        capture_output=True, text=True, check=False,
-    ).stdout  # fmt: skip
-    states = shown.split()
-    return dict(zip(slots, states, strict=True)) if len(states) == len(slots) else {}
+def active(*units: str) -> list[bool]:
+    """Return which of the units systemd says are active."""
+    command = ["systemctl", "show", "--property=ActiveState", "--value", *units]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return [state == "active" for state in shown.split()]
+
+
+def intact(live: dict[str, Any], root: Path, app: str) -> bool:
+    """Return whether what the last switch made still is: the link, the slot that runs, and the files it runs from.
+
+    `live` is what that switch recorded, with the SHA-256 of each of these files.
+    """
+    slot = str(live.get("slot"))
+    try:
+        linked = Path(os.readlink(root / "live.sock")).stem
+        same = all(
+            hashlib.sha256(Path(path).read_bytes()).hexdigest() == digest for path, digest in live["files"].items()
+        )
+    except (OSError, KeyError, AttributeError):
+        return False
+    return linked == slot and same and active(f"{app}@{slot}.service", f"{app}@{slot}.socket") == [True, True]
 
 
 def user_exists(name: str) -> bool:
@@ -165,6 +177,7 @@ def probe(module: AnsibleModule) -> dict[str, Any]:
     nproc = int(cpu.get("processor_nproc") or vcpus)
     memory = int(hardware.get_memory_facts().get("memtotal_mb", 0))
     systemd = systemd_version()
+    live = read_json(root / "live.json")
     plan = plan_workers(vcpus=vcpus, affinity=nproc, memory_mib=memory, **module.params["plan"])
     return {
         "processor_vcpus": vcpus,
@@ -176,10 +189,11 @@ def probe(module: AnsibleModule) -> dict[str, Any]:
             "systemd": systemd,
             "plan": plan.as_dict(),
             "releases": releases_on_disk(root),
-            "live": read_json(root / "live.json"),
-            "slots": slot_states(app) if systemd else {},
+            "live": live,
+            "intact": bool(systemd) and intact(live, root, app),
             "user": user_exists(module.params["user"] or app),
             "nginx": shutil.which("nginx", path="/usr/sbin:/usr/bin") is not None,
+            "nginx_active": bool(systemd) and active("nginx.service") == [True],
         },
     }
 

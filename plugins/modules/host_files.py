@@ -26,7 +26,7 @@ options:
     type: list
     elements: dict
     default: []
-    suboptions: &file
+    suboptions:
       path:
         description: Where the file goes; missing folders are made (0755, root).
         type: path
@@ -53,16 +53,21 @@ options:
       mode:
         description: Permission bits, as an octal string.
         type: str
-  secret_files:
-    description: The same, for content that must show nowhere.
-    type: list
-    elements: dict
-    default: []
-    suboptions: *file
+  secrets:
+    description: >-
+      Files whose content must show nowhere, neither in a diff nor in the host's journal: the content for each path.
+      Only root can read them (0600).
+    type: dict
+    default: {}
   check:
     description: >-
-      Command that must succeed with the new files in place, as a list of words; where it fails, or a file cannot be
-      made, everything is put back as it was.
+      Command that must succeed with the new files in place, as a list of words, run where something changed. Where
+      it fails, or a file cannot be made, everything is put back as it was.
+    type: list
+    elements: str
+    default: []
+  apply:
+    description: Command that has the new files take effect, run after the check; the same where it fails.
     type: list
     elements: str
     default: []
@@ -101,6 +106,14 @@ FILE_SPEC: dict[str, Any] = {
     "mode": {"type": "str"},
 }
 DEFAULT_MODE = {"present": 0o644, "directory": 0o755}
+
+
+def secret_file(path: str, content: str) -> dict[str, Any]:
+    """Return the item for a file that only root can read."""
+    return {
+        "path": path, "content": content, "link": None, "state": "present",
+        "owner": "root", "group": "root", "mode": "0600",
+    }  # fmt: skip
 
 
 def wanted_mode(item: dict[str, Any]) -> int:
@@ -175,10 +188,10 @@ def put(item: dict[str, Any]) -> None:
         folder.rmdir()
 
 
-def put_checked(items: list[dict[str, Any]], check: list[str]) -> str:
-    """Put all items; where one cannot be put or the check fails, put everything back.
+def put_checked(items: list[dict[str, Any]], *commands: list[str]) -> str:
+    """Put all items, then run the commands; where an item or a command fails, put everything back.
 
-    Returns what the check said against it. Raises what put() raises.
+    Returns what the first command that failed said. Raises what put() raises.
     """
     before: dict[Path, dict[str, Any]] = {}
     for item in items:
@@ -188,7 +201,7 @@ def put_checked(items: list[dict[str, Any]], check: list[str]) -> str:
     try:
         for item in items:
             put(item)
-        refused = refusal(check) if items and check else ""
+        refused = next(filter(None, map(refusal, commands)), "") if items else ""
         done = not refused
     finally:
         if not done:
@@ -197,15 +210,15 @@ def put_checked(items: list[dict[str, Any]], check: list[str]) -> str:
     return refused
 
 
-def refusal(check: list[str]) -> str:
-    """Run the check; return what it says against the files, "" where it succeeds."""
+def refusal(command: list[str]) -> str:
+    """Run a command; return it with what it says against the files, "" where it succeeds."""
     try:
-        done = subprocess.run(check, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:
-        return str(error)
+        return f"{' '.join(command)}: {error}"
     if done.returncode == 0:
         return ""
-    return done.stderr.strip() or done.stdout.strip() or f"exit code {done.returncode}"
+    return f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip() or f'exit code {done.returncode}'}"
 
 
 def as_found(path: Path) -> dict[str, Any]:
@@ -240,28 +253,28 @@ def difference(item: dict[str, Any]) -> dict[str, str]:
 
 def main() -> None:
     """Run the module."""
-    many = {"type": "list", "elements": "dict", "default": []}
-    secret_spec = {**FILE_SPEC, "content": {"type": "str", "no_log": True}}
+    command: dict[str, Any] = {"type": "list", "elements": "str", "default": []}
     module = AnsibleModule(
         argument_spec={
-            "files": {**many, "options": FILE_SPEC},
-            "secret_files": {**many, "options": secret_spec},
-            "check": {"type": "list", "elements": "str", "default": []},
+            "files": {"type": "list", "elements": "dict", "default": [], "options": FILE_SPEC},
+            # As a whole, not by its parts: only so it stays out of what the module logs on the host.
+            "secrets": {"type": "dict", "default": {}, "no_log": True},
+            "check": command,
+            "apply": command,
         },
         supports_check_mode=True,
     )
-    shown, hidden = module.params["files"], module.params["secret_files"]
+    shown, hidden = module.params["files"], [secret_file(*pair) for pair in module.params["secrets"].items()]
     try:
         open_changes = [item for item in shown if not is_as_wanted(item)]
         secret_changes = [item for item in hidden if not is_as_wanted(item)]
         diff = [difference(item) for item in open_changes]
-        refused = "" if module.check_mode else put_checked(open_changes + secret_changes, module.params["check"])
+        commands = [module.params[name] for name in ("check", "apply") if module.params[name]]
+        refused = "" if module.check_mode else put_checked(open_changes + secret_changes, *commands)
     except (OSError, KeyError, ValueError) as error:
         module.fail_json(msg=f"cannot put the files in place: {error}")
     if refused:
-        command = " ".join(module.params["check"])
-        message = f"{command} refuses the new files, so the old ones are back in place: {refused}"
-        module.fail_json(msg=message, diff=diff)
+        module.fail_json(msg=f"The old files are back in place, as the new ones are refused by {refused}", diff=diff)
     changes = open_changes + secret_changes
     module.exit_json(changed=bool(changes), paths=[item["path"] for item in changes], diff=diff)
 

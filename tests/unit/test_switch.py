@@ -11,7 +11,7 @@ from fleet_host import switch
 from fleet_host.config import Config, HostError
 from fleet_host.gate import GateError
 from fleet_host.switch import RefusedError, activate
-from fleet_host.systemd import Systemd, UnitState
+from fleet_host.systemd import Systemd, SystemdError, UnitState
 
 
 class FakeSystemd(Systemd):
@@ -51,9 +51,15 @@ def config(tmp_path: Path) -> Config:
     for release in ("aaa", "bbb"):
         folder = root / "releases" / release
         folder.mkdir(parents=True)
-        (folder / "manifest.json").write_text(json.dumps({"path": ["app", "lib"]}))
+        (folder / "manifest.json").write_text(json.dumps({"path": ["app", "lib"], "module": "main:app"}))
         (folder / ".complete").write_text("{}")
-    return Config("counter", root, tmp_path / "run", {"workers": 3}, "f1", drain_timeout=0.2)
+    etc, units = tmp_path / "etc", tmp_path / "units"
+    for folder in (etc, units):
+        folder.mkdir()
+    for wanted in (etc / "environment", units / "counter@.service", units / "counter@.socket"):
+        wanted.write_text("first")
+    run = tmp_path / "run"
+    return Config("counter", root, run, etc, units, plan={"workers": 3}, fingerprint="f1", drain_timeout=0.2)
 
 
 @pytest.fixture
@@ -116,6 +122,7 @@ def test_the_slot_is_told_its_release_and_search_path(config: Config, systemd: F
     folder = config.release_dir("aaa")
     assert (config.root / "slots" / "blue.env").read_text().splitlines() == [
         "FLEET_RELEASE=aaa",
+        "FLEET_MODULE=main:app",
         f"PYTHONPATH={folder}/app:{folder}/lib",
     ]
 
@@ -139,3 +146,56 @@ def test_a_half_unpacked_release_is_no_release(config: Config, systemd: FakeSyst
         activate(config, systemd, "bbb", print)
     assert systemd.calls == []
     assert config.live_slot() is None
+
+
+def test_a_refused_deploy_leaves_the_files_of_the_slot_that_serves_alone(
+    config: Config, systemd: FakeSystemd, gate: dict[str, Any]
+) -> None:
+    activate(config, systemd, "aaa", print)
+    for wanted in config.slot_files("blue").values():
+        wanted.write_text("bad")
+    gate["error"] = "the new settings are bad"
+    with pytest.raises(RefusedError):
+        activate(config, systemd, "bbb", print)
+    assert {path.read_text() for path in config.slot_files("blue")} == {"first"}
+    assert {path.read_text() for path in config.slot_files("green")} == {"bad"}
+
+
+def test_secrets_stay_readable_by_root_only(config: Config, systemd: FakeSystemd) -> None:
+    activate(config, systemd, "aaa", print)
+    assert (config.etc / "environment.blue").stat().st_mode & 0o777 == 0o600
+    assert (config.root / "live.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_when_the_link_cannot_move_everything_is_as_before(
+    config: Config, systemd: FakeSystemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activate(config, systemd, "aaa", print)
+    before = live(config)
+
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(switch, "stage", full)
+    with pytest.raises(RefusedError, match="No space left"):
+        activate(config, systemd, "bbb", print)
+    assert (live(config), config.live_slot()) == (before, "blue")
+    assert systemd.calls[-2:] == [
+        ("disable", "counter@green.service"),
+        ("stop", "counter@green.service", "counter@green.socket"),
+    ]
+
+
+def test_a_slot_that_cannot_be_stopped_does_not_undo_the_switch(
+    config: Config, systemd: FakeSystemd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activate(config, systemd, "aaa", print)
+    said: list[str] = []
+
+    def fail(unit: str) -> None:
+        raise SystemdError(f"cannot disable {unit}")
+
+    monkeypatch.setattr(systemd, "disable", fail)
+    activate(config, systemd, "bbb", said.append)
+    assert (live(config)["release"], config.live_slot()) == ("bbb", "green")
+    assert any("could not be stopped: cannot disable counter@blue.service" in line for line in said)

@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code: 0 done, 1 refused or differs, 2 nothing was done."""
     words = sys.argv[1:] if argv is None else argv
     arguments = parser().parse_args(words)
-    if arguments.verb == "activate" and not arguments.in_unit:
+    if arguments.verb == "activate" and not arguments.in_unit and os.geteuid() == 0:
         _run_in_unit(words)
     steps: list[str] = []
 
@@ -51,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
 
     result: dict[str, Any]
     try:
+        _require_root()
         config = Config.read(arguments.config)
         if arguments.verb == "activate":
             with _lock(config):
@@ -70,6 +71,11 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
+def _require_root() -> None:
+    if os.geteuid() != 0:
+        raise HostError("only root can see and change the slots: use sudo")
+
+
 def _run_in_unit(words: list[str]) -> None:
     """Become a client of the same command in a transient unit, which outlives this terminal or SSH session."""
     runner = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--description=Switch of a release"]
@@ -83,7 +89,7 @@ def _verify(config: Config, systemd: Systemd) -> dict[str, Any]:
     record = read_object(config.root / "live.json")
     if slot is None or not record:
         return {"live": record, "differences": [f"{config.app} has no live release on this host"]}
-    proof = look(config, systemd, slot)
+    proof = look(config, systemd, slot, int(record["workers"]))
     seen = proof.as_dict()
     checks = [
         (seen["running"] == proof.planned, f"{proof.planned} workers planned, {seen['running']} run"),
@@ -96,12 +102,15 @@ def _verify(config: Config, systemd: Systemd) -> dict[str, Any]:
             proof.releases in ((), (str(record["release"]),)),
             f"release {record['release']} is recorded as live, the workers run {', '.join(proof.releases)}",
         ),
-        (record["fingerprint"] == config.fingerprint, "settings on disk are newer than the running workers: deploy"),
+        (
+            record["fingerprint"] == config.fingerprint,
+            "the settings on disk are not those that the workers run with: deploy",
+        ),
     ]
     return {
         "live": record,
         "slot": slot,
-        "plan": config.plan,
+        "plan": record["plan"],
         **seen,
         "differences": [text for good, text in checks if not good],
     }
@@ -110,7 +119,9 @@ def _verify(config: Config, systemd: Systemd) -> dict[str, Any]:
 @contextlib.contextmanager
 def _lock(config: Config) -> Iterator[None]:
     """Hold the app's lock; the kernel frees it when the holder ends, however it ends."""
-    with (config.root / ".lock").open("a+", encoding="utf-8") as stream:
+    # Readable by root only: whoever can open it can lock it.
+    descriptor = os.open(config.root / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "r+", encoding="utf-8") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -22,6 +22,8 @@ class Config:
     app: str
     root: Path
     run: Path
+    etc: Path
+    units: Path
     plan: dict[str, Any]
     fingerprint: str
     health_path: str = "/health"
@@ -36,7 +38,8 @@ class Config:
         """Read the JSON file that the service role writes; HostError where it is missing or damaged."""
         try:
             data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{**data, "root": Path(data["root"]), "run": Path(data["run"])})
+            places = {name: Path(data[name]) for name in ("root", "run", "etc", "units")}
+            return cls(**{**data, **places})
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise HostError(f"cannot read the settings in {path}: {error}; deploy once more to write them") from error
 
@@ -61,6 +64,18 @@ class Config:
     def socket_unit(self, slot: str) -> str:
         """Return the slot's socket unit."""
         return f"{self.app}@{slot}.socket"
+
+    def slot_files(self, slot: str) -> dict[Path, Path]:
+        """Map each file that a slot runs from to the wanted one that it is a copy of.
+
+        A slot keeps its copies: what a later, refused deploy wants can then never reach the slot that serves,
+        not by a restart and not by a reboot.
+        """
+        return {
+            self.units / self.service(slot): self.units / f"{self.app}@.service",
+            self.units / self.socket_unit(slot): self.units / f"{self.app}@.socket",
+            self.etc / f"environment.{slot}": self.etc / "environment",
+        }
 
     def release_dir(self, release: str) -> Path:
         """Where a release is unpacked."""
@@ -88,15 +103,21 @@ def read_object(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace a file whole or not at all, also when the power goes."""
+def stage(path: Path, text: str, mode: int = 0o644) -> Path:
+    """Write what a file shall become beside it, down to the disk; a rename then needs no room and cannot be half."""
     new = path.with_name(f".{path.name}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
-    new.replace(path)
+    return new
+
+
+def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
+    """Replace a file whole or not at all, also when the power goes."""
+    stage(path, text, mode).replace(path)
     sync_folder(path.parent)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -40,7 +41,7 @@ class Proof:
         return {**asdict(self), "running": len(self.pids), "answering": len(self.answered)}
 
 
-def look(config: Config, systemd: Systemd, slot: str, tries: int = 20) -> Proof:
+def look(config: Config, systemd: Systemd, slot: str, planned: int, tries: int = 20) -> Proof:
     """Ask a slot until each of its workers has answered, at most `tries` bursts; changes nothing."""
     main_pid = systemd.state(config.service(slot)).main_pid
     pids = worker_pids(main_pid) if main_pid else []
@@ -52,7 +53,7 @@ def look(config: Config, systemd: Systemd, slot: str, tries: int = 20) -> Proof:
         if last.error or answered == set(pids):
             break
     return Proof(
-        planned=config.workers,
+        planned=planned,
         pids=tuple(pids),
         answered=tuple(sorted(answered)),
         releases=tuple(sorted({release_of(pid) for pid in pids})),
@@ -61,10 +62,11 @@ def look(config: Config, systemd: Systemd, slot: str, tries: int = 20) -> Proof:
     )
 
 
-def burst(config: Config, slot: str, pids: list[int]) -> Answers:
-    """Ask for the slot's health several times at once."""
-    count = BURST * max(1, len(pids))
-    return ask(config.socket(slot), config.health_path, config.health_host, config.health_timeout, count, pids)
+def burst(config: Config, slot: str, pids: list[int], count: int = 0, limit: float = math.inf) -> Answers:
+    """Ask for the slot's health several times at once; `limit` (seconds) can shorten the wait for an answer."""
+    seconds = max(0.1, min(config.health_timeout, limit))
+    count = count or BURST * max(1, len(pids))
+    return ask(config.socket(slot), config.health_path, config.health_host, seconds, count, pids)
 
 
 def wait_until_proven(config: Config, systemd: Systemd, slot: str, sleep: Callable[[float], None] = time.sleep) -> str:
@@ -75,6 +77,10 @@ def wait_until_proven(config: Config, systemd: Systemd, slot: str, sleep: Callab
     falls over, and otherwise when `boot_timeout` seconds are gone.
     """
     deadline = time.monotonic() + config.boot_timeout
+
+    def left() -> float:
+        return deadline - time.monotonic()
+
     unit = config.service(slot)
     answered: set[int] = set()
     missing = "the unit is not up"
@@ -87,35 +93,30 @@ def wait_until_proven(config: Config, systemd: Systemd, slot: str, sleep: Callab
         answered &= set(pids)
         if len(pids) != config.workers:
             missing = f"{len(pids)} of {config.workers} workers run"
-        elif not answered and not _anyone_there(config, slot, patience):
+        elif not answered and burst(config, slot, pids, 1, min(patience, left())).statuses == [0]:
+            # Waiting in the socket's queue takes no CPU from the workers that boot; asking again and again does.
             patience += 1
             missing = f"{config.health_path} gave no answer yet"
         else:
-            answers = burst(config, slot, pids)
+            answers = burst(config, slot, pids, limit=left())
             answered |= answers.pids & set(pids)
             if not answers.good:
                 missing = _complaint(config, answers)
             elif len(answered) < len(pids):
                 missing = f"only {len(answered)} of {len(pids)} workers have answered {config.health_path}"
             else:
-                missing = _good_in_a_row(config, slot)
+                missing = _good_in_a_row(config, slot, left)
                 if not missing:
                     return f"{len(pids)} workers run and each has answered {config.health_path}"
-        if time.monotonic() > deadline:
+        if left() <= 0:
             raise GateError(f"not ready within {config.boot_timeout:g} s (service_boot_timeout): {missing}")
         sleep(POLL_SECONDS)
 
 
-def _anyone_there(config: Config, slot: str, patience: float) -> bool:
-    """Wait for a first answer: in the socket's queue, which takes no CPU from the workers that boot."""
-    seconds = min(patience, config.health_timeout)
-    return ask(config.socket(slot), config.health_path, config.health_host, seconds, 1).statuses != [0]
-
-
-def _good_in_a_row(config: Config, slot: str) -> str:
+def _good_in_a_row(config: Config, slot: str, left: Callable[[], float]) -> str:
     """Ask one at a time; return what went wrong, an empty string where all was good."""
     for _ in range(config.health_successes):
-        answers = ask(config.socket(slot), config.health_path, config.health_host, config.health_timeout, 1)
+        answers = burst(config, slot, [], 1, left())
         if not answers.good:
             return _complaint(config, answers)
     return ""

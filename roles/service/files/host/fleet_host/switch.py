@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
 from typing import Any
 
-from .config import Config, HostError, link_atomically, read_object, write_atomically
+from .config import Config, HostError, link_atomically, read_object, stage, write_atomically
 from .gate import POLL_SECONDS, GateError, wait_until_proven
 from .systemd import Systemd, SystemdError
 from .workers import connections
@@ -32,7 +33,7 @@ def check_release(config: Config, release: str) -> dict[str, Any]:
     if not (folder / ".complete").is_file():
         raise HostError(f"release {release} is only half unpacked; deploy it again")
     manifest = read_object(folder / "manifest.json")
-    if not isinstance(manifest.get("path"), list):
+    if not isinstance(manifest.get("path"), list) or not isinstance(manifest.get("module"), str):
         raise HostError(f"release {release} has no readable manifest.json; deploy it again")
     return manifest
 
@@ -48,43 +49,61 @@ def activate(config: Config, systemd: Systemd, release: str, say: Say) -> dict[s
     old, new = config.live_slot(), config.idle_slot()
     started = time.time()
     say(f"starting release {release} in the {new} slot with {config.workers} workers")
+    record_file = config.root / "live.json"
     try:
         _prepare(config, systemd, new, release, manifest)
         systemd.start(config.socket_unit(new), config.service(new))
         say(wait_until_proven(config, systemd, new))
+        record = _record(config, new, release)
+        staged = stage(record_file, json.dumps(record, indent=1) + "\n", 0o600)
+        # Enabled before it gets traffic: a reboot right after the link has moved must find it.
+        systemd.enable(config.service(new))
+        link_atomically(config.live_link, config.socket(new))
     except (GateError, SystemdError, OSError) as error:
         log = systemd.journal(config.service(new), started)
+        systemd.disable(config.service(new))
         systemd.stop(config.service(new), config.socket_unit(new))
         raise RefusedError(str(error), log) from error
 
-    systemd.enable(config.service(new))
-    link_atomically(config.live_link, config.socket(new))
     say(f"traffic goes to the {new} slot")
-    before = read_object(config.root / "live.json")
-    record = {
-        "release": release,
-        "slot": new,
-        "workers": config.workers,
-        "fingerprint": config.fingerprint,
-        "at": int(time.time()),
-        "previous": before.get("release") if before.get("release") != release else before.get("previous"),
-    }
-    write_atomically(config.root / "live.json", json.dumps(record, indent=1) + "\n")
+    staged.replace(record_file)
     if old:
         _retire(config, systemd, old, say)
     say(f"done in {time.time() - started:.1f} s")
     return record
 
 
+def _record(config: Config, slot: str, release: str) -> dict[str, Any]:
+    """Return what live.json says of a switch: all that shows later whether the slot still is what it was."""
+    before = read_object(config.root / "live.json")
+    return {
+        "release": release,
+        "slot": slot,
+        "workers": config.workers,
+        "plan": config.plan,
+        "fingerprint": config.fingerprint,
+        "files": {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in config.slot_files(slot)},
+        "at": int(time.time()),
+        "previous": before.get("release") if before.get("release") != release else before.get("previous"),
+    }
+
+
 def _prepare(config: Config, systemd: Systemd, slot: str, release: str, manifest: dict[str, Any]) -> None:
-    """Point the slot at a release. A slot left running by an interrupted switch has no traffic: stop it."""
+    """Point the slot at a release and the present settings.
+
+    One that an interrupted switch has left running has no traffic: it is stopped first.
+    """
     systemd.stop(config.service(slot), config.socket_unit(slot))
+    for copy, wanted in config.slot_files(slot).items():
+        mode = 0o600 if copy.parent == config.etc else 0o644
+        write_atomically(copy, wanted.read_text(encoding="utf-8"), mode)
     folder = config.release_dir(release)
     slots = config.root / "slots"
     slots.mkdir(mode=0o755, exist_ok=True)
     link_atomically(slots / slot, folder)
     search_path = ":".join(str(folder / part) for part in manifest["path"])
-    write_atomically(slots / f"{slot}.env", f"FLEET_RELEASE={release}\nPYTHONPATH={search_path}\n")
+    variables = {"FLEET_RELEASE": release, "FLEET_MODULE": manifest["module"], "PYTHONPATH": search_path}
+    write_atomically(slots / f"{slot}.env", "".join(f"{name}={value}\n" for name, value in variables.items()))
 
 
 def _retire(config: Config, systemd: Systemd, slot: str, say: Say) -> None:
@@ -98,5 +117,9 @@ def _retire(config: Config, systemd: Systemd, slot: str, say: Say) -> None:
         say(f"{open_now} connections still open in the {slot} slot after {took:.0f} s (service_drain_timeout): closing")
     else:
         say(f"the {slot} slot is drained after {took:.1f} s")
-    systemd.disable(config.service(slot))
-    systemd.stop(config.service(slot), config.socket_unit(slot))
+    try:
+        systemd.disable(config.service(slot))
+        systemd.stop(config.service(slot), config.socket_unit(slot))
+    except SystemdError as error:
+        # The switch is done all the same; the next one stops this slot before it uses it.
+        say(f"the {slot} slot could not be stopped: {error}")

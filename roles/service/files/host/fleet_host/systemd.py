@@ -33,8 +33,13 @@ class Systemd:
 
     def stop(self, *units: str) -> None:
         """Stop units and wait until they are down."""
-        self._systemctl("stop", *units)
+        for unit in units:
+            self._stop(unit)
         self._systemctl("reset-failed", *units, check=False)
+
+    def _stop(self, unit: str) -> None:
+        if self.state(unit).active != "inactive":
+            self._systemctl("stop", unit)
 
     def enable(self, unit: str) -> None:
         """Have the unit started at boot."""
