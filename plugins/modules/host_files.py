@@ -109,10 +109,12 @@ DEFAULT_MODE = {"present": 0o644, "directory": 0o755}
 
 
 def secret_file(path: str, content: str) -> dict[str, Any]:
-    """Return the item for a file that only root can read."""
+    """Return the item for a file that only the present user, root on a host, can read."""
+    user = pwd.getpwuid(os.geteuid())
+    owner, group = user.pw_name, grp.getgrgid(user.pw_gid).gr_name
     return {
         "path": path, "content": content, "link": None, "state": "present",
-        "owner": "root", "group": "root", "mode": "0600",
+        "owner": owner, "group": group, "mode": "0600",
     }  # fmt: skip
 
 

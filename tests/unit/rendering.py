@@ -24,7 +24,9 @@ init_plugin_loader([])
 def host(workers: object = "auto", vcpus: int = 2, memory_mib: int = 2048, **probe: object) -> dict[str, Any]:
     """Return the facts of a host that nothing was deployed to yet."""
     plan = plan_workers(vcpus=vcpus, affinity=vcpus, memory_mib=memory_mib, workers=workers).as_dict()
-    return {"app_probe": {"plan": plan, "live": {}, "slots": {}, "user": True, "nginx": True, **probe}}
+    return {
+        "app_probe": {"plan": plan, "python": "3.12", "live": {}, "intact": False, "user": True, "nginx": True, **probe}
+    }
 
 
 @functools.cache

@@ -48,8 +48,9 @@ def test_python_that_cannot_be_run_has_no_version(tmp_path: Path) -> None:
         assert python_version(str(path)) == ""
 
 
-def test_python_is_asked_without_what_a_user_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "sitecustomize.py").write_text("print('noise')")
+def test_python_is_asked_without_what_a_user_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module in PYTHONPATH would stand for the standard library's."""
+    (tmp_path / "encodings.py").write_text("print('noise')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     assert python_version(sys.executable) == "{}.{}".format(*sys.version_info)
 

@@ -252,7 +252,7 @@ def test_secret_content_shows_nowhere(tmp_path: Path, run: Run, mode: dict[str, 
     (root / "secret").write_text("hush-before")
     said = run(
         files=entries(item(root / "open", "shown")),
-        secret_files=entries(item(root / "secret", "hush-after", mode="0600")),
+        secrets={str(root / "secret"): "hush-after"},
         **mode,
     )
     assert "hush" not in said["all output"]
@@ -260,7 +260,7 @@ def test_secret_content_shows_nowhere(tmp_path: Path, run: Run, mode: dict[str, 
     if "check" in mode:
         assert said["failed"] is True
         assert said["msg"].endswith("line 3 is wrong")
-        assert "the old ones are back" in said["msg"]
+        assert "The old files are back in place" in said["msg"]
         assert (root / "secret").read_text() == "hush-before"
     else:
         assert str(root / "secret") in said["paths"]
