@@ -104,10 +104,13 @@ def test_absent_twice_is_absent(tmp_path: Path) -> None:
 
 
 def test_link_is_replaced_and_not_what_it_names(tmp_path: Path) -> None:
-    (tmp_path / "other").write_text("somebody else's")
+    (tmp_path / "other").write_text("same")
+    (tmp_path / "other").chmod(0o644)
     (tmp_path / "it").symlink_to("other")
-    put(item(tmp_path / "it", "ours"))
-    assert tree(tmp_path) == {"it": ("0644", "ours"), "other": ("0644", "somebody else's")}
+    one = item(tmp_path / "it", "same")
+    assert not is_as_wanted(one)
+    put(one)
+    assert tree(tmp_path) == {"it": ("0644", "same"), "other": ("0644", "same")}
 
 
 def test_other_owner_is_seen(tmp_path: Path) -> None:
