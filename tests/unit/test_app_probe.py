@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from plugins.modules.app_probe import python_version, read_json, releases_on_disk, unfit, user_exists
+from plugins.modules import app_probe
+from plugins.modules.app_probe import intact, python_version, read_json, releases_on_disk, unfit, user_exists
 
 DAMAGED = {
     "missing": None,
@@ -121,3 +123,17 @@ def test_host_that_cannot_run_the_app_is_told_why(facts: dict[str, Any], said: l
     reason = unfit({"python": "3.12", "systemd": 255, **facts}, params)
     assert [text for text in said if text not in reason] == []
     assert bool(reason) == bool(said)
+
+
+@pytest.mark.parametrize("fault", ["none", "slot down", "file changed", "file gone", "link elsewhere", "no record"])
+def test_intact_is_only_what_the_last_switch_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+    unit = tmp_path / "web@blue.service"
+    unit.write_text("as started")
+    live = {"slot": "blue", "files": {str(unit): hashlib.sha256(b"as started").hexdigest()}}
+    (tmp_path / "live.sock").symlink_to("/run/web/green.sock" if fault == "link elsewhere" else "/run/web/blue.sock")
+    monkeypatch.setattr(app_probe, "active", lambda *units: [fault != "slot down"] * len(units))
+    if fault == "file changed":
+        unit.write_text("by hand")
+    if fault == "file gone":
+        unit.unlink()
+    assert intact({} if fault == "no record" else live, tmp_path, "web") is (fault == "none")

@@ -169,3 +169,49 @@ def test_release_that_is_not_well_is_refused_in_time(app: App, source: Path, sta
     assert done.returncode != 0
     assert f"/health answers {status} (good is 200 to 399)" in done.stdout, done.stdout
     assert app.live == before
+
+
+def test_refused_settings_never_reach_the_slot_that_serves(app: App) -> None:
+    """Not even when it is restarted later, as after a crash or a reboot."""
+    before = (app.live, app.slot)
+    done = playbook("deploy.yml", "--limit", "web1", variables={"service_env": {"PYTHONHOME": "/nowhere"}})
+    assert done.returncode != 0
+    assert "fell over while starting" in done.stdout
+    app.host.check_output(f"kill -KILL {app.master}")
+    count = before[0]["workers"]
+    said = ""
+    for _ in range(60):
+        said = app.host.run(f"{app.name}-release verify").stdout
+        if f"{count} planned, {count} running, {count} answering" in said:
+            break
+        time.sleep(0.5)
+    assert f"{count} planned, {count} running, {count} answering" in said
+    assert (app.live, app.slot) == before
+
+
+def test_what_somebody_changed_by_hand_is_put_right(app: App) -> None:
+    """The live slot's unit is a copy; a deploy notices that it is not what the last switch made."""
+    slot = app.slot
+    app.host.check_output(f"sed -i 's/--workers [0-9]*/--workers 1/' /etc/systemd/system/{app.unit}")
+    app.host.check_output(f"systemctl daemon-reload && systemctl restart {app.unit}")
+    assert playbook("playbooks/verify.yml", "--limit", "web1").returncode != 0
+    done = playbook("deploy.yml", "--limit", "web1")
+    assert done.returncode == 0, done.stdout
+    assert app.slot != slot
+    assert len(app.workers) == app.live["workers"] > 1
+
+
+def test_second_app_under_the_same_name_is_refused_and_the_first_serves_on(app: App) -> None:
+    """nginx itself would only warn, and send all requests to one of the two."""
+    try:
+        done = playbook("deploy.yml", "--limit", "web1", variables={"app_name": "another"})
+        assert done.returncode != 0
+        assert "conflicting server name" in done.stdout, done.stdout
+        assert "The old files are back in place" in done.stdout
+        assert app.answering("/health") == app.workers
+        assert app.host.run("nginx -t").rc == 0
+        assert not app.host.file("/etc/nginx/conf.d/another.conf").exists
+    finally:
+        app.host.run("systemctl disable --now another@blue.service another@blue.socket")
+        app.host.run("rm -rf /srv/another /etc/another /usr/local/*/another-release /etc/systemd/system/another@*")
+        app.host.run("systemctl daemon-reload; userdel another")
