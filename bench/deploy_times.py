@@ -28,6 +28,7 @@ LAB = [sys.executable, str(REPOSITORY / "molecule/shared/lab.py")]
 
 def timed(command: list[str], folder: Path, environment: Mapping[str, str]) -> dict[str, float]:
     """Run a command; return its wall and CPU seconds (the controller's own). A failure ends the benchmark."""
+    settle()
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run(
         command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False
@@ -36,6 +37,28 @@ def timed(command: list[str], folder: Path, environment: Mapping[str, str]) -> d
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stdout[-4000:]}{done.stderr[-2000:]}")
     return {"wall": wall, "cpu": after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime}
+
+
+def settle(seconds: float = 20, idle: float = 0.7) -> None:
+    """Wait until the machine is idle, so that no run pays for what the one before it left to be done.
+
+    The plain playbook ends while its workers still boot; this project's deploy has waited for its own.
+    """
+    deadline = time.monotonic() + seconds
+    before = _cpu_ticks()
+    while time.monotonic() < deadline:
+        time.sleep(1)
+        after = _cpu_ticks()
+        total = after[1] - before[1]
+        if total and (after[0] - before[0]) / total >= idle:
+            return
+        before = after
+
+
+def _cpu_ticks() -> tuple[int, int]:
+    """Return the idle and all ticks of /proc/stat."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    return ticks[3] + ticks[4], sum(ticks)
 
 
 class Bench:
