@@ -350,6 +350,7 @@ def test_app_answers_only_to_its_names() -> None:
         ({}, ["web1"]),
         ({"ansible_host": "10.0.0.7"}, ["web1", "10.0.0.7"]),
         ({"ansible_host": "web1"}, ["web1"]),
+        ({"ansible_host": "fd00::7"}, ["web1", "[fd00::7]"]),
     ],
 )
 def test_app_answers_to_what_ansible_calls_the_host(given: dict[str, str], names: list[str]) -> None:
