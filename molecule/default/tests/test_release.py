@@ -99,6 +99,7 @@ def test_verify_fails_when_another_release_is_expected_or_nginx_is_down(app: App
     assert "nginx does not answer" in done.stdout
 
 
+@pytest.mark.fault(17)
 def test_second_deploy_changes_nothing(app: App) -> None:
     before = (app.master, app.workers)
     done = playbook("deploy.yml")

@@ -51,6 +51,7 @@ def test_app_can_write_neither_its_code_nor_its_settings(app: App) -> None:
     assert link.rc != 0
 
 
+@pytest.mark.fault(42)
 def test_other_users_cannot_reach_the_app_beside_the_proxy(app: App) -> None:
     connect = f"import socket; socket.socket(socket.AF_UNIX).connect('/run/{app.name}/{app.slot}.sock')"
     assert "PermissionError" in app.host.run(f'runuser -u nobody -- python3 -c "{connect}"').stderr
