@@ -92,7 +92,7 @@ def inventory() -> dict[str, Any]:
     """Return what Ansible knows of the scenario's hosts, its own variables and the shared ones."""
     command = Path(sys.executable).with_name("ansible-inventory")
     done = subprocess.run(
-        [command, "-i", SHARED_INVENTORY, "-i", INVENTORY, "--list"], capture_output=True, text=True, check=True
+        [command, "-i", INVENTORY, "-i", SHARED_INVENTORY, "--list"], capture_output=True, text=True, check=True
     )
     found: dict[str, Any] = json.loads(done.stdout)
     return found
