@@ -108,9 +108,9 @@ def playbook(
     command: list[str | Path] = [
         Path(sys.executable).with_name("ansible-playbook"),
         "-i",
-        SHARED_INVENTORY,
-        "-i",
         INVENTORY,
+        "-i",
+        SHARED_INVENTORY,
     ]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
     if collections:

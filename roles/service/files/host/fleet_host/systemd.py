@@ -42,12 +42,12 @@ class Systemd:
             self._systemctl("stop", unit)
 
     def enable(self, unit: str) -> None:
-        """Have the unit started at boot."""
-        self._systemctl("enable", "--quiet", unit)
+        """Have the unit started at boot. That needs no reload now: the links are read at boot."""
+        self._systemctl("enable", "--quiet", "--no-reload", unit)
 
     def disable(self, unit: str) -> None:
         """Do not start the unit at boot."""
-        self._systemctl("disable", "--quiet", unit)
+        self._systemctl("disable", "--quiet", "--no-reload", unit)
 
     def is_enabled(self, unit: str) -> bool:
         """Return whether the unit starts at boot."""
