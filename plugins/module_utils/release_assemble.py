@@ -16,19 +16,23 @@ from .release_cache import Cache, load, save
 from .release_check import check_module, check_python, search_path
 from .release_lock import (
     ENGINES,
+    LOCAL,
     add_engine,
-    all_hashed,
     blocks,
+    check_cover,
     compile_lock,
     export_lock,
+    how_to_lock,
     lowest_python,
+    own_lock,
     parse_pins,
+    read_lock,
 )
 from .release_platform import Wanted, artifact_of, from_artifacts, hash_of, key_of, lib_member
 from .release_source import Source, check_pure, fetch_git, read_folder, read_wheel
 from .release_uv import BuildError, Uv, UvError, explain, redact
 
-_LOCAL = re.compile(r"(?:-e\s+)?(?:file:(?://)?)?((?:\.{1,2})?/[^\s;]*|\.)(?:\s*;.*)?$")
+_EXTRAS = re.compile(r"(.+\.whl)\[([^\[\]]*)\]")
 
 
 def build(wanted: Wanted, cache: Cache, uv: Uv) -> dict[str, Any]:
@@ -45,7 +49,9 @@ def _build(wanted: Wanted, cache: Cache, uv: Uv, work: Path) -> dict[str, Any]:
     if wanted.source.startswith("git+"):
         root, label = fetch_git(wanted.source, cache.root, work)
         return from_source(wanted, read_folder(root, wanted.exclude, label), cache, uv)
-    path = Path(os.path.abspath(Path(wanted.source).expanduser()))
+    named = _EXTRAS.fullmatch(wanted.source)
+    extras = [extra.strip() for extra in named[2].split(",") if extra.strip()] if named else []
+    path = Path(os.path.abspath(Path(named[1] if named else wanted.source).expanduser()))
     if path.is_dir():
         artifacts = sorted(path.glob("*.tar.gz"))
         if artifacts and not any((path / name).exists() for name in ("pyproject.toml", "requirements.txt")):
@@ -57,7 +63,7 @@ def _build(wanted: Wanted, cache: Cache, uv: Uv, work: Path) -> dict[str, Any]:
             "a wheel (.whl) or an artifact (.tar.gz)."
         )
     if path.name.endswith(".whl"):
-        return from_source(wanted, read_wheel(path), cache, uv)
+        return from_source(wanted, read_wheel(path, extras), cache, uv)
     if path.name.endswith(".tar.gz"):
         return from_artifacts(wanted, [path], cache)
     raise BuildError(f"app_source {path} is neither a folder, nor a wheel (.whl), nor an artifact (.tar.gz).")
@@ -68,7 +74,7 @@ def from_source(wanted: Wanted, source: Source, cache: Cache, uv: Uv) -> dict[st
     check_python(source.requires_python, wanted.platforms)
     app = tree(source.root, source.files, "app/") or [Entry("app/")]
     shape = [entry.digest() for entry in app]
-    requirements, local, notes = requirements_of(source, wanted.engine, wanted.engine_files, cache, uv)
+    requirements, local, notes = requirements_of(source, wanted, cache, uv)
     site = site_tree(source, local, hash_of(shape), cache, uv)
     pins = parse_pins(requirements)
     named = {*ENGINES[wanted.engine], "fastapi", "starlette", "pydantic"}
@@ -111,24 +117,31 @@ def from_source(wanted: Wanted, source: Source, cache: Cache, uv: Uv) -> dict[st
     }
 
 
-def requirements_of(
-    source: Source, engine: str, engine_files: Path, cache: Cache, uv: Uv
-) -> tuple[str, list[str], list[str]]:
+def requirements_of(source: Source, wanted: Wanted, cache: Cache, uv: Uv) -> tuple[str, list[str], list[str]]:
     """Return the whole release's requirements, the folders of local packages, and notes. Asks uv once."""
+    given = read_lock(source, wanted.lock) if wanted.lock else None
+    notes = []
+    if given is None and not own_lock(source):
+        advice = "Commit a uv.lock (run: uv lock)."
+        if source.wheel:
+            advice = f"Set release_lock to a file that this makes: {how_to_lock(source)}"
+        notes = [f"{source.kind} has no lock: versions were chosen today. {advice}"]
     inputs = source.requires or lock_inputs(source)
-    floors = [(engine_files / name).read_text("utf-8") for name in ("engine.in", "engine.txt")]
+    floors = [(wanted.engine_files / name).read_text("utf-8") for name in ("engine.in", "engine.txt")]
     low = lowest_python(source.requires_python)
-    key = hash_of(FORMAT, source.kind, inputs, floors, engine, low)[:32]
+    lock = None if given is None else [given, sorted(map(key_of, wanted.platforms))]
+    key = hash_of(FORMAT, source.kind, inputs, floors, wanted.engine, low, lock)[:32]
     entry = cache.get("locks", key)
     if not entry:
-        notes: list[str] = []
-        if source.kind == "uv.lock":
+        if given is not None:
+            check_cover(source, wanted.lock, given, wanted.platforms, uv)
+            text = given
+        elif source.kind == "uv.lock":
             text = export_lock(source, uv)
-        elif source.kind == "requirements.txt" and all_hashed(text := source.files[source.kind].read_text("utf-8")):
-            pass
+        elif own_lock(source):
+            text = source.files[source.kind].read_text("utf-8")
         else:
             text = compile_lock(source, uv)
-            notes = [f"{source.kind} has no lock: versions were chosen today. Commit a uv.lock (run: uv lock)."]
         rows = blocks(text)
         for row in rows:
             if re.search(r"@\s*(git|hg|svn)\+", row):
@@ -136,14 +149,15 @@ def requirements_of(
                     f"The app requires {redact(row.split(';')[0])}: a repository has no wheel and no hash. Publish a "
                     "wheel of it on an index, or move it into the app's own folder as a path dependency."
                 )
-        local = [match[1] for row in rows if (match := _LOCAL.match(row))]
-        whole = add_engine("\n".join(row for row in rows if not _LOCAL.match(row)), source, engine, engine_files, uv)
+        local = [match[1] for row in rows if (match := LOCAL.match(row))]
+        text = "\n".join(row for row in rows if not LOCAL.match(row))
+        whole = add_engine(text, source, wanted.engine, wanted.engine_files, uv)
         with cache.put("locks", key) as new:
             (new / "requirements.txt").write_text(whole, "utf-8")
-            save(new / "about.json", {"local": local, "notes": notes})
+            save(new / "about.json", {"local": local})
         entry = cache.root / "locks" / key
     about = load(entry / "about.json")
-    return (entry / "requirements.txt").read_text("utf-8"), about["local"], about["notes"]
+    return (entry / "requirements.txt").read_text("utf-8"), about["local"], notes
 
 
 def lock_inputs(source: Source) -> dict[str, str]:

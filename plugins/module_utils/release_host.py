@@ -63,18 +63,18 @@ def is_there(order: Order) -> bool:
     """Whether the host has this very release, whole.
 
     Another controller may compress the same files into other bytes: equal content counts as equal. Raises UnpackError
-    when the live release has this id and other content: nothing may be changed under a running app.
+    when the live release has this id and other content: nothing may be changed under a running app. One for another
+    Python or architecture is not spared: after an upgrade of the host nothing can start from it any more.
     """
     marker = read_marker(order.folder)
     if marker is None:
         return False
     if any(marker.get(key) == order.artifact[key] for key in ("sha256", "content")):
         return True
-    if order.release in order.live:
+    if order.release in order.live and all(marker.get(key) == order.artifact[key] for key in ("python", "arch")):
         raise UnpackError(
-            f"{order.folder} is live and has other content than the artifact of the same id (there: Python "
-            f"{marker.get('python')} on {marker.get('arch')}, {marker.get('content', '')[:12]}; here: Python "
-            f"{order.artifact['python']} on {order.artifact['arch']}, {order.artifact['content'][:12]}). "
+            f"{order.folder} is live and has other content than the artifact of the same id (there: "
+            f"{marker.get('content', '')[:12]}; here: {order.artifact['content'][:12]}). "
             "Activate another release first, then run this again."
         )
     return False
@@ -111,12 +111,12 @@ def check_space(order: Order, parts: list[str]) -> None:
     if free < size:
         raise UnpackError(
             f"{order.root} has {free >> 20} MiB free, the release needs {(size >> 20) + 1} MiB. "
-            "Nothing was changed. Make room, or keep fewer releases."
+            f"Nothing was changed. Make room; old releases are in {order.root}/releases."
         )
     if disk.f_files and disk.f_favail < files:
         raise UnpackError(
             f"{order.root} has {disk.f_favail} inodes free, the release needs {files}. "
-            "Nothing was changed. Make room, or keep fewer releases."
+            f"Nothing was changed. Make room; old releases are in {order.root}/releases."
         )
 
 
@@ -276,7 +276,7 @@ def finish(order: Order, work: Path, releases: Path) -> None:
         out.flush()
         os.fsync(out.fileno())
     sync_folder(work)
-    if order.folder.exists():  # half a release, or one of another Python that is not live
+    if order.folder.exists():  # half a release, or one of another Python
         order.folder.rename(releases / f".{order.release}.old-{work.name[-8:]}")
     work.rename(order.folder)
     sync_folder(releases)

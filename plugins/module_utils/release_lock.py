@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tomllib
 
-from .release_source import Source
-from .release_uv import BuildError, Uv, UvError, explain, tail
+from .release_source import Source, normal
+from .release_uv import GLIBC, BuildError, Uv, UvError, explain, tail
 
 # What each engine needs besides the app. engine.in holds the floors, engine.txt the locked versions.
 ENGINES = {
@@ -24,6 +26,7 @@ OLDEST_PYTHON = (3, 10)  # Ubuntu 22.04's
 _PIN = re.compile(
     r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?\s*==\s*([^\s;\\]+)\s*(?:;\s*([^\\]*?))?\s*(?:\\|--hash|$)"
 )
+LOCAL = re.compile(r"(?:-e\s+)?(?:file:(?://)?)?((?:\.{1,2})?/[^\s;]*|\.)(?:\s*;.*)?$")
 _COMPILE = ("pip", "compile", "--universal", "--generate-hashes", "--no-header", "--no-annotate", "--quiet")
 
 
@@ -35,11 +38,6 @@ class Pin:
     version: str
     marker: str
     text: str
-
-
-def normal(name: str) -> str:
-    """Return a package's name as the index spells it (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def blocks(text: str) -> list[str]:
@@ -220,18 +218,98 @@ def export_lock(source: Source, uv: Uv) -> str:
         raise BuildError(explain(str(error), f"reading {source.root / 'uv.lock'}")) from error
 
 
-def compile_lock(source: Source, uv: Uv) -> str:
-    """Resolve what has no lock, for all platforms at once. Raises BuildError."""
-    python = lowest_python(source.requires_python)
+def resolve(source: Source, uv: Uv, *options: str) -> str:
+    """Let uv find out what the source needs. Raises UvError."""
     with tempfile.TemporaryDirectory() as scratch:
         wanted = source.root / source.kind
         if source.wheel:
             wanted = Path(scratch, "app.in")
             wanted.write_text("\n".join(source.requires), "utf-8")
-        try:
-            return uv.run(*_COMPILE, "--python-version", python, str(wanted), cwd=source.root)
-        except UvError as error:
-            raise BuildError(explain(str(error), f"resolving the requirements of {source.kind}")) from error
+        return uv.run(*options, str(wanted), cwd=source.root)
+
+
+def compile_lock(source: Source, uv: Uv) -> str:
+    """Resolve what has no lock, for all platforms at once. Raises BuildError."""
+    try:
+        return resolve(source, uv, *_COMPILE, "--python-version", lowest_python(source.requires_python))
+    except UvError as error:
+        raise BuildError(explain(str(error), f"resolving the requirements of {source.kind}")) from error
+
+
+def own_lock(source: Source) -> str:
+    """Return which of the source's files is its lock, or nothing."""
+    if source.kind == "requirements.txt":
+        return source.kind if all_hashed(source.files[source.kind].read_text("utf-8")) else ""
+    return source.kind if source.kind == "uv.lock" else ""
+
+
+def how_to_lock(source: Source, path: str = "") -> str:
+    """Say how to make the file for `release_lock`."""
+    low = lowest_python(source.requires_python)
+    command = f"uv pip compile --universal --generate-hashes --python-version {low} -o "
+    command += shlex.quote(path or "requirements.lock.txt")
+    if not source.wheel:
+        return f"in the source's folder: {command} {source.kind}"
+    wheel = shlex.quote(str(source.wheel) + (f"[{','.join(source.extras)}]" if source.extras else ""))
+    return f"echo {wheel} | {command} --no-emit-package {source.project['project']['name']} -"
+
+
+def read_lock(source: Source, path: str) -> str:
+    """Return the requirements in the file that `release_lock` names, without the source itself. Raises BuildError."""
+    if own := own_lock(source):
+        raise BuildError(
+            f"release_lock is {path}, but app_source has a lock of its own, {own}. Unset release_lock, or remove {own}."
+        )
+    file = Path(path).expanduser()
+    make = f"Make it with: {how_to_lock(source, path)}"
+    try:
+        rows = blocks(file.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise BuildError(f"release_lock {path} does not exist on the controller. {make}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BuildError(f"release_lock {path} cannot be read: {error}. {make}") from error
+    itself = normal(str(source.project.get("project", {}).get("name", "")))
+    found = []
+    for row in rows:
+        head = re.split(r"[\s;\[=<>~!]", row)[0]
+        local = LOCAL.match(row)
+        own_row = (local and local[1] == ".") or (itself and normal(head) == itself)
+        if own_row or (source.wheel and source.wheel.name in head):
+            continue
+        option = row.startswith("-") and not row.startswith(("-r", "-c", "--requirement", "--constraint"))
+        if not (local or option or "--hash=" in row):
+            raise BuildError(f"release_lock {path} has no hash for {head}. {make}")
+        found.append(row)
+    return "\n".join(found)
+
+
+def check_cover(source: Source, path: str, lock: str, platforms: list[dict[str, Any]], uv: Uv) -> None:
+    """Refuse a lock that lacks what the source needs, itself or through others, or has it in a wrong version."""
+    make = f"Make it anew: {how_to_lock(source, path)}"
+    pins = parse_pins(lock)
+    there = {(pin.name, numbers(pin.version)) for pin in pins}
+    rows = [row for row in blocks(lock) if row.startswith("--")]  # as in --extra-index-url
+    rows += [f"{pin.name}=={pin.version}{' ; ' if pin.marker else ''}{pin.marker}" for pin in pins]
+    with tempfile.TemporaryDirectory() as scratch:
+        limits = Path(scratch, "limits.txt")
+        limits.write_text("\n".join(rows), "utf-8")
+        for platform in platforms:
+            place = ("--python-version", platform["python"], "--python-platform", f"{platform['arch']}-{GLIBC}")
+            quiet = ("--no-header", "--no-annotate", "--quiet", "--prerelease", "allow")
+            try:
+                found = resolve(source, uv, "pip", "compile", *quiet, *place, "-c", str(limits))
+            except UvError as error:
+                if "No solution found" not in str(error):
+                    raise BuildError(explain(str(error), f"comparing release_lock with {source.kind}")) from error
+                raise BuildError(
+                    f"release_lock {path} does not fit what the source needs. {make}\nuv said:\n{tail(str(error))}"
+                ) from error
+            lacking = [pin.name for pin in parse_pins(found) if (pin.name, numbers(pin.version)) not in there]
+            if lacking:
+                raise BuildError(
+                    f"release_lock {path} lacks {', '.join(lacking)}, which the source needs with Python "
+                    f"{platform['python']} on {platform['arch']}. {make}"
+                )
 
 
 def add_engine(app_text: str, source: Source, engine: str, files: Path, uv: Uv) -> str:

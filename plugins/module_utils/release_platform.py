@@ -18,7 +18,10 @@ from .release_uv import GLIBC, BuildError, Uv, UvError, explain
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to build: `platforms` are {python, arch, hosts}, `engine_files` holds engine.in and engine.txt."""
+    """What to build: `platforms` are {python, arch, hosts}, `engine_files` holds engine.in and engine.txt.
+
+    `lock` is a file with the requirements of a source that brings no lock.
+    """
 
     app: str
     source: str
@@ -27,6 +30,7 @@ class Wanted:
     engine: str
     engine_files: Path
     exclude: list[str]
+    lock: str = ""
 
 
 def hash_of(*parts: Any) -> str:
@@ -105,6 +109,11 @@ def artifact_of(
 
 def from_artifacts(wanted: Wanted, files: list[Path], cache: Cache) -> dict[str, Any]:
     """Use artifacts that were built before, after a look at what they are."""
+    if wanted.lock:
+        raise BuildError(
+            f"release_lock is {wanted.lock}, but app_source {wanted.source} is built already, with its dependencies. "
+            "Unset release_lock."
+        )
     found: dict[str, dict[str, Any]] = {}
     release = {}
     for path in files:

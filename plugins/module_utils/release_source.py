@@ -24,6 +24,11 @@ JUNK = {
 DESCRIPTIONS = ("uv.lock", "pyproject.toml", "requirements.txt")
 
 
+def normal(name: str) -> str:
+    """Return a package's name as the index spells it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 @dataclass
 class Source:
     """A source that was looked at. `files` maps relative names to what is on disk."""
@@ -36,6 +41,7 @@ class Source:
     project: dict[str, Any] = field(default_factory=dict)  # parsed pyproject.toml
     wheel: Path | None = None  # the source itself, when it is a wheel
     requires: list[str] = field(default_factory=list)  # and what that wheel requires
+    extras: list[str] = field(default_factory=list)  # with these of its extras
 
     @property
     def requires_python(self) -> str:
@@ -232,8 +238,8 @@ def _commit(bare: Path, ref: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def read_wheel(path: Path) -> Source:
-    """Look at a wheel. Raises BuildError."""
+def read_wheel(path: Path, extras: list[str] | None = None) -> Source:
+    """Look at a wheel, of which some extras may be wanted. Raises BuildError."""
     try:
         with zipfile.ZipFile(path) as wheel:
             name = next(n for n in wheel.namelist() if n.count("/") == 1 and n.endswith(".dist-info/METADATA"))
@@ -244,9 +250,34 @@ def read_wheel(path: Path) -> Source:
         ) from error
     check_pure(path)
     version, python = str(meta["Version"]), meta["Requires-Python"] or ""
-    requires = [str(r) for r in meta.get_all("Requires-Dist", []) if not re.search(r"\bextra\s*==", str(r))]
+    known = [str(e) for e in meta.get_all("Provides-Extra", [])]
+    for extra in extras or []:
+        if normal(extra) not in map(normal, known):
+            raise BuildError(f"{path.name} has no extra {extra!r}; it has: {', '.join(known) or 'none'}.")
+    rows = [str(r) for r in meta.get_all("Requires-Dist", [])]
+    requires = with_extras(rows, str(meta["Name"]), {normal(extra) for extra in extras or []})
     project = {"project": {"name": str(meta["Name"]), "version": version, "requires-python": python}}
-    return Source("wheel", path.parent, {}, version, [], project, path, requires)
+    return Source("wheel", path.parent, {}, version, [], project, path, requires, extras or [])
+
+
+def with_extras(rows: list[str], name: str, chosen: set[str]) -> list[str]:
+    """Return what a wheel requires with the chosen extras, and no word of extras left in it."""
+    truth = {True: "python_version >= '3'", False: "python_version < '3'"}
+    while True:
+        named = [{normal(m[1]) for m in re.finditer(r"\bextra\s*==\s*[\"']([^\"']*)", row)} for row in rows]
+        active = [row for row, extras in zip(rows, named, strict=True) if not extras or extras & chosen]
+        own = [
+            m for row in active if (m := re.match(r"\s*([\w.-]+)\s*\[([^\]]*)\]", row)) and normal(m[1]) == normal(name)
+        ]
+        more = chosen.union(*({normal(extra.strip()) for extra in m[2].split(",")} for m in own))
+        if more == chosen:  # extras that are made of others have led to these
+            break
+        chosen = more
+    return [
+        re.sub(r"\bextra\s*==\s*[\"']([^\"']*)[\"']", lambda m: truth[normal(m[1]) in chosen], row)
+        for row in active
+        if row not in {m.string for m in own}
+    ]
 
 
 def check_pure(wheel: Path) -> None:

@@ -31,7 +31,8 @@ options:
   source:
     description:
       - A folder with C(uv.lock), C(pyproject.toml) or C(requirements.txt); C(git+URL@REF), with C(#subdirectory=DIR);
-        a wheel; an artifact built before, or a folder with those of several platforms.
+        a wheel, with extras as in C(shop.whl[s3]); an artifact built before, or a folder with those of several
+        platforms.
     type: str
     required: true
   module:
@@ -72,6 +73,13 @@ options:
     type: list
     elements: str
     default: []
+  lock:
+    description:
+      - A requirements file with hashes, for a source that brings no lock of its own, such as a wheel. Nothing but what
+        is in it gets installed, besides what O(engine) needs. As C(uv pip compile --universal --generate-hashes) or
+        C(uv export) writes it.
+    type: str
+    default: ""
   cache:
     description: Folder for what was built. V($XDG_CACHE_HOME/fastapi-fleet/builds) by default.
     type: path
@@ -113,8 +121,8 @@ label:
 artifacts:
   description:
     - For each platform what there is to ship. C(path), C(sha256) and C(size) are the whole artifact's;
-      those with C(lib_) and C(code_) its two parts'; C(bytes) is the size on disk in bytes, C(files) the
-      number of files and folders.
+      those with C(lib_) and C(code_) its two parts'. C(lib_bytes) and C(code_bytes) are sizes on the host's disk,
+      C(lib_files) and C(code_files) numbers of files and folders.
   type: dict
   returned: success
   sample:
@@ -151,6 +159,7 @@ def main() -> None:
             "engine": {"type": "str", "choices": ["gunicorn", "asgi", "uvicorn"], "default": "gunicorn"},
             "engine_files": {"type": "path", "required": True},
             "exclude": {"type": "list", "elements": "str", "default": []},
+            "lock": {"type": "str", "default": ""},
             "cache": {"type": "path"},
             "uv": {"type": "path"},
             "index_url": {"type": "str", "no_log": True},
@@ -167,6 +176,7 @@ def main() -> None:
         engine=given["engine"],
         engine_files=Path(given["engine_files"]),
         exclude=given["exclude"],
+        lock=given["lock"],
     )
     try:
         result = build(wanted, Cache(Path(given["cache"] or default)), Uv(given["uv"], given["index_url"]))

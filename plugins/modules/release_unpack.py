@@ -46,7 +46,9 @@ options:
         A wrong answer costs one; without an answer the host is asked.
     type: bool
   live:
-    description: Ids of releases that may be running. One with the id but other content is refused, not replaced.
+    description:
+      - Ids of releases that may be running. One with the id but other content is refused, not replaced, unless it is
+        for another Python or architecture than the host has now.
     type: list
     elements: str
     default: []

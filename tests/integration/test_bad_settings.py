@@ -74,6 +74,7 @@ CASES: list[tuple[str, Any, str, str]] = [
     ("proxy_body_max", "10 megabytes", 'is "10 megabytes"', "a number with k, m or g behind it, for example 10m"),
     ("proxy_body_max", "-1m", 'is "-1m"', "a number with k, m or g behind it, for example 10m"),
     ("release_python", "python3", 'is "python3"', PATH),
+    ("release_lock", ["lock"], 'is ["lock"]', "the path of a requirements file with hashes, or an empty text"),
     ("release_cache", ["cache"], 'is ["cache"]', "a path, or an empty text"),
     ("release_uv", False, "is false", "a path, or an empty text"),
     ("release_index_url", "pypi.org", 'is "pypi.org"', "a URL that begins with https:// or http://"),
@@ -120,7 +121,6 @@ CASES: list[tuple[str, Any, str, str]] = [
     ("app_source", ["app"], 'is ["app"]', SOURCE),
     # Unknown choice
     ("service_engine", "apache", 'is "apache"', "gunicorn"),
-    ("release_engine", "hypercorn", 'is "hypercorn"', "gunicorn, asgi, uvicorn"),
     # Secrets: the name is shown, never the value
     ("service_env", "TOKEN=hush", "is no dictionary (its value may be a secret and is not shown)", ENV),
     ("service_env", ["TOKEN=hush"], "is no dictionary (its value may be a secret and is not shown)", ENV),

@@ -15,6 +15,7 @@ import pytest
 from plugins.module_utils import release_uv
 from plugins.module_utils.release_assemble import build
 from plugins.module_utils.release_cache import Cache
+from plugins.module_utils.release_lock import blocks
 from plugins.module_utils.release_platform import Wanted, lib_member
 from plugins.module_utils.release_uv import BuildError, Uv, UvError
 
@@ -165,6 +166,107 @@ def test_project_with_a_build_system_ships_its_wheel(cache: Path, tmp_path: Path
     (wheel,) = (root / "dist").glob("*.whl")
     found = names(run(wheel, cache, module="tiny:app")["artifacts"][f"{HERE}-x86_64"])
     assert {"app", "site/tiny/__init__.py", "lib/anyio/__init__.py"} <= found
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    system = '[project.optional-dependencies]\nmore = ["six"]\n'
+    system += '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+    root = project(tmp_path_factory.mktemp("wheels") / "app", dependencies=("anyio>=4.4",), extra=system)
+    (root / "tiny").mkdir()
+    (root / "main.py").rename(root / "tiny/__init__.py")
+    Uv().run("build", "--wheel", "--quiet", cwd=root)
+    (found,) = (root / "dist").glob("*.whl")
+    return found
+
+
+def advised(text: str, folder: Path) -> str:
+    """Run the command that a message or a note gives; return the file that it made."""
+    command = text.rpartition("echo ")[2].splitlines()[0]
+    path = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(f"echo {command}", shell=True, cwd=folder, env=path, check=True, capture_output=True)  # noqa: S602
+    (made,) = folder.glob("*.txt")
+    return str(made)
+
+
+def test_lock_for_a_wheel(wheel: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (note,) = run(wheel, cache, module="tiny:app")["notes"]
+    assert "Set release_lock to a file that this makes: echo " in note
+    assert "uv.lock" not in note
+    lock = Path(advised(note, tmp_path))
+    assert run(wheel, cache, module="tiny:app", lock=str(lock))["notes"] == []
+    # An older version than would be chosen today: it stays.
+    (tmp_path / "old.in").write_text("anyio==4.4.0\n")
+    options = ("--universal", "--generate-hashes", "--python-version", "3.10", "--quiet")
+    lock.write_text(Uv().run("pip", "compile", *options, "old.in", cwd=tmp_path))
+    both = [platform(), platform("3.10", "aarch64")]
+    first = run(wheel, cache, module="tiny:app", lock=str(lock), platforms=both)
+    for artifact in first["artifacts"].values():
+        assert {"lib/anyio-4.4.0.dist-info/METADATA", "lib/gunicorn/__init__.py", "site/tiny/__init__.py"} <= names(
+            artifact
+        )
+    assert run(wheel, tmp_path / "cache", module="tiny:app", lock=str(lock))["id"] == first["id"]
+    lock.write_text(f"# a word\n{lock.read_text()}")
+    monkeypatch.setattr(release_uv, "find_uv", lambda _: pytest.fail("uv was called"))
+    again = run(wheel, cache, module="tiny:app", lock=str(lock), platforms=both)
+    assert (again["id"], again["built"]) == (first["id"], False)
+
+
+def test_lock_that_does_not_cover_the_wheel(wheel: Path, cache: Path, tmp_path: Path) -> None:
+    made = Path(advised(run(wheel, cache, module="tiny:app")["notes"][0], tmp_path))
+    whole = made.read_text()
+    rows = blocks(whole)
+    for name in ("anyio", "idna"):  # what the wheel requires, and what that requires
+        made.write_text("\n".join(row for row in rows if not row.startswith(name)))
+        with pytest.raises(
+            BuildError, match=rf"lock\.txt lacks {name}, which .* Python {HERE} on x86_64\. Make it anew: "
+        ) as no:
+            run(wheel, cache, module="tiny:app", lock=str(made))
+    made.unlink()
+    assert blocks(Path(advised(str(no.value), tmp_path)).read_text()) == rows
+    more = f"{wheel}[more]"
+    with pytest.raises(BuildError, match=r"lock\.txt lacks six, ") as no:
+        run(more, cache, module="tiny:app", lock=str(made))
+    advised(str(no.value), tmp_path)
+    artifact = run(more, cache, module="tiny:app", lock=str(made))["artifacts"][f"{HERE}-x86_64"]
+    assert "lib/six.py" in names(artifact)
+    # As older tools wrote it: an anyio that the wheel does not want.
+    (tmp_path / "old.in").write_text("anyio==4.3.0\n")
+    made.write_text(Uv().run("pip", "compile", "--generate-hashes", "--quiet", "old.in", cwd=tmp_path))
+    with pytest.raises(BuildError, match=r"(?s)does not fit what the source needs\. Make it anew: echo .*anyio>=4\.4"):
+        run(wheel, cache, module="tiny:app", lock=str(made))
+
+
+def test_extras_of_a_wheel_without_a_lock(wheel: Path, cache: Path) -> None:
+    plain, more = (run(s, cache, module="tiny:app") for s in (wheel, f"{wheel}[more]"))
+    assert plain["id"] != more["id"]
+    assert "[more]' | uv pip compile" in more["notes"][0]
+    assert "lib/six.py" in names(more["artifacts"][f"{HERE}-x86_64"])
+    assert "lib/six.py" not in names(plain["artifacts"][f"{HERE}-x86_64"])
+
+
+def test_lock_for_a_folder(cache: Path, tmp_path: Path) -> None:
+    root = tmp_path / "app"
+    root.mkdir()
+    (root / "main.py").write_text("app = 1\n")
+    (root / "requirements.txt").write_text("anyio\n")
+    lock = tmp_path / "lock.txt"
+    lock.write_text("h11==0.16.0 --hash=sha256:00\n")
+    with pytest.raises(BuildError, match=r"lock\.txt lacks anyio, .* in the source's folder: uv pip compile "):
+        run(root, cache, lock=str(lock))
+    (tmp_path / "old.in").write_text("anyio==4.4.0\n")
+    lock.write_text(Uv().run("pip", "compile", "--universal", "--generate-hashes", "-q", "old.in", cwd=tmp_path))
+    found = run(root, cache, lock=str(lock))
+    assert found["notes"] == []
+    assert "lib/anyio-4.4.0.dist-info/METADATA" in names(found["artifacts"][f"{HERE}-x86_64"])
+
+
+def test_lock_beside_another(locked: Path, cache: Path) -> None:
+    with pytest.raises(BuildError, match=r"release_lock is mine\.txt, but app_source has a lock of its own, uv\.lock"):
+        run(locked, cache, lock="mine.txt")
+    artifact = run(locked, cache)["artifacts"][f"{HERE}-x86_64"]["path"]
+    with pytest.raises(BuildError, match=r"release_lock is mine\.txt, but app_source .*\.tar\.gz is built already"):
+        run(artifact, cache, lock="mine.txt")
 
 
 def test_without_a_lock_the_first_choice_stays(cache: Path, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str, 
     order, files = build(tmp_path)
     disk = {"f_bavail": 10**9, "f_frsize": 4096, "f_files": 10**9, "f_favail": 10**9, field: 5}
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(**disk))
-    with pytest.raises(UnpackError, match=word):
+    with pytest.raises(UnpackError, match=f"{word}.* Make room; old releases are in {order.root}/releases"):
         needs(order)
     with pytest.raises(UnpackError, match=word):
         unpack(order, files)
@@ -157,6 +157,22 @@ def test_same_id_with_other_content(tmp_path: Path) -> None:
     idle, files = build(tmp_path, lib=b"y = 2\n")
     assert unpack(idle, files) == []
     assert (order.folder / "lib/dep/__init__.py").read_bytes() == b"y = 2\n"
+
+
+@pytest.mark.parametrize(("key", "value"), [("python", "3.12"), ("arch", "aarch64")])
+def test_live_release_for_what_the_host_was_before_its_upgrade_is_replaced(
+    tmp_path: Path, key: str, value: str
+) -> None:
+    order, files = build(tmp_path)
+    unpack(order, files)
+    other, files = build(tmp_path, lib=b"y = 2\n", live=(order.release,))
+    other.artifact[key] = value
+    assert needs(other) == ["lib", "code"]
+    assert unpack(other, files) == []
+    assert (order.folder / "lib/dep/__init__.py").read_bytes() == b"y = 2\n"
+    marker = read_marker(order.folder)
+    assert marker
+    assert marker[key] == value
 
 
 def test_same_content_in_other_bytes_is_the_same_release(tmp_path: Path) -> None:

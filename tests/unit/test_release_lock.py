@@ -14,13 +14,16 @@ from plugins.module_utils.release_lock import (
     blocks,
     check_floors,
     floors,
+    how_to_lock,
     lowest_python,
     merge,
     numbers,
     parse_pins,
     python_meets,
+    read_lock,
     stale_lock,
 )
+from plugins.module_utils.release_source import Source
 from plugins.module_utils.release_uv import BuildError, explain
 
 FILES = Path(__file__).parents[2] / "roles/release/files"
@@ -75,6 +78,82 @@ def test_every_pin_is_read_back(rows: list[tuple[str, str, list[str]]]) -> None:
 )
 def test_what_is_not_fully_hashed_is_resolved(text: str) -> None:
     assert not all_hashed(text)
+
+
+def wheel(tmp_path: Path, *extras: str) -> Source:
+    path = tmp_path / "shop_x-1.0-py3-none-any.whl"
+    project = {"project": {"name": "Shop_X", "requires-python": ">=3.11"}}
+    return Source("wheel", tmp_path, {}, "1.0", [], project, path, ["anyio"], list(extras))
+
+
+def lock_file(tmp_path: Path, text: str) -> str:
+    (tmp_path / "lock.txt").write_text(text)
+    return str(tmp_path / "lock.txt")
+
+
+def test_how_a_lock_is_made(tmp_path: Path) -> None:
+    common = "uv pip compile --universal --generate-hashes --python-version"
+    made = how_to_lock(wheel(tmp_path, "s3", "all"), "my lock.txt")
+    path = f"'{tmp_path}/shop_x-1.0-py3-none-any.whl[s3,all]'"
+    assert made == f"echo {path} | {common} 3.11 -o 'my lock.txt' --no-emit-package Shop_X -"
+    folder = Source("requirements.txt", tmp_path, {}, "")
+    assert how_to_lock(folder).endswith(f"{common} 3.10 -o requirements.lock.txt requirements.txt")
+
+
+@pytest.mark.parametrize(
+    "itself",
+    [
+        "-e .",
+        ".",
+        "shop-x==1.0 --hash=sha256:00",
+        "shop.x[s3]==1.0 --hash=sha256:00",
+        "./dist/shop_x-1.0-py3-none-any.whl --hash=sha256:00",
+        "shop-x @ file:///dist/shop_x-1.0-py3-none-any.whl \\\n    --hash=sha256:00",
+    ],
+)
+def test_a_lock_names_all_but_the_source_itself(tmp_path: Path, itself: str) -> None:
+    """As `uv export` writes, and `uv pip compile` without --no-emit-package."""
+    rest = "--index-url https://example.org/simple\nshop-x-y==1 --hash=sha256:aa\n"
+    path = lock_file(tmp_path, f"# by uv\n{itself}\n{rest}    # via shop-x\n")
+    assert read_lock(wheel(tmp_path), path) + "\n" == rest
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [
+        ("anyio==4.0\n", "has no hash for anyio"),
+        ("h11==1 --hash=sha256:aa\nanyio>=4 ; python_version > '3'\n", "has no hash for anyio"),
+        ("-r more.txt\n", "has no hash for -r"),
+        ("--constraint=more.txt\n", "has no hash for --constraint"),
+    ],
+)
+def test_a_lock_without_hashes_is_refused(tmp_path: Path, text: str, want: str) -> None:
+    with pytest.raises(BuildError, match=rf"lock\.txt {want}\. Make it with: echo \S+\.whl \| uv pip compile .*-o \S+"):
+        read_lock(wheel(tmp_path), lock_file(tmp_path, text))
+
+
+def test_a_lock_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match=r"release_lock nowhere does not exist .* Make it with: echo"):
+        read_lock(wheel(tmp_path), "nowhere")
+    with pytest.raises(BuildError, match=r"cannot be read: .*Is a directory"):
+        read_lock(wheel(tmp_path), str(tmp_path))
+    (tmp_path / "lock.txt").write_bytes(b"\xff")
+    with pytest.raises(BuildError, match=r"lock\.txt cannot be read"):
+        read_lock(wheel(tmp_path), str(tmp_path / "lock.txt"))
+
+
+def test_two_locks_are_refused(tmp_path: Path) -> None:
+    path = lock_file(tmp_path, "anyio==4 --hash=sha256:aa\n")
+    with pytest.raises(
+        BuildError, match=r"release_lock is .*/lock\.txt, but app_source has a lock of its own, uv\.lock"
+    ):
+        read_lock(Source("uv.lock", tmp_path, {}, ""), path)
+    hashed = Source("requirements.txt", tmp_path, {"requirements.txt": Path(path)}, "")
+    with pytest.raises(BuildError, match=r"a lock of its own, requirements\.txt"):
+        read_lock(hashed, path)
+    hashed.files["requirements.txt"].write_text("anyio\n")
+    with pytest.raises(BuildError, match="no hash"):
+        read_lock(hashed, path)
 
 
 def pin(name: str, version: str, marker: str = "", digest: str = "new") -> Pin:

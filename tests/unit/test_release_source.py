@@ -18,6 +18,7 @@ from plugins.module_utils.release_source import (
     read_folder,
     read_wheel,
     select,
+    with_extras,
 )
 from plugins.module_utils.release_uv import BuildError, redact
 
@@ -145,10 +146,13 @@ def test_wheel(tmp_path: Path) -> None:
         wheel.writestr(
             "shop-1.0.dist-info/METADATA",
             "Name: shop\nVersion: 1.0\nRequires-Python: >=3.11\nRequires-Dist: fastapi>=0.1\n"
-            "Requires-Dist: pytest; extra == 'dev'\n",
+            "Provides-Extra: dev\nRequires-Dist: pytest; extra == 'dev'\n",
         )
     found = read_wheel(path)
     assert (found.requires_python, found.label, found.requires) == (">=3.11", "1.0", ["fastapi>=0.1"])
+    assert read_wheel(path, ["Dev"]).requires == ["fastapi>=0.1", "pytest; python_version >= '3'"]
+    with pytest.raises(BuildError, match=r"shop-1\.0-py3-none-any\.whl has no extra 'nope'; it has: dev\."):
+        read_wheel(path, ["dev", "nope"])
     compiled = path.rename(tmp_path / "shop-1.0-cp311-cp311-linux_x86_64.whl")
     with pytest.raises(BuildError, match="compiled code for one platform"):
         read_wheel(compiled)
@@ -159,6 +163,21 @@ def test_wheel(tmp_path: Path) -> None:
         wheel.writestr("shop.py", "app = 1\n")
     with pytest.raises(BuildError, match=r"is not a readable wheel: it has no METADATA"):
         read_wheel(compiled)
+
+
+def test_extras_made_of_extras_and_of_conditions() -> None:
+    rows = [
+        "a",
+        'b; (sys_platform == "linux") and extra == "one"',
+        "c; extra == 'two' or extra == 'three'",
+        'Shop.X[one, two-2]; extra == "all"',
+        "d; extra == 'two_2'",
+    ]
+    assert with_extras(rows, "shop-x", set()) == ["a"]
+    one = "b; (sys_platform == \"linux\") and python_version >= '3'"
+    assert with_extras(rows, "shop-x", {"one"}) == ["a", one]
+    assert with_extras(rows, "shop-x", {"two"}) == ["a", "c; python_version >= '3' or python_version < '3'"]
+    assert with_extras(rows, "shop-x", {"all"}) == ["a", one, "d; python_version >= '3'"]
 
 
 def test_submodule_files_ship(tmp_path: Path) -> None:
