@@ -57,7 +57,7 @@ def config(tmp_path: Path) -> Config:
     for folder in (etc, units):
         folder.mkdir()
     for wanted in (etc / "environment", units / "counter@.service", units / "counter@.socket"):
-        wanted.write_text("first")
+        wanted.write_bytes(b"first\r\n")
     run = tmp_path / "run"
     return Config("counter", root, run, etc, units, plan={"workers": 3}, fingerprint="f1", drain_timeout=0.2)
 
@@ -157,7 +157,7 @@ def test_a_refused_deploy_leaves_the_files_of_the_slot_that_serves_alone(
     gate["error"] = "the new settings are bad"
     with pytest.raises(RefusedError):
         activate(config, systemd, "bbb", print)
-    assert {path.read_text() for path in config.slot_files("blue")} == {"first"}
+    assert {path.read_bytes() for path in config.slot_files("blue")} == {b"first\r\n"}
     assert {path.read_text() for path in config.slot_files("green")} == {"bad"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -103,21 +104,21 @@ def read_object(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def stage(path: Path, text: str, mode: int = 0o644) -> Path:
+def stage(path: Path, content: bytes, mode: int = 0o644) -> Path:
     """Write what a file shall become beside it, down to the disk; a rename then needs no room and cannot be half."""
     new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(text)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
     return new
 
 
-def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
+def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Replace a file whole or not at all, also when the power goes."""
-    stage(path, text, mode).replace(path)
+    stage(path, content, mode).replace(path)
     sync_folder(path.parent)
 
 
@@ -127,7 +128,9 @@ def link_atomically(path: Path, target: Path) -> None:
     new.unlink(missing_ok=True)
     new.symlink_to(target)
     new.replace(path)
-    sync_folder(path.parent)
+    with contextlib.suppress(OSError):
+        # It has moved: what fails from here on must not look as if it had not.
+        sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:

@@ -55,7 +55,7 @@ def activate(config: Config, systemd: Systemd, release: str, say: Say) -> dict[s
         systemd.start(config.socket_unit(new), config.service(new))
         say(wait_until_proven(config, systemd, new))
         record = _record(config, new, release)
-        staged = stage(record_file, json.dumps(record, indent=1) + "\n", 0o600)
+        staged = stage(record_file, json.dumps(record, indent=1).encode() + b"\n", 0o600)
         # Enabled before it gets traffic: a reboot right after the link has moved must find it.
         systemd.enable(config.service(new))
         link_atomically(config.live_link, config.socket(new))
@@ -96,14 +96,15 @@ def _prepare(config: Config, systemd: Systemd, slot: str, release: str, manifest
     systemd.stop(config.service(slot), config.socket_unit(slot))
     for copy, wanted in config.slot_files(slot).items():
         mode = 0o600 if copy.parent == config.etc else 0o644
-        write_atomically(copy, wanted.read_text(encoding="utf-8"), mode)
+        write_atomically(copy, wanted.read_bytes(), mode)
     folder = config.release_dir(release)
     slots = config.root / "slots"
     slots.mkdir(mode=0o755, exist_ok=True)
     link_atomically(slots / slot, folder)
     search_path = ":".join(str(folder / part) for part in manifest["path"])
     variables = {"FLEET_RELEASE": release, "FLEET_MODULE": manifest["module"], "PYTHONPATH": search_path}
-    write_atomically(slots / f"{slot}.env", "".join(f"{name}={value}\n" for name, value in variables.items()))
+    text = "".join(f"{name}={value}\n" for name, value in variables.items())
+    write_atomically(slots / f"{slot}.env", text.encode())
 
 
 def _retire(config: Config, systemd: Systemd, slot: str, say: Say) -> None:
