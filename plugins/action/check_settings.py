@@ -29,6 +29,13 @@ BOOLS = {"true", "false", "yes", "no", "on", "off", "1", "0"}
 #: user:password@ and ://token@
 CREDENTIALS = re.compile(r"""(?<=://)[^/\s@'"]+@|[^/\s:@'"]+:[^/\s@'"]+@""")
 
+#: NUL, surrogates and Unicode's noncharacters: systemd drops the whole environment file for one of them.
+NO_CHARACTERS = re.compile(
+    "[\0\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(chr(plane << 16 | 0xFFFE) + chr(plane << 16 | 0xFFFF) for plane in range(17))
+    + "]"
+)
+
 
 def shown(value: object) -> str:
     """Return a value for a message: as JSON, on one line, not too long, without the credentials of a URL."""
@@ -82,12 +89,17 @@ def _each(value: object, rule: Mapping[str, Any]) -> str:
     return f"has {', '.join(map(shown, wrong))}" if wrong else ""
 
 
+def storable(text: str | None) -> bool:
+    """Return whether systemd takes a text in an environment file."""
+    return text is not None and not NO_CHARACTERS.search(text)
+
+
 def _names(value: object, rule: Mapping[str, Any]) -> str:
     if not isinstance(value, dict):
         return "is no dictionary (its value may be a secret and is not shown)"
     # Whoever writes NAME=VALUE as a name wrote a value there.
     wrong = [str(name).partition("=")[0] for name in value if not matches(rule["names"], name)]
-    wrong += [str(name) for name, item in value.items() if as_text(item) is None and not isinstance(item, bool)]
+    wrong += [str(name) for name, item in value.items() if not isinstance(item, bool) and not storable(as_text(item))]
     return f"has {', '.join(map(shown, dict.fromkeys(wrong)))}" if wrong else ""
 
 

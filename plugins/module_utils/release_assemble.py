@@ -123,7 +123,7 @@ def requirements_of(source: Source, wanted: Wanted, cache: Cache, uv: Uv) -> tup
     notes = []
     if given is None and not own_lock(source):
         advice = "Commit a uv.lock (run: uv lock)."
-        if source.wheel:
+        if source.kind != "pyproject.toml":
             advice = f"Set release_lock to a file that this makes: {how_to_lock(source)}"
         notes = [f"{source.kind} has no lock: versions were chosen today. {advice}"]
     inputs = source.requires or lock_inputs(source)

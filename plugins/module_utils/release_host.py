@@ -75,7 +75,7 @@ def is_there(order: Order) -> bool:
         raise UnpackError(
             f"{order.folder} is live and has other content than the artifact of the same id (there: "
             f"{marker.get('content', '')[:12]}; here: {order.artifact['content'][:12]}). "
-            "Activate another release first, then run this again."
+            "Deploy any change, be it a comment: it makes another id."
         )
     return False
 

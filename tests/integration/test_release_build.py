@@ -276,7 +276,7 @@ def test_without_a_lock_the_first_choice_stays(cache: Path, tmp_path: Path) -> N
     (root / "requirements.txt").write_text("-r more.txt\n")
     (root / "more.txt").write_text("anyio\n")
     first = run(root, cache)
-    assert "Commit a uv.lock" in first["notes"][0]
+    assert "release_lock" in first["notes"][0]
     assert run(root, cache)["id"] == first["id"]
     (root / "more.txt").write_text("anyio<4.5\n")
     assert run(root, cache)["id"] != first["id"]

@@ -88,6 +88,11 @@ def test_only_whole_numbers_in_range_are_taken(value: object) -> None:
         ({"each": "[a-z]", "allowed": "letters", "empty": True}, [], ""),
         ({"names": "[A-Z]", "allowed": "A-Z"}, {"A": True, "B": 2, "b": ""}, 'x has "b"; allowed: A-Z'),
         ({"names": "[A-Z]", "allowed": "A-Z"}, {"A": None, "B": ["s3cret"]}, 'x has "A", "B"; allowed: A-Z'),
+        (
+            {"names": "[A-Z]", "allowed": "A-Z"},
+            {"A": "a\0b", "B": "\uffff", "C": "é\n"},
+            'x has "A", "B"; allowed: A-Z',
+        ),
     ],
 )
 def test_complaint_names_variable_value_and_what_is_allowed(rule: dict[str, Any], value: object, said: str) -> None:
