@@ -77,7 +77,7 @@ CASES: list[tuple[str, Any, str, str]] = [
     ("release_lock", ["lock"], 'is ["lock"]', "the path of a requirements file with hashes, or an empty text"),
     ("release_cache", ["cache"], 'is ["cache"]', "a path, or an empty text"),
     ("release_uv", False, "is false", "a path, or an empty text"),
-    ("release_index_url", "pypi.org", 'is "pypi.org"', "a URL that begins with https:// or http://"),
+    ("release_index_url", "index.example", 'is "index.example"', "a URL that begins with https:// or http://"),
     # Out of range
     ("service_workers", 0, "is 0", WORKERS),
     ("service_workers", -1, "is -1", WORKERS),

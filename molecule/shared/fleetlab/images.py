@@ -124,6 +124,15 @@ def _hash(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
+def _debian_mirrors() -> dict[str, str]:
+    """Return where the machine's own apt gets Debian's archives from, by label; nothing where it is no Debian."""
+    if shutil.which("apt-get") is None:
+        return {}
+    lines = machine.run(["apt-get", "indextargets", "--format", "$(REPO_URI) $(ORIGIN) $(LABEL)"]).stdout.splitlines()
+    rows = (line.split(" ", 2) for line in lines)
+    return {row[2]: row[0].rstrip("/") for row in rows if row[1:2] == ["Debian"]}
+
+
 def _apt_lines(release: Release) -> list[str]:
     if release.family == "ubuntu":
         main, security = _ubuntu_mirrors()
@@ -132,10 +141,13 @@ def _apt_lines(release: Release) -> list[str]:
             f"deb {main} {release.suite}-updates main universe",
             f"deb {security} {release.suite}-security main universe",
         ]
+    mirrors = _debian_mirrors()
+    if not {"Debian", "Debian-Security"} <= set(mirrors):
+        return []  # mmdebstrap knows Debian's own
     return [
-        f"deb http://deb.debian.org/debian {release.suite} main",
-        f"deb http://deb.debian.org/debian {release.suite}-updates main",
-        f"deb http://deb.debian.org/debian-security {release.suite}-security main",
+        f"deb {mirrors['Debian']} {release.suite} main",
+        f"deb {mirrors['Debian']} {release.suite}-updates main",
+        f"deb {mirrors['Debian-Security']} {release.suite}-security main",
     ]
 
 
