@@ -158,17 +158,32 @@ def test_release_that_cannot_be_imported_is_refused_with_its_traceback(app: App,
     assert {outcome for outcome, _ in client.outcomes} == {"200"}
 
 
+HEALTH = '@app.get("/health")'
+HEALTH_BODY = "async def health() -> dict[str, str | int]:\n"
+
+
 @pytest.mark.fault(4)
-@pytest.mark.parametrize("status", [500, 404])
-def test_release_that_is_not_well_is_refused_in_time(app: App, source: Path, status: int) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (HEALTH, '@app.get("/health", status_code=500)', "/health answers 500 (good is 200 to 399)"),
+        (HEALTH, '@app.get("/health", status_code=404)', "/health answers 404 (good is 200 to 399)"),
+        (HEALTH_BODY, f"{HEALTH_BODY}    await asyncio.sleep(3600)\n", "/health gave no answer yet"),
+        ("app = FastAPI(", "time.sleep(3600)\napp = FastAPI(", "/health gave no answer yet"),
+    ],
+    ids=["500", "404", "hangs", "boots too slowly"],
+)
+def test_release_that_is_not_well_is_refused_in_time(app: App, source: Path, old: str, new: str, said: str) -> None:
     before = app.live
     main = source / "main.py"
-    text, count = re.subn(r'@app\.get\("/health"\)', f'@app.get("/health", status_code={status})', main.read_text())
-    assert count == 1
-    main.write_text(text)
-    done = playbook("deploy.yml", variables={"app_source": str(source), "service_boot_timeout": 15})
+    assert main.read_text().count(old) == 1
+    main.write_text(main.read_text().replace(old, new))
+    limits = {"service_boot_timeout": 15, "service_drain_timeout": 300}
+    began = time.monotonic()
+    done = playbook("deploy.yml", "--limit", "web1", variables={"app_source": str(source), **limits})
+    assert time.monotonic() - began < limits["service_drain_timeout"], "a refused slot is not drained"
     assert done.returncode != 0
-    assert f"/health answers {status} (good is 200 to 399)" in done.stdout, done.stdout
+    assert f"not ready within 15 s (service_boot_timeout): {said}" in done.stdout, done.stdout
     assert app.live == before
 
 
