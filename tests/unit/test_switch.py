@@ -29,8 +29,8 @@ class FakeSystemd(Systemd):
     def start(self, *units: str) -> None:
         self._note("start", *units)
 
-    def stop(self, *units: str, at_once: bool = False) -> None:
-        self._note("kill" if at_once else "stop", *units)
+    def stop(self, *units: str) -> None:
+        self._note("stop", *units)
 
     def enable(self, unit: str) -> None:
         self._note("enable", unit)
@@ -113,7 +113,7 @@ def test_a_refused_release_never_gets_the_link(config: Config, systemd: FakeSyst
         activate(config, systemd, "bbb", print)
     assert refused.value.log == ["ModuleNotFoundError: No module named 'nothing'"]
     assert (config.live_slot(), live(config)["release"]) == ("blue", "aaa")
-    assert systemd.calls[-1] == ("kill", "counter@green.service", "counter@green.socket")
+    assert systemd.calls[-1] == ("stop", "counter@green.service", "counter@green.socket")
     assert not any("counter@blue.service" in call for call in systemd.calls)
 
 
@@ -182,7 +182,7 @@ def test_when_the_link_cannot_move_everything_is_as_before(
     assert (live(config), config.live_slot()) == (before, "blue")
     assert systemd.calls[-2:] == [
         ("disable", "counter@green.service"),
-        ("kill", "counter@green.service", "counter@green.socket"),
+        ("stop", "counter@green.service", "counter@green.socket"),
     ]
 
 

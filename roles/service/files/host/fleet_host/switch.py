@@ -62,8 +62,7 @@ def activate(config: Config, systemd: Systemd, release: str, say: Say) -> dict[s
     except (GateError, SystemdError, OSError) as error:
         log = systemd.journal(config.service(new), started)
         systemd.disable(config.service(new))
-        # Nobody is served by it, so there is nothing that it should finish.
-        systemd.stop(config.service(new), config.socket_unit(new), at_once=True)
+        systemd.stop(config.service(new), config.socket_unit(new))
         raise RefusedError(str(error), log) from error
 
     say(f"traffic goes to the {new} slot")

@@ -31,20 +31,15 @@ class Systemd:
         self._systemctl("reset-failed", *units, check=False)
         self._systemctl("start", "--no-block", *units)
 
-    def stop(self, *units: str, at_once: bool = False) -> None:
-        """Stop units and wait until they are down; `at_once` does not let them finish what they do."""
+    def stop(self, *units: str) -> None:
+        """Stop units and wait until they are down."""
         for unit in units:
-            self._stop(unit, at_once)
+            self._stop(unit)
         self._systemctl("reset-failed", *units, check=False)
 
-    def _stop(self, unit: str, at_once: bool) -> None:
-        if self.state(unit).active == "inactive":
-            return
-        if at_once:
-            # First the job, then the signal: a unit that is to stop is not restarted.
-            self._systemctl("stop", "--no-block", unit)
-            self._systemctl("kill", "--signal=SIGKILL", unit, check=False)
-        self._systemctl("stop", unit)
+    def _stop(self, unit: str) -> None:
+        if self.state(unit).active != "inactive":
+            self._systemctl("stop", unit)
 
     def enable(self, unit: str) -> None:
         """Have the unit started at boot. That needs no reload now: the links are read at boot."""
