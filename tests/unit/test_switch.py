@@ -39,7 +39,7 @@ class FakeSystemd(Systemd):
         self._note("disable", unit)
 
     def state(self, unit: str) -> UnitState:
-        return UnitState("active", "running", "success", 1, 0)
+        return UnitState("active", "success", 1, 0)
 
     def journal(self, unit: str, since: float, lines: int = 60) -> list[str]:
         return ["ModuleNotFoundError: No module named 'nothing'"]

@@ -69,7 +69,7 @@ def burst(config: Config, slot: str, pids: list[int], count: int = 0, limit: flo
     return ask(config.socket(slot), config.health_path, config.health_host, seconds, count, pids)
 
 
-def wait_until_proven(config: Config, systemd: Systemd, slot: str, sleep: Callable[[float], None] = time.sleep) -> str:
+def wait_until_proven(config: Config, systemd: Systemd, slot: str) -> str:
     """Wait until the slot may get traffic; return the proof in plain words.
 
     In order: the unit stays up, as many workers as planned run, each of them has answered its health
@@ -110,7 +110,7 @@ def wait_until_proven(config: Config, systemd: Systemd, slot: str, sleep: Callab
                     return f"{len(pids)} workers run and each has answered {config.health_path}"
         if left() <= 0:
             raise GateError(f"not ready within {config.boot_timeout:g} s (service_boot_timeout): {missing}")
-        sleep(POLL_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def _good_in_a_row(config: Config, slot: str, left: Callable[[], float]) -> str:

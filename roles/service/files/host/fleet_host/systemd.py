@@ -15,7 +15,6 @@ class UnitState:
     """What systemd knows of a unit. main_pid is 0 where nothing runs; queued: it is about to start or stop."""
 
     active: str
-    sub: str
     result: str
     main_pid: int
     restarts: int
@@ -49,18 +48,13 @@ class Systemd:
         """Do not start the unit at boot."""
         self._systemctl("disable", "--quiet", "--no-reload", unit)
 
-    def is_enabled(self, unit: str) -> bool:
-        """Return whether the unit starts at boot."""
-        return self._systemctl("is-enabled", "--quiet", unit, check=False).returncode == 0
-
     def state(self, unit: str) -> UnitState:
         """Return the unit's state; a unit that does not exist is inactive."""
-        properties = "ActiveState,SubState,Result,MainPID,NRestarts,Job"
+        properties = "ActiveState,Result,MainPID,NRestarts,Job"
         lines = self._systemctl("show", f"--property={properties}", unit).stdout.splitlines()
         found = dict(line.split("=", 1) for line in lines if "=" in line)
         return UnitState(
             active=found.get("ActiveState", "unknown"),
-            sub=found.get("SubState", "unknown"),
             result=found.get("Result", "unknown"),
             main_pid=int(found.get("MainPID") or 0),
             restarts=int(found.get("NRestarts") or 0),
