@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Send the parts of a release that a host lacks, then let the module of the same name unpack them."""
+"""Send the parts of a release that a host lacks, then let the module of the same name unpack them.
+
+With `url`, nothing is sent: the module fetches them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+
+
+def split_login(url: str) -> dict[str, str]:
+    """Return a URL without its login, and the login: messages may show the one, and never the other."""
+    scheme, mark, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    login, _, host = host.rpartition("@")
+    return {"url": f"{scheme}{mark}{host}{slash}{path}", **({"url_login": login} if login else {})}
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -21,7 +32,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         args = dict(self._task.args)
         artifact: dict[str, Any] = args.get("artifact") or {}
         have_lib = args.pop("have_lib", None)
-        args = {key: value for key, value in args.items() if key not in {"lib_file", "code_file"}}
+        args = {key: value for key, value in args.items() if key not in {"lib_file", "code_file", "url_login"}}
+        args |= split_login(str(args.get("url") or ""))
 
         def ask(**files: str) -> dict[str, Any]:
             # By the task's own name, so that it is found in a clone and in the installed collection.
@@ -32,10 +44,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
         try:
             files: dict[str, str] = {}
-            if have_lib is None or self._task.check_mode:
+            if have_lib is None or self._task.check_mode or args["url"]:
                 answer = ask()
                 parts = answer.get("needs", [])
-                if answer.get("failed") or not parts or self._task.check_mode:
+                if answer.get("failed") or not parts or self._task.check_mode or args["url"]:
                     return result | answer
             else:
                 parts = ["code"] if have_lib in {True, "true", "yes"} else ["lib", "code"]

@@ -99,13 +99,13 @@ def needs(order: Order) -> list[str]:
     return parts
 
 
-def check_space(order: Order, parts: list[str]) -> None:
-    """Refuse before anything changes when the disk or its inodes would not do."""
+def check_space(order: Order, parts: list[str], extra: int = 0) -> None:
+    """Refuse before anything changes when the disk, with `extra` bytes for a while, or its inodes would not do."""
     place = order.root
     while not place.exists():
         place = place.parent
     disk = os.statvfs(place)
-    size = int(sum(order.artifact[f"{part}_bytes"] for part in parts) * _SPACE) + (1 << 20)
+    size = int(sum(order.artifact[f"{part}_bytes"] for part in parts) * _SPACE) + (1 << 20) + extra
     files = int(sum(order.artifact[f"{part}_files"] for part in parts) * _INODES) + 100
     free = disk.f_bavail * disk.f_frsize
     if free < size:

@@ -12,6 +12,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils.release_assemble import build
 from ..module_utils.release_cache import Cache
 from ..module_utils.release_platform import Wanted
+from ..module_utils.release_publish import parts, publish, upload_note
 from ..module_utils.release_uv import BuildError, Uv
 
 DOCUMENTATION = r"""
@@ -22,7 +23,7 @@ description:
   - Takes an app's source and writes one reproducible C(.tar.gz) per platform with the code, its locked dependencies
     and a manifest. The same input gives the same id and the same bytes.
   - Runs on the controller (C(delegate_to=localhost), C(run_once=true)) and needs uv there. It writes into a
-    cache, touches no host, and so does the same in check mode.
+    cache, touches no host, and so does the same in check mode; only O(publish) changes something.
 options:
   app:
     description: The app's name.
@@ -89,6 +90,14 @@ options:
   index_url:
     description: The package index, instead of uv's own setting. Its credentials are shown nowhere.
     type: str
+  pull:
+    description: Whether hosts fetch the artifacts' parts themselves. Then V(notes) say what must be there for them.
+    type: bool
+    default: false
+  publish:
+    description: A folder into which the parts are put for that, as C(APP/SHA256.tar.gz). Not in check mode.
+    type: str
+    default: ""
 author: The fastapi-fleet developers
 """
 
@@ -136,6 +145,11 @@ built:
   description: Whether something was built; false when all was in the cache.
   type: bool
   returned: success
+published:
+  description: Names of the parts that O(publish) lacked.
+  type: list
+  elements: str
+  returned: success
 seconds:
   description: How long it took.
   type: float
@@ -163,6 +177,8 @@ def main() -> None:
             "cache": {"type": "path"},
             "uv": {"type": "path"},
             "index_url": {"type": "str", "no_log": True},
+            "pull": {"type": "bool", "default": False},
+            "publish": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
@@ -180,9 +196,13 @@ def main() -> None:
     )
     try:
         result = build(wanted, Cache(Path(given["cache"] or default)), Uv(given["uv"], given["index_url"]))
+        files = parts(wanted.app, result["artifacts"].values()) if given["pull"] or given["publish"] else {}
+        published = publish(files, Path(given["publish"]), module.check_mode) if given["publish"] else []
     except BuildError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=False, **result)
+    if given["pull"] and not given["publish"]:
+        result["notes"].append(upload_note(files))
+    module.exit_json(changed=bool(published), published=published, **result)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.release_fetch import Server, pull
 from ..module_utils.release_host import Order, UnpackError, needs, unpack, valid_id
 
 DOCUMENTATION = r"""
@@ -16,8 +17,9 @@ module: release_unpack
 short_description: Send a release to a host and unpack it there
 version_added: "0.1.0"
 description:
-  - Sends the parts of a release that the host lacks (an action plugin of the same name does that), checks their hashes,
-    unpacks them to C(ROOT/releases/ID), compiles bytecode, and marks the release whole last.
+  - Sends the parts of a release that the host lacks (an action plugin of the same name does that), or lets the host
+    fetch them from O(url). Checks their hashes, unpacks them to C(ROOT/releases/ID), compiles bytecode, and marks the
+    release whole last.
   - Dependencies that a whole release on the host has already are shared by hard links, and not sent.
   - A release that is there is left alone. Half a release is built anew. Old releases are not removed.
 options:
@@ -52,6 +54,15 @@ options:
     type: list
     elements: str
     default: []
+  url:
+    description:
+      - Where the host fetches the parts itself, as C(APP/SHA256.tar.gz) below it, instead of being sent them. A login
+        in it, as in C(https://USER:PASSWORD@HOST), is shown nowhere.
+    type: str
+    default: ""
+  url_login:
+    description: The login of O(url). Set by the action plugin.
+    type: str
   python:
     description: The Python that will run the app, and compiles its bytecode.
     type: path
@@ -103,6 +114,8 @@ def main() -> None:
             "artifact": {"type": "dict", "required": True},
             "have_lib": {"type": "bool"},
             "live": {"type": "list", "elements": "str", "default": []},
+            "url": {"type": "str", "default": ""},
+            "url_login": {"type": "str", "no_log": True},
             "python": {"type": "path", "default": "/usr/bin/python3"},
             "lib_file": {"type": "path"},
             "code_file": {"type": "path"},
@@ -123,16 +136,19 @@ def main() -> None:
         live=tuple(given["live"]),
     )
     files = {part: Path(given[f"{part}_file"]) for part in ("lib", "code") if given[f"{part}_file"]}
+    pulled = False
     try:
         wanted = needs(order)
         missing = [] if module.check_mode or not files else unpack(order, files)
+        if given["url"] and wanted and not module.check_mode:
+            pulled = pull(order, Server(given["url"], given["url_login"] or ""))
     except UnpackError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"The release could not be put into {order.root}: {error}. Does the play use become?")
     except KeyError as error:
         module.fail_json(msg=f"artifact lacks {error}; pass what release_build returned for this host's platform.")
-    changed = bool(wanted) and (module.check_mode or (bool(files) and not missing))
+    changed = bool(wanted) and (module.check_mode or pulled or (bool(files) and not missing))
     module.exit_json(
         changed=changed,
         path=str(order.folder),

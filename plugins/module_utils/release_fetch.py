@@ -1,0 +1,193 @@
+"""Fetch the parts of a release that a host lacks from a web server, into files that vanish with their process."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import errno
+import hashlib
+import http.client
+import os
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from .release_host import Order, UnpackError, check_space, needs, unpack
+
+CHUNK = 1 << 16  # bytes
+STALL = 30.0  # seconds without a byte, after which a server counts as dead
+SLOWEST = 20_000  # bytes per second on average, below which a fetch is given up: it would hold the deploy for ever
+PAUSES = (1.0, 4.0)  # seconds before a second and a third try, of what may pass by itself
+_PASSING = {408, 425, 429, 500, 502, 503, 504}
+_HINTS = {
+    401: "The server wants a login: put it into release_url, as in https://USER:PASSWORD@HOST/PATH",
+    403: "The server refuses it: give the hosts access, or put a login into release_url",
+    404: "The file is not there",
+}
+
+
+class _PassingError(Exception):
+    """What went wrong may go right a second later."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where hosts fetch from: `url` without a login, `login` as "USER:PASSWORD" or empty. Times are in seconds."""
+
+    url: str
+    login: str = ""
+    stall: float = STALL
+    pauses: tuple[float, ...] = PAUSES
+
+    def address(self, name: str) -> str:
+        """Return the URL of a part; what a message may show."""
+        return f"{self.url.rstrip('/')}/{name}"
+
+
+def part_name(app: str, sha256: str) -> str:
+    """Return a part's name below release_url and release_publish: the same bytes always have the same name."""
+    return f"{app}/{sha256}.tar.gz"
+
+
+@contextlib.contextmanager
+def fetched(order: Order, server: Server) -> Iterator[dict[str, Path]]:
+    """Fetch what the host lacks of a release; give the files, by part. Raises UnpackError, then nothing was created.
+
+    The files have no name: whatever ends this process, nothing of them stays.
+    """
+    parts = needs(order)
+    with contextlib.ExitStack() as stack:
+        files = {}
+        if parts:
+            check_space(order, parts, extra=sum(order.artifact[f"{part}_size"] for part in parts))
+            stack.callback(os.umask, os.umask(0o022))
+            folder = order.folder.parent
+            folder.mkdir(parents=True, exist_ok=True)
+        for part in parts:
+            out = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+            _fetch_part(order, part, server, out)
+            files[part] = Path(f"/proc/self/fd/{out.fileno()}")
+        yield files
+
+
+def pull(order: Order, server: Server) -> bool:
+    """Fetch and unpack a release; return whether anything was lacking. Raises UnpackError."""
+    if not server.url.startswith(("http://", "https://")):
+        raise UnpackError(f"release_url is {server.url}, which is neither http:// nor https://. Nothing was changed.")
+    for _ in range(2):
+        with fetched(order, server) as files:
+            if not unpack(order, files):
+                return bool(files)
+    raise UnpackError(f"Somebody removes releases from {order.root} at this moment. Deploy again when that is done.")
+
+
+def _fetch_part(order: Order, part: str, server: Server, out: IO[bytes]) -> None:
+    """Fetch one part, a few times where that may help. That its bytes are right is checked once more by `unpack`."""
+    sha256, size = order.artifact[f"{part}_sha256"], order.artifact[f"{part}_size"]
+    address = server.address(part_name(order.app, sha256))
+    for pause in (*server.pauses, None):
+        out.seek(0)
+        out.truncate()
+        try:
+            found = _download(address, size, server, out)
+            out.flush()
+        except _PassingError as error:
+            if pause is None:
+                raise _refusal(order, part, address, str(error)) from error
+            time.sleep(pause)
+        except ValueError as error:
+            raise _refusal(order, part, address, str(error)) from error
+        except OSError as error:
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise UnpackError(f"{order.root} is full: {error}. Nothing was changed. Make room.") from error
+            raise
+        else:
+            if found != sha256:
+                reason = f"its bytes are other ones (sha256 {found[:12]}…) than were built"
+                raise _refusal(order, part, address, reason)
+            return
+
+
+def _refusal(order: Order, part: str, address: str, reason: str) -> UnpackError:
+    """Say what could not be fetched, why, and what to do."""
+    built = order.artifact.get(f"{part}_path", "what was built")
+    return UnpackError(
+        f"The {part} part of {order.app} {order.release} could not be fetched from {address}: {reason}. No release "
+        f"was created. What must be there is {built} of the controller: upload it, "
+        "or set release_publish to the folder that the server serves; or empty release_url, to send it over SSH."
+    )
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to other servers, but never takes the login there."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        """Return the next request."""
+        new = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if new and new.type not in {"http", "https"}:
+            raise ValueError(f"it is redirected to {new.type}, not to http or https")
+        if new and (new.type, new.host) == (req.type, req.host) and req.has_header("Authorization"):
+            new.add_unredirected_header("Authorization", str(req.get_header("Authorization")))
+        return new
+
+
+def _download(address: str, size: int, server: Server, out: IO[bytes]) -> str:
+    """Write what a URL serves; return its SHA-256.
+
+    Raises ValueError with the reason, _PassingError where another try may help, OSError when the disk takes no more.
+    """
+    headers = {"User-Agent": "fastapi-fleet", "Accept-Encoding": "identity"}
+    request = urllib.request.Request(address, headers=headers)  # noqa: S310 (`pull` lets only http and https through)
+    if server.login:
+        # Unredirected: urllib would send an ordinary header to whatever server the first one names.
+        login = base64.b64encode(urllib.parse.unquote(server.login).encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {login}")
+    most = server.stall + size / SLOWEST
+    until = time.monotonic() + most
+    digest, got = hashlib.sha256(), 0
+    with _reasons(server):
+        answer = urllib.request.build_opener(_Redirects).open(request, timeout=server.stall)
+    with answer:
+        while True:
+            with _reasons(server):
+                chunk = answer.read1(CHUNK)
+            if not chunk:
+                break
+            got += len(chunk)
+            if got > size:
+                raise ValueError(f"it is longer than the {size} bytes that were built")
+            if time.monotonic() > until:
+                raise ValueError(f"only {got} of {size} bytes came in {most:.0f} s")
+            digest.update(chunk)
+            out.write(chunk)
+    if got < size:
+        raise _PassingError(f"only {got} of {size} bytes came")
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _reasons(server: Server) -> Iterator[None]:
+    """Turn what a connection can raise into words."""
+    silent = f"the server sent nothing for {server.stall:g} s"
+    try:
+        yield
+    except urllib.error.HTTPError as error:
+        said = f"the server answers {error.code} {error.reason}"
+        if error.code in _PASSING:
+            raise _PassingError(said) from error
+        raise ValueError(f"{said}. {_HINTS.get(error.code, 'Its log may say why')}") from error
+    except (TimeoutError, urllib.error.URLError) as error:
+        reason = getattr(error, "reason", error)
+        # A silent server keeps silent: waiting for it twice more would only take three times as long.
+        said = silent if isinstance(reason, TimeoutError) else f"the server cannot be reached ({reason})"
+        raise (ValueError if said == silent else _PassingError)(said) from error
+    except (http.client.HTTPException, OSError) as error:
+        raise _PassingError(f"the connection broke ({type(error).__name__})") from error
