@@ -111,6 +111,17 @@ def read_json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def live_record(root: Path) -> dict[str, Any]:
+    """Return what the last switch wrote down of the slot that the link names; an empty object where nothing is live."""
+    try:
+        slot = Path(os.readlink(root / "live.sock")).stem
+    except OSError:
+        return {}
+    # Version 0.1 kept one record for the host.
+    former = read_json(root / "live.json")
+    return read_json(root / "slots" / f"{slot}.json") or (former if former.get("slot") == slot else {})
+
+
 def releases_on_disk(root: Path) -> list[dict[str, Any]]:
     """Return the marker of each complete release; one without a marker is no release."""
     markers = sorted(root.glob("releases/*/.complete"))
@@ -177,7 +188,7 @@ def probe(module: AnsibleModule) -> dict[str, Any]:
     nproc = int(cpu.get("processor_nproc") or vcpus)
     memory = int(hardware.get_memory_facts().get("memtotal_mb", 0))
     systemd = systemd_version()
-    live = read_json(root / "live.json")
+    live = live_record(root)
     plan = plan_workers(vcpus=vcpus, affinity=nproc, memory_mib=memory, **module.params["plan"])
     return {
         "processor_vcpus": vcpus,

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
+import getpass
 import json
 import os
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .config import Config, HostError, read_object
-from .gate import look
-from .switch import RefusedError, activate
+from . import history, status
+from .config import Config, HostError
+from .hooks import command
+from .lock import locked
+from .preflight import check_release, check_state
+from .prune import check_prune, prune
+from .settle import recover, settle
+from .switch import ACTIVATE, RESTORE, ROLLBACK, Order, RefusedError, Say, switch
 from .systemd import Systemd, SystemdError
 
 EXIT_REFUSED, EXIT_NOTHING_DONE = 1, 2
+#: What changes something runs in a transient unit, which outlives the terminal or SSH session that asked for it.
+IN_UNIT = (ACTIVATE, ROLLBACK, RESTORE, "recover")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -26,11 +32,29 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog=os.environ.get("FLEET_COMMAND"), description="One app's releases on this host.")
     top.add_argument("--config", type=Path, required=True, help=argparse.SUPPRESS)
     verbs = top.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("status", help="what is live, and what its workers are")
+    verbs.add_parser("status", help="what is live, what its workers are, what could be gone back to")
     verbs.add_parser("verify", help="prove the live workers: planned = running = answering")
-    switch = verbs.add_parser("activate", help="make a release that is on this host the live one")
-    switch.add_argument("release")
-    switch.add_argument("--in-unit", action="store_true", help=argparse.SUPPRESS)
+    verbs.add_parser("history", help="what was switched when, by whom, with what result")
+    one = verbs.add_parser(ACTIVATE, help="make a release that is on this host the live one")
+    one.add_argument("release")
+    one = verbs.add_parser(ROLLBACK, help="go back to the release before, with its settings; mark the live one bad")
+    one.add_argument("release", nargs="?", default="")
+    one = verbs.add_parser(RESTORE, help="go back likewise, but mark nothing: the release is not to blame")
+    one.add_argument("release", nargs="?", default="")
+    one = verbs.add_parser("prune", help="remove old releases: those named, or all but the newest")
+    one.add_argument("releases", nargs="*")
+    one.add_argument("--keep", type=int, help="how many stay (service_keep_releases)")
+    one = verbs.add_parser("run", help="run a command as the app, with the code of a release: run ID -- WORDS")
+    one.add_argument("release")
+    one.add_argument("words", nargs="+")
+    verbs.add_parser("recover", help="finish or take back a switch that was cut off; nothing to do otherwise")
+    for name in IN_UNIT:
+        verbs.choices[name].add_argument("--in-unit", action="store_true", help=argparse.SUPPRESS)
+        verbs.choices[name].add_argument("--by", default="", help="who asks, for the history")
+    for name in (ACTIVATE, ROLLBACK):
+        verbs.choices[name].add_argument(
+            "--force", action="store_true", help="even a release that is marked bad, or with a wrong clock"
+        )
     for verb in verbs.choices.values():
         verb.add_argument("--json", action="store_true", help="print one JSON object")
     return top
@@ -39,35 +63,33 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code: 0 done, 1 refused or differs, 2 nothing was done."""
     words = sys.argv[1:] if argv is None else argv
-    arguments = parser().parse_args(words)
-    if arguments.verb == "activate" and not arguments.in_unit and os.geteuid() == 0:
-        _run_in_unit(words)
+    given = parser().parse_args(words)
     steps: list[str] = []
 
     def say(step: str) -> None:
         steps.append(step)
-        if not arguments.json:
+        if not given.json:
             _print(f"{time.strftime('%H:%M:%S')} {step}")
 
     result: dict[str, Any]
     try:
         _require_root()
-        config = Config.read(arguments.config)
-        if arguments.verb == "activate":
-            with _lock(config):
-                result, code = {"live": activate(config, Systemd(), arguments.release, say)}, 0
-        else:
-            result = _verify(config, Systemd())
-            code = EXIT_REFUSED if arguments.verb == "verify" and result["differences"] else 0
+        config = Config.read(given.config)
+        if given.verb in IN_UNIT and not given.in_unit:
+            _run_in_unit(config, given, words)
+        result, code = _do(config, given, say)
     except RefusedError as error:
-        result, code = {"error": str(error), "log": error.log}, EXIT_REFUSED
+        result, code = {"error": str(error), "log": error.log, "outcome": error.outcome}, EXIT_REFUSED
     except (HostError, SystemdError, OSError) as error:
-        result, code = {"error": str(error)}, EXIT_NOTHING_DONE
-
-    if arguments.json:
-        _print(json.dumps({**result, "steps": steps}))
+        result, code = {"error": str(error), "outcome": "nothing done"}, EXIT_NOTHING_DONE
+    if given.json:
+        if given.verb in IN_UNIT and code:
+            with contextlib.suppress(HostError):
+                result["live"] = Config.read(given.config).live_record()
+        notes = [step.removeprefix("note: ") for step in steps if step.startswith("note: ")]
+        _print(json.dumps({**result, "steps": steps, "notes": notes}))
     else:
-        _print_plainly(result)
+        _print_plainly(given, result)
     return code
 
 
@@ -76,61 +98,78 @@ def _require_root() -> None:
         raise HostError("only root can see and change the slots: use sudo")
 
 
-def _run_in_unit(words: list[str]) -> None:
-    """Become a client of the same command in a transient unit, which outlives this terminal or SSH session."""
-    runner = ["systemd-run", "--quiet", "--wait", "--pipe", "--collect", "--description=Switch of a release"]
-    command = [sys.executable, "-I", "-B", str(Path(__file__).parents[1]), *words, "--in-unit"]
-    os.execvp(runner[0], [*runner, *command])
-
-
-def _verify(config: Config, systemd: Systemd) -> dict[str, Any]:
-    """Compare what is planned with what runs and what answers; `differences` are sentences."""
-    slot = config.live_slot()
-    record = read_object(config.root / "live.json")
-    if slot is None or not record:
-        return {"live": record, "differences": [f"{config.app} has no live release on this host"]}
-    proof = look(config, systemd, slot, int(record["workers"]))
-    seen = proof.as_dict()
-    checks = [
-        (seen["running"] == proof.planned, f"{proof.planned} workers planned, {seen['running']} run"),
-        (
-            seen["answering"] == seen["running"],
-            f"{seen['running']} workers run, {seen['answering']} answer {config.health_path}"
-            + (f" ({proof.trouble})" if proof.trouble else ""),
-        ),
-        (
-            proof.releases in ((), (str(record["release"]),)),
-            f"release {record['release']} is recorded as live, the workers run {', '.join(proof.releases)}",
-        ),
-        (
-            record["fingerprint"] == config.fingerprint,
-            "the settings on disk are not those that the workers run with: deploy",
-        ),
-    ]
-    return {
-        "live": record,
-        "slot": slot,
-        "plan": record["plan"],
-        **seen,
-        "differences": [text for good, text in checks if not good],
-    }
-
-
-@contextlib.contextmanager
-def _lock(config: Config) -> Iterator[None]:
-    """Hold the app's lock; the kernel frees it when the holder ends, however it ends."""
-    # Readable by root only: whoever can open it can lock it.
-    descriptor = os.open(config.root / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-    with os.fdopen(descriptor, "r+", encoding="utf-8") as stream:
+def _do(config: Config, given: argparse.Namespace, say: Say) -> tuple[dict[str, Any], int]:
+    """Do what was asked for; return what to print and the exit code."""
+    systemd = Systemd()
+    by = getattr(given, "by", "") or os.environ.get("SUDO_USER") or getpass.getuser()
+    if given.verb in ("status", "verify"):
+        found = getattr(status, given.verb)(config, systemd)
+        return found, EXIT_REFUSED if given.verb == "verify" and found["differences"] else 0
+    if given.verb == "history":
+        return {"history": history.entries(config)}, 0
+    if given.verb == "run":
+        manifest = check_release(config, given.release)
+        environment = config.wanted_files()["environment"]
+        code, output = systemd.run(command(config, given.release, manifest, environment, given.words))
+        return {"output": output, "code": code}, code
+    # What the caller got wrong is said before an interrupted switch is touched.
+    if given.verb == "prune":
+        check_prune(config, given.releases)
+    if given.verb in IN_UNIT:
+        check_state(config)
+    with locked(config, " ".join([given.verb, getattr(given, "release", "")]).strip(), by):
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            stream.seek(0)
-            raise HostError(f"another release is being switched on this host: {stream.read().strip()}") from None
-        stream.truncate(0)
-        stream.write(f"process {os.getpid()}, since {time.strftime('%F %T %Z')}\n")
-        stream.flush()
-        yield
+            recover(config, systemd, say)
+        except RefusedError as error:
+            if given.verb == "recover":
+                raise
+            say(f"note: {error}")
+        if given.verb == "prune":
+            keep = config.keep_releases if given.keep is None else given.keep
+            return {"removed": prune(config, given.releases, max(1, keep))}, 0
+        if given.verb == "recover":
+            return {"live": config.live_record()}, 0
+        order = Order(given.verb, given.release or _back(config), by, getattr(given, "force", False))
+        if given.verb == ROLLBACK and order.release == config.live_record().get("release"):
+            raise HostError(f"release {order.release} is live already: there is nothing to go back from")
+        record = settle(config, systemd, switch(config, systemd, order, say), say)
+        removed = prune(config, keep=config.keep_releases)
+        if removed:
+            say(f"removed old releases: {', '.join(removed)}")
+    return {"live": record, "outcome": history.SWITCHED}, 0
+
+
+def _back(config: Config) -> str:
+    """Return the release to go back to; HostError where there is none."""
+    found = history.rollback_candidates(config)
+    if not found:
+        raise HostError(f"there is nothing to go back to: {status.no_rollback(config)}")
+    return found[0]
+
+
+def _run_in_unit(config: Config, given: argparse.Namespace, words: list[str]) -> None:
+    """Become a client of the same command in a transient unit.
+
+    systemd ends it when its time is over (RuntimeMaxSec), and however it ends, what it left undone is finished or
+    taken back at once (ExecStopPost); after a power cut, the unit `<app>-release-recover` does that at boot.
+    """
+    program = [sys.executable, "-I", "-B", str(Path(__file__).parents[1]), "--config", str(given.config)]
+    by = [] if given.by else ["--by", os.environ.get("SUDO_USER") or getpass.getuser()]
+    recovery = " ".join([*program, "recover", "--in-unit", "--by=recovery"])
+    properties = {
+        "RuntimeMaxSec": f"{config.expiry:g}",
+        "TimeoutStopSec": f"{config.expiry:g}",
+        "ExecStopPost": recovery,
+    }
+    os.execvp(
+        "systemd-run",
+        [
+            "systemd-run", "--quiet", "--wait", "--pipe", "--collect", f"--description=Switch of {config.app}",
+            f"--unit={config.app}-release-{given.verb}-{os.getpid()}",
+            *(f"--property={name}={value}" for name, value in properties.items()),
+            *program[:4], *words, "--in-unit", *by,
+        ],
+    )  # fmt: skip
 
 
 def _print(text: str) -> None:
@@ -140,16 +179,19 @@ def _print(text: str) -> None:
         sys.stdout.flush()
 
 
-def _print_plainly(result: dict[str, Any]) -> None:
+def _print_plainly(given: argparse.Namespace, result: dict[str, Any]) -> None:
     if "error" in result:
         for line in result.get("log", []):
             _print(f"  | {line}")
-        _print(f"not activated: {result['error']}")
+        done = "went back" if result["outcome"] == history.WENT_BACK else "not done"
+        _print(f"{done}: {result['error']}")
         return
-    if "planned" in result:
-        live = result["live"]
-        _print(f"release {live['release']} in the {result['slot']} slot, live since {time.ctime(live['at'])}")
-        _print(f"workers: {result['planned']} planned, {result['running']} running, {result['answering']} answering")
-        _print(f"planned: {result['plan']['reason']}")
-    for difference in result.get("differences", []):
-        _print(f"differs: {difference}")
+    if "output" in result:
+        _print(result["output"].rstrip("\n"))
+    if "removed" in result:
+        _print(f"removed: {', '.join(result['removed']) or 'nothing'}")
+    lines = status.as_text(result)
+    if "history" in result:
+        lines = status.history_lines(Config.read(given.config))
+    for line in [*lines, *(f"differs: {text}" for text in result.get("differences", []))]:
+        _print(line)

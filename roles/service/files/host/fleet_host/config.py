@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from .files import read_object
 
 SLOTS = ("blue", "green")
 
@@ -27,12 +28,24 @@ class Config:
     units: Path
     plan: dict[str, Any]
     fingerprint: str
+    user: str = "root"
+    python: str = "/usr/bin/python3"
     health_path: str = "/health"
     health_host: str = "localhost"
     health_timeout: float = 5.0
     health_successes: int = 3
+    warmup_paths: tuple[str, ...] = ()
     boot_timeout: float = 60.0
     drain_timeout: float = 30.0
+    watch_seconds: float = 10.0
+    #: How many of 100 answers may be server errors more than before the switch.
+    watch_errors: float = 5.0
+    #: Where nginx notes what became of each request; see watch.py.
+    proxy_log: str = ""
+    hook_before: str = ""
+    hook_after: str = ""
+    hook_timeout: float = 300.0
+    keep_releases: int = 5
 
     @classmethod
     def read(cls, path: Path) -> Config:
@@ -40,19 +53,31 @@ class Config:
         try:
             data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             places = {name: Path(data[name]) for name in ("root", "run", "etc", "units")}
-            return cls(**{**data, **places})
+            return cls(**{**data, **places, "warmup_paths": tuple(data.get("warmup_paths", ()))})
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise HostError(f"cannot read the settings in {path}: {error}; deploy once more to write them") from error
 
     @property
     def workers(self) -> int:
-        """How many workers a slot runs."""
+        """How many workers a slot shall run by the present settings."""
         return int(self.plan["workers"])
 
     @property
+    def expiry(self) -> float:
+        """How many seconds a switch may take at most; systemd ends one that takes longer."""
+        hooks = self.hook_timeout * bool(self.hook_before) + self.hook_timeout * bool(self.hook_after)
+        going_back = self.boot_timeout + 10
+        return 2 * (self.boot_timeout + self.drain_timeout) + self.watch_seconds + hooks + going_back + 120
+
+    @property
     def live_link(self) -> Path:
-        """The symbolic link that nginx connects through; it names the live slot's socket."""
+        """The symbolic link that nginx connects through; it names the live slot's socket and alone decides."""
         return self.root / "live.sock"
+
+    @property
+    def transaction(self) -> Path:
+        """The journal of the switch that is under way; there is none when all is settled."""
+        return self.root / "transaction.json"
 
     def socket(self, slot: str) -> Path:
         """Return the path of the slot's own socket, which PID 1 holds."""
@@ -66,21 +91,38 @@ class Config:
         """Return the slot's socket unit."""
         return f"{self.app}@{slot}.socket"
 
-    def slot_files(self, slot: str) -> dict[Path, Path]:
-        """Map each file that a slot runs from to the wanted one that it is a copy of.
+    def slot_files(self, slot: str) -> dict[str, Path]:
+        """Map each kind of file that a slot runs from to the slot's own copy of it.
 
-        A slot keeps its copies: what a later, refused deploy wants can then never reach the slot that serves,
-        not by a restart and not by a reboot.
+        A slot keeps copies: what a later, refused deploy wants can then never reach the slot that serves, not by a
+        restart and not by a reboot.
         """
         return {
-            self.units / self.service(slot): self.units / f"{self.app}@.service",
-            self.units / self.socket_unit(slot): self.units / f"{self.app}@.socket",
-            self.etc / f"environment.{slot}": self.etc / "environment",
+            "service": self.units / self.service(slot),
+            "socket": self.units / self.socket_unit(slot),
+            "environment": self.etc / f"environment.{slot}",
         }
+
+    def wanted_files(self) -> dict[str, Path]:
+        """Map each kind of file that a slot runs from to the one that the last deploy wrote."""
+        return {
+            "service": self.units / f"{self.app}@.service",
+            "socket": self.units / f"{self.app}@.socket",
+            "environment": self.etc / "environment",
+        }
+
+    def kept_files(self, release: str) -> dict[str, Path]:
+        """Map each kind to the file that a release last served with; going back brings these back, too."""
+        folder = self.etc / "releases" / release
+        return {kind: folder / kind for kind in ("service", "socket", "environment")}
 
     def release_dir(self, release: str) -> Path:
         """Where a release is unpacked."""
         return self.root / "releases" / release
+
+    def slot_record(self, slot: str) -> Path:
+        """Return where a switch writes down what a slot has: release, workers, plan, settings, its files' hashes."""
+        return self.root / "slots" / f"{slot}.json"
 
     def live_slot(self) -> str | None:
         """Return the slot that gets traffic, None before the first release."""
@@ -94,49 +136,20 @@ class Config:
         """Return the slot that a new release may use."""
         return SLOTS[1] if self.live_slot() == SLOTS[0] else SLOTS[0]
 
+    def live_record(self) -> dict[str, Any]:
+        """Return what was written down of the live slot; an empty object before the first release."""
+        slot = self.live_slot()
+        return self.record_of(slot) if slot else {}
 
-def read_object(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; an empty one where the file is missing or damaged."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def stage(path: Path, content: bytes, mode: int = 0o644) -> Path:
-    """Write what a file shall become beside it, down to the disk; a rename then needs no room and cannot be half."""
-    new = path.with_name(f".{path.name}.new")
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    return new
+    def record_of(self, slot: str) -> dict[str, Any]:
+        """Return what was written down of a slot when it was last switched to."""
+        if found := read_object(self.slot_record(slot)):
+            return found
+        # Version 0.1 kept one record for the host.
+        former = read_object(self.root / "live.json")
+        return former if former.get("slot") == slot else {}
 
 
-def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Replace a file whole or not at all, also when the power goes."""
-    stage(path, content, mode).replace(path)
-    sync_folder(path.parent)
-
-
-def link_atomically(path: Path, target: Path) -> None:
-    """Point a symbolic link at something else with one rename(); no moment without a link."""
-    new = path.with_name(f".{path.name}.new")
-    new.unlink(missing_ok=True)
-    new.symlink_to(target)
-    new.replace(path)
-    with contextlib.suppress(OSError):
-        # It has moved: what fails from here on must not look as if it had not.
-        sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Make renames in a folder last over a power cut."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def other(slot: str) -> str:
+    """Return the other one of the two slots."""
+    return SLOTS[1 - SLOTS.index(slot)]

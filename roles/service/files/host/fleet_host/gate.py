@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from http import HTTPStatus
 from typing import Any
 
 from .config import Config
@@ -69,12 +70,13 @@ def burst(config: Config, slot: str, pids: list[int], count: int = 0, limit: flo
     return ask(config.socket(slot), config.health_path, config.health_host, seconds, count, pids)
 
 
-def wait_until_proven(config: Config, systemd: Systemd, slot: str) -> str:
+def wait_until_proven(config: Config, systemd: Systemd, slot: str, workers: int, restarts: int = 0) -> str:
     """Wait until the slot may get traffic; return the proof in plain words.
 
-    In order: the unit stays up, as many workers as planned run, each of them has answered its health
-    check, and `health_successes` more answers in a row are good. Raises GateError as soon as the unit
-    falls over, and otherwise when `boot_timeout` seconds are gone.
+    In order: the unit stays up (`restarts` are known of already), `workers` workers run (0: as many as there are),
+    each of them has answered its health check, `health_successes` more answers in a row are good, and the warm-up
+    requests were answered. Raises GateError as soon as the unit falls over, and otherwise when `boot_timeout` seconds
+    are gone.
     """
     deadline = time.monotonic() + config.boot_timeout
 
@@ -87,12 +89,12 @@ def wait_until_proven(config: Config, systemd: Systemd, slot: str) -> str:
     patience = 1.0
     while True:
         state = systemd.state(unit)
-        if state.restarts or (state.active in ("failed", "inactive") and not state.queued):
+        if state.restarts > restarts or state.down:
             raise GateError(f"{unit} fell over while starting (result: {state.result}, restarts: {state.restarts})")
         pids = worker_pids(state.main_pid) if state.main_pid else []
         answered &= set(pids)
-        if len(pids) != config.workers:
-            missing = f"{len(pids)} of {config.workers} workers run"
+        if len(pids) != (workers or max(1, len(pids))):
+            missing = f"{len(pids)} of {workers or 1} workers run"
         elif not answered and burst(config, slot, pids, 1, min(patience, left())).statuses == [0]:
             # Waiting in the socket's queue takes no CPU from the workers that boot; asking again and again does.
             patience += 1
@@ -107,10 +109,25 @@ def wait_until_proven(config: Config, systemd: Systemd, slot: str) -> str:
             else:
                 missing = _good_in_a_row(config, slot, left)
                 if not missing:
+                    _warm_up(config, slot, pids, left)
                     return f"{len(pids)} workers run and each has answered {config.health_path}"
         if left() <= 0:
             raise GateError(f"not ready within {config.boot_timeout:g} s (service_boot_timeout): {missing}")
         time.sleep(POLL_SECONDS)
+
+
+def _warm_up(config: Config, slot: str, pids: list[int], left: Callable[[], float]) -> None:
+    """Ask each warm-up path several times for each worker, so that caches are full before the first client comes.
+
+    Whatever the app answers will do, but a server error or no answer: that is what clients would get.
+    """
+    for path in config.warmup_paths:
+        count = BURST * max(1, len(pids))
+        answers = ask(config.socket(slot), path, config.health_host, max(0.1, left()), count)
+        wrong = sorted({status for status in answers.statuses if not 0 < status < HTTPStatus.INTERNAL_SERVER_ERROR})
+        if wrong:
+            said = answers.error or f"it answers {', '.join(map(str, wrong))}"
+            raise GateError(f"the warm-up request {path} (service_warmup_paths) failed: {said}")
 
 
 def _good_in_a_row(config: Config, slot: str, left: Callable[[], float]) -> str:

@@ -1,126 +1,233 @@
-"""The switch: one path by which a release comes to serve, whoever asked for it."""
+"""The switch: one path by which a release comes to serve, whoever asked for it.
+
+Start the idle slot, prove it on its private socket, move the link that nginx connects through, watch it while the old
+slot drains, stop the old slot, write it down. Up to the link everything can be taken back, and is; from there on
+settle.py finishes it, or goes back. Each step is in the journal (`transaction.json`) before it begins.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import json
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from .config import Config, HostError, link_atomically, read_object, stage, write_atomically
-from .gate import POLL_SECONDS, GateError, wait_until_proven
+from . import history
+from .config import Config, HostError
+from .files import link_atomically, read_object, remove, write_atomically, write_object
+from .gate import GateError, wait_until_proven
+from .hooks import HookError, run_hook, variables
+from .overlap import Overlap, with_workers
+from .preflight import check_not_bad, check_release, check_room, check_state, clock_trouble
 from .systemd import Systemd, SystemdError
-from .workers import connections
 
 Say = Callable[[str], None]
+ACTIVATE, ROLLBACK, RESTORE = "activate", "rollback", "restore"
 
 
 class RefusedError(Exception):
-    """The new release never got traffic, and the old one serves on. `log` is what the new one said last."""
+    """The release is not live, and the one before it serves. `log` is what the new one logged last."""
+
+    outcome = history.REFUSED
 
     def __init__(self, message: str, log: list[str]) -> None:
         super().__init__(message)
         self.log = log
 
 
-def check_release(config: Config, release: str) -> dict[str, Any]:
-    """Return the manifest of a complete release; HostError for one that is not there or not whole."""
-    folder = config.release_dir(release)
-    if not release.isalnum() or not folder.is_dir():
-        known = sorted(path.parent.name for path in config.root.glob("releases/*/.complete"))
-        raise HostError(f"release {release!r} is not on this host; there are: {', '.join(known) or 'none'}")
-    if not (folder / ".complete").is_file():
-        raise HostError(f"release {release} is only half unpacked; deploy it again")
-    manifest = read_object(folder / "manifest.json")
-    if not isinstance(manifest.get("path"), list) or not isinstance(manifest.get("module"), str):
-        raise HostError(f"release {release} has no readable manifest.json; deploy it again")
-    return manifest
+@dataclass(frozen=True)
+class Order:
+    """What to switch to, and who asks. `force` tries a release once more that was marked bad."""
+
+    verb: str
+    release: str
+    by: str
+    force: bool = False
 
 
-def activate(config: Config, systemd: Systemd, release: str, say: Say) -> dict[str, Any]:
-    """Make a release the live one without losing a request; return the new record.
+@dataclass
+class Transaction:
+    """The journal of a switch. `step` is what is under way: starting, watching, going back."""
 
-    Start the idle slot, prove it on its private socket, move the link that nginx connects through,
-    drain the old slot, stop it, write it down. Up to the link everything can be taken back, and is.
+    verb: str
+    release: str
+    by: str
+    from_release: str
+    from_slot: str | None
+    to_slot: str
+    began: float
+    cursor: str = ""
+    step: str = "starting"
+    trouble: str = ""
+
+    @classmethod
+    def read(cls, config: Config) -> Transaction | None:
+        """Return the switch that was cut off, None where all is settled."""
+        if not config.transaction.exists():
+            return None
+        try:
+            return cls(**read_object(config.transaction))
+        except TypeError:
+            # Damaged: what is certain is that nothing but the link's slot should be up.
+            slot = config.live_slot()
+            release = str(config.live_record().get("release", ""))
+            return cls("unknown", "unknown", "unknown", release, slot, config.idle_slot(), time.time())
+
+    def write(self, config: Config, step: str = "") -> None:
+        """Note the step that begins now.
+
+        Raises OSError for the first note only: once traffic has moved, a full disk must not keep a switch from being
+        finished, nor from going back.
+        """
+        self.step = step or self.step
+        with contextlib.suppress(*([OSError] if step else [])):
+            write_object(config.transaction, asdict(self))
+
+    def end(self, config: Config, result: str, reason: str = "") -> None:
+        """Settled: write the history's line, then forget the journal."""
+        history.note(
+            config,
+            {
+                "verb": self.verb, "by": self.by, "from": self.from_release or None, "to": self.release,
+                "result": result, "seconds": round(max(0.0, time.time() - self.began), 1), "reason": reason,
+            },
+        )  # fmt: skip
+        remove(config.transaction)
+
+
+def switch(config: Config, systemd: Systemd, order: Order, say: Say) -> Transaction:
+    """Move the traffic to a release that has proved itself; return the transaction, to be settled.
+
     Raises HostError before anything changed, RefusedError when the release did not prove itself.
     """
-    manifest = check_release(config, release)
+    manifest = check_before(config, order, say)
     old, new = config.live_slot(), config.idle_slot()
-    started = time.time()
-    say(f"starting release {release} in the {new} slot with {config.workers} workers")
-    record_file = config.root / "live.json"
+    # One that an interrupted switch has left running has no traffic.
+    systemd.stop(config.service(new), config.socket_unit(new))
+    contents, record = _settings(config, order, new, say)
+    workers = int(record["workers"])
+    first = Overlap(config, systemd, old, new).first(workers)
+    live = str(config.live_record().get("release", ""))
+    transaction = Transaction(order.verb, order.release, order.by, live, old, new, time.time(), systemd.cursor())
+    transaction.write(config)
+    fewer = "" if first == workers else f" of {workers}, as memory does not hold both sets; the rest follows"
+    say(f"starting release {order.release} in the {new} slot with {first} workers{fewer}")
     try:
-        _prepare(config, systemd, new, release, manifest)
+        _prepare(config, new, order.release, manifest, contents, first)
         systemd.start(config.socket_unit(new), config.service(new))
-        say(wait_until_proven(config, systemd, new))
-        record = _record(config, new, release)
-        staged = stage(record_file, json.dumps(record, indent=1).encode() + b"\n", 0o600)
+        say(wait_until_proven(config, systemd, new, first))
+        if config.hook_before:
+            run_hook(config, systemd, "service_hook_before", config.hook_before, new, order.release, manifest)
+            say("service_hook_before is done")
+        write_object(config.slot_record(new), record)
         # Enabled before it gets traffic: a reboot right after the link has moved must find it.
         systemd.enable(config.service(new))
         link_atomically(config.live_link, config.socket(new))
-    except (GateError, SystemdError, OSError) as error:
-        log = systemd.journal(config.service(new), started)
-        systemd.disable(config.service(new))
-        systemd.stop(config.service(new), config.socket_unit(new))
+    except (GateError, HookError, SystemdError, OSError) as error:
+        log = systemd.journal(config.service(new), transaction.cursor)
+        take_back(config, systemd, new, say)
+        transaction.end(config, history.REFUSED, str(error))
         raise RefusedError(str(error), log) from error
-
     say(f"traffic goes to the {new} slot")
-    staged.replace(record_file)
-    if old:
-        _retire(config, systemd, old, say)
-    say(f"done in {time.time() - started:.1f} s")
-    return record
+    return transaction
 
 
-def _record(config: Config, slot: str, release: str) -> dict[str, Any]:
-    """Return what live.json says of a switch: all that shows later whether the slot still is what it was."""
-    before = read_object(config.root / "live.json")
-    return {
-        "release": release,
-        "slot": slot,
-        "workers": config.workers,
-        "plan": config.plan,
-        "fingerprint": config.fingerprint,
-        "files": {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in config.slot_files(slot)},
-        "at": int(time.time()),
-        "previous": before.get("release") if before.get("release") != release else before.get("previous"),
-    }
+def check_before(config: Config, order: Order, say: Say) -> dict[str, Any]:
+    """Refuse with HostError what is not to be begun; return the release's manifest. Changes nothing."""
+    manifest = check_release(config, order.release)
+    check_state(config)
+    if not order.force:
+        check_not_bad(config, order.release, same_settings=order.verb == ACTIVATE)
+    if trouble := clock_trouble(config):
+        if order.verb == ACTIVATE and not order.force:
+            raise HostError(
+                f"{trouble}. Nothing was changed. Set the clock, or use service_force (on the host: --force)"
+            )
+        # Going back must be possible at any hour, whatever the clock says it is.
+        say(f"note: {trouble}")
+    check_room(config)
+    return manifest
 
 
-def _prepare(config: Config, systemd: Systemd, slot: str, release: str, manifest: dict[str, Any]) -> None:
-    """Point the slot at a release and the present settings.
-
-    One that an interrupted switch has left running has no traffic: it is stopped first.
-    """
-    systemd.stop(config.service(slot), config.socket_unit(slot))
-    for copy, wanted in config.slot_files(slot).items():
-        mode = 0o600 if copy.parent == config.etc else 0o644
-        write_atomically(copy, wanted.read_bytes(), mode)
-    folder = config.release_dir(release)
-    slots = config.root / "slots"
-    slots.mkdir(mode=0o755, exist_ok=True)
-    link_atomically(slots / slot, folder)
-    search_path = ":".join(str(folder / part) for part in manifest["path"])
-    variables = {"FLEET_RELEASE": release, "FLEET_MODULE": manifest["module"], "PYTHONPATH": search_path}
-    text = "".join(f"{name}={value}\n" for name, value in variables.items())
-    write_atomically(slots / f"{slot}.env", text.encode())
-
-
-def _retire(config: Config, systemd: Systemd, slot: str, say: Say) -> None:
-    """Stop a slot when nobody is connected any more, or when the drain time is over."""
-    deadline = time.monotonic() + config.drain_timeout
-    began = time.monotonic()
-    while (open_now := connections(config.socket(slot))) and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
-    took = time.monotonic() - began
-    if open_now:
-        say(f"{open_now} connections still open in the {slot} slot after {took:.0f} s (service_drain_timeout): closing")
-    else:
-        say(f"the {slot} slot is drained after {took:.1f} s")
+def take_back(config: Config, systemd: Systemd, slot: str, say: Say) -> None:
+    """Stop a slot that has no traffic. What cannot be stopped now is stopped by the next switch."""
     try:
         systemd.disable(config.service(slot))
         systemd.stop(config.service(slot), config.socket_unit(slot))
     except SystemdError as error:
-        # The switch is done all the same; the next one stops this slot before it uses it.
         say(f"the {slot} slot could not be stopped: {error}")
+
+
+def _settings(config: Config, order: Order, slot: str, say: Say) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Return the contents of the slot's files, and what will be written down of the slot.
+
+    A deploy takes the settings that it brought. Going back takes those that the release last served with.
+    """
+    kept = config.kept_files(order.release)
+    record = read_object(kept["service"].with_name("record.json"))
+    going_back = order.verb in (ROLLBACK, RESTORE)
+    use_kept = going_back and bool(record) and all(path.is_file() for path in kept.values())
+    if going_back and not use_kept:
+        say("the settings that it served with were not kept: it gets the present ones")
+    sources = kept if use_kept else config.wanted_files()
+    contents = {kind: path.read_bytes() for kind, path in sources.items()}
+    if not use_kept:
+        record = {"workers": config.workers, "plan": config.plan, "fingerprint": config.fingerprint}
+    before = config.live_record()
+    return contents, {
+        **{key: record[key] for key in ("workers", "plan", "fingerprint")},
+        "release": order.release,
+        "slot": slot,
+        "settings": "kept" if use_kept else "wanted",
+        "files": {
+            str(path): hashlib.sha256(contents[kind]).hexdigest() for kind, path in config.slot_files(slot).items()
+        },
+        "at": int(time.time()),
+        "previous": before.get("release") if before.get("release") != order.release else before.get("previous"),
+    }
+
+
+def _prepare(
+    config: Config, slot: str, release: str, manifest: dict[str, Any], contents: dict[str, bytes], workers: int
+) -> None:
+    """Point the slot at a release and give it its files."""
+    for kind, path in config.slot_files(slot).items():
+        content = with_workers(contents[kind], workers) if kind == "service" else contents[kind]
+        write_atomically(path, content, 0o600 if kind == "environment" else 0o644)
+    slots = config.root / "slots"
+    slots.mkdir(mode=0o755, exist_ok=True)
+    link_atomically(slots / slot, config.release_dir(release))
+    text = "".join(f"{name}={value}\n" for name, value in variables(config, release, manifest).items())
+    write_atomically(slots / f"{slot}.env", text.encode())
+
+
+def keep_settings(config: Config, slot: str) -> None:
+    """Keep the settings that a slot's release served with, for going back to it. A full disk costs only these."""
+    record = config.record_of(slot)
+    release = str(record.get("release", ""))
+    if not release.isalnum():
+        return
+    kept = config.kept_files(release)
+    folder = kept["service"].parent
+    with contextlib.suppress(OSError):
+        for place in (folder.parent, folder):
+            place.mkdir(mode=0o700, exist_ok=True)
+        for kind, path in config.slot_files(slot).items():
+            write_atomically(kept[kind], path.read_bytes(), 0o600)
+        write_object(folder / "record.json", record)
+
+
+def settle_files(config: Config, systemd: Systemd, slot: str, workers: int, say: Say) -> None:
+    """Have the slot's unit start with its full number from now on, where memory had it begin with fewer."""
+    path: Path = config.slot_files(slot)["service"]
+    content = path.read_bytes()
+    full = with_workers(content, workers) if workers else content
+    if content != full:
+        try:
+            write_atomically(path, full)
+            systemd.reload()
+        except OSError as error:
+            say(f"note: {path} keeps fewer workers ({error}); deploy again when there is room")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class SystemdError(Exception):
@@ -20,25 +24,43 @@ class UnitState:
     restarts: int
     queued: bool = False
 
+    @property
+    def down(self) -> bool:
+        """Whether nothing runs and nothing is about to."""
+        return self.active in ("failed", "inactive") and not self.queued
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of the app's: run as its user, in a release's folder, with its environment. `limit` is in seconds."""
+
+    words: tuple[str, ...]
+    app: str
+    user: str
+    folder: Path
+    environment_file: Path
+    limit: float
+
 
 class Systemd:
-    """systemctl and journalctl."""
+    """systemctl, journalctl and systemd-run."""
 
     def start(self, *units: str) -> None:
         """Start units as their files now stand; does not wait until they are up."""
-        self._systemctl("daemon-reload")
+        self.reload()
         self._systemctl("reset-failed", *units, check=False)
         self._systemctl("start", "--no-block", *units)
+
+    def reload(self) -> None:
+        """Have systemd read the unit files again; nothing is restarted."""
+        self._systemctl("daemon-reload")
 
     def stop(self, *units: str) -> None:
         """Stop units and wait until they are down."""
         for unit in units:
-            self._stop(unit)
+            if self.state(unit).active != "inactive":
+                self._systemctl("stop", unit)
         self._systemctl("reset-failed", *units, check=False)
-
-    def _stop(self, unit: str) -> None:
-        if self.state(unit).active != "inactive":
-            self._systemctl("stop", unit)
 
     def enable(self, unit: str) -> None:
         """Have the unit started at boot. That needs no reload now: the links are read at boot."""
@@ -47,6 +69,13 @@ class Systemd:
     def disable(self, unit: str) -> None:
         """Do not start the unit at boot."""
         self._systemctl("disable", "--quiet", "--no-reload", unit)
+
+    def resize(self, unit: str, workers: int) -> None:
+        """Have a server run one worker more (workers > 0) or one less: TTIN or TTOU to its main process."""
+        main_pid = self.state(unit).main_pid
+        if main_pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(main_pid, signal.SIGTTIN if workers > 0 else signal.SIGTTOU)
 
     def state(self, unit: str) -> UnitState:
         """Return the unit's state; a unit that does not exist is inactive."""
@@ -61,13 +90,45 @@ class Systemd:
             queued=bool(int(found.get("Job") or 0)),
         )
 
-    def journal(self, unit: str, since: float, lines: int = 60) -> list[str]:
-        """Return the last lines that the unit logged since a time (seconds of the epoch)."""
-        command = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--unit={unit}"]
+    def cursor(self) -> str:
+        """Return the journal's present end. A place, not a time: the clock may jump."""
         done = subprocess.run(
-            [*command, f"--since=@{int(since)}", f"--lines={lines}"], capture_output=True, text=True, check=False
+            ["journalctl", "--quiet", "--lines=0", "--show-cursor"], capture_output=True, text=True, check=False
+        )
+        return done.stdout.partition("-- cursor: ")[2].strip()
+
+    def journal(self, unit: str, after: str, lines: int = 60) -> list[str]:
+        """Return the last lines that the unit logged after a cursor."""
+        command = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--unit={unit}", f"--lines={lines}"]
+        done = subprocess.run(
+            [*command, *([f"--after-cursor={after}"] if after else [])], capture_output=True, text=True, check=False
         )
         return done.stdout.splitlines()
+
+    def run(self, command: Command) -> tuple[int, str]:
+        """Run a command of the app's in a unit of its own; return its exit code and what it printed."""
+        properties = {
+            "User": command.user,
+            "Group": command.user,
+            "WorkingDirectory": str(command.folder),
+            "EnvironmentFile": str(command.environment_file),
+            "RuntimeMaxSec": f"{command.limit:g}",
+            "StateDirectory": command.app,
+            "NoNewPrivileges": "yes",
+            "ProtectSystem": "strict",
+            "ProtectHome": "yes",
+            "PrivateTmp": "yes",
+        }
+        done = subprocess.run(
+            [
+                "systemd-run", "--quiet", "--wait", "--pipe", "--collect",
+                f"--description=A command of {command.app}",
+                *(f"--property={name}={value}" for name, value in properties.items()),
+                "--", *command.words,
+            ],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout
 
     @staticmethod
     def _systemctl(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -44,6 +44,28 @@ def worker_pids(main_pid: int) -> list[int]:
     return sorted(found)
 
 
+def oldest_first(pids: Iterable[int]) -> list[int]:
+    """Return processes in the order in which they were started; those that are gone are left out."""
+    started = {}
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            # Field 22, in clock ticks since boot: 20th behind the name.
+            started[pid] = int((PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[19])
+    return sorted(started, key=lambda pid: (started[pid], pid))
+
+
+def memory_mib(pid: int) -> float:
+    """Return what a process takes of the memory, its part of shared pages counted in (PSS), in MiB; 0 once it is gone.
+
+    PSS, not RSS: what forks share would be counted once for each of them.
+    """
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in (PROC / str(pid) / "smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
+
+
 def release_of(pid: int) -> str:
     """Return the release that a process was started with, as its own environment says."""
     try:
@@ -56,10 +78,19 @@ def release_of(pid: int) -> str:
 
 def connections(path: Path) -> int:
     """Return how many clients are connected to a Unix socket, those still in its queue included."""
-    lines = (PROC / "net/unix").read_text().splitlines()
-    # Columns 6 and 8 are the state and the path; the client's own end has no path.
-    counted = ([_CONNECTING, str(path)], [_CONNECTED, str(path)])
-    return sum(line.split()[5:8:2] in counted for line in lines)
+    return len(_server_ends(path))
+
+
+def is_idle(pid: int, path: Path) -> bool:
+    """Return whether a worker serves no connection of this socket."""
+    return not set(_server_ends(path)) & set(_socket_inodes(pid))
+
+
+def _server_ends(path: Path) -> list[int]:
+    """Return the inodes of a Unix socket's connections, as the server holds them; the client's end has no path."""
+    rows = [line.split() for line in (PROC / "net/unix").read_text().splitlines()]
+    # Columns 6, 7 and 8 are state, inode and path.
+    return [int(row[6]) for row in rows if row[7:] == [str(path)] and row[5] in {_CONNECTING, _CONNECTED}]
 
 
 @dataclass

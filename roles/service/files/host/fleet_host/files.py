@@ -1,0 +1,62 @@
+"""Files that are whole or not there, also when the power goes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file; an empty one where the file is missing or damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_object(path: Path, value: dict[str, Any]) -> None:
+    """Replace a JSON file that only root may read."""
+    write_atomically(path, json.dumps(value, indent=1).encode() + b"\n", 0o600)
+
+
+def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Replace a file whole or not at all."""
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    new.replace(path)
+    sync_folder(path.parent)
+
+
+def link_atomically(path: Path, target: Path) -> None:
+    """Point a symbolic link at something else with one rename(); no moment without a link."""
+    new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
+    new.symlink_to(target)
+    new.replace(path)
+    with contextlib.suppress(OSError):
+        # It has moved: what fails from here on must not look as if it had not.
+        sync_folder(path.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file for good, if it is there."""
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make renames in a folder last over a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,102 @@
+"""What was switched when, by whom and with what result; and which releases went wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import syslog
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .config import Config
+from .files import read_object, write_atomically, write_object
+
+MOST_LINES, FEWEST_LINES = 1000, 500
+SWITCHED, REFUSED, WENT_BACK = "switched", "refused", "went back"
+
+
+def _file(config: Config) -> Path:
+    return config.root / "history.jsonl"
+
+
+def entries(config: Config) -> list[dict[str, Any]]:
+    """Return the history, oldest first; a line that a power cut tore is passed over."""
+    found = []
+    with contextlib.suppress(OSError):
+        for line in _file(config).read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError):
+                entry = json.loads(line)
+                if isinstance(entry, dict):
+                    found.append(entry)
+    return found
+
+
+def note(config: Config, entry: dict[str, Any]) -> None:
+    """Add a line: verb, by, from, to, result, seconds, reason. The same line goes to the system's journal.
+
+    A full disk must not turn a switch that succeeded into a failure: the line is then in the journal only.
+    """
+    line = json.dumps({"at": int(time.time()), **entry})
+    syslog.openlog(f"{config.app}-release")
+    syslog.syslog(line)
+    with contextlib.suppress(OSError):
+        path = _file(config)
+        earlier = path.read_bytes() if path.exists() else b""
+        if earlier.count(b"\n") >= MOST_LINES:
+            kept = earlier.splitlines(keepends=True)[-FEWEST_LINES:]
+            write_atomically(path, b"".join(kept), 0o600)
+        # A torn last line, from a power cut, would swallow this one.
+        start = "" if not earlier or earlier.endswith(b"\n") else "\n"
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "a", encoding="utf-8") as stream:
+            stream.write(f"{start}{line}\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def served(config: Config) -> Iterator[str]:
+    """Yield the releases that have served, the latest first; some more than once."""
+    for entry in reversed(entries(config)):
+        if entry.get("result") == SWITCHED:
+            yield str(entry.get("to"))
+        yield str(entry.get("from"))
+    # Version 0.1 wrote no history, but which release was there before.
+    yield str(config.live_record().get("previous"))
+
+
+def is_whole(config: Config, release: str) -> bool:
+    """Return whether a release is on the host, whole."""
+    return release.isalnum() and (config.release_dir(release) / ".complete").is_file()
+
+
+def rollback_candidates(config: Config) -> list[str]:
+    """Return the releases that may be gone back to, the best first: served before, whole, not bad, not live."""
+    excluded = {*bad(config), config.live_record().get("release")}
+    return [name for name in dict.fromkeys(served(config)) if name not in excluded and is_whole(config, name)]
+
+
+def bad(config: Config) -> dict[str, dict[str, Any]]:
+    """Return the releases that went wrong once they had traffic: for each when, why, and with which settings."""
+    return {name: mark for name, mark in read_object(config.root / "bad.json").items() if isinstance(mark, dict)}
+
+
+def mark_bad(config: Config, release: str, reason: str, fingerprint: str) -> None:
+    """Never choose this release by itself again, nor deploy it again with the same settings."""
+    mark = {"at": int(time.time()), "reason": reason, "fingerprint": fingerprint}
+    _write_marks(config, {**bad(config), release: mark})
+
+
+def unmark(config: Config, *releases: str) -> None:
+    """Forget that releases went wrong: they serve again, or are gone."""
+    marks = bad(config)
+    if marks.keys() & set(releases):
+        _write_marks(config, {name: mark for name, mark in marks.items() if name not in releases})
+
+
+def _write_marks(config: Config, marks: dict[str, dict[str, Any]]) -> None:
+    """Write the marks down; a full disk costs a mark, not the way back."""
+    with contextlib.suppress(OSError):
+        write_object(config.root / "bad.json", marks)

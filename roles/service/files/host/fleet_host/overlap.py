@@ -1,0 +1,100 @@
+"""Two sets of workers side by side, where memory may hold only part of the second."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+from .config import Config, HostError
+from .systemd import Systemd
+from .workers import is_idle, memory_mib, oldest_first, worker_pids
+
+MEMINFO = Path("/proc/meminfo")
+#: How long a server is given to add a worker before it is asked once more.
+ASK_SECONDS = 5.0
+
+
+class Overlap:
+    """The memory of both slots, measured; decides how many workers the new one may have at a moment.
+
+    The limit is what the plan has: the host's memory less the reserve. All figures are MiB of PSS.
+    """
+
+    def __init__(self, config: Config, systemd: Systemd, old: str | None, new: str) -> None:
+        self.config, self.systemd, self.old, self.new = config, systemd, old, new
+        inputs = config.plan.get("inputs", {})
+        self.limit = float(inputs.get("memory_mib", 0)) - float(inputs.get("reserve_mib", 0))
+        live = self.pids(old) if old else []
+        sizes = [memory_mib(pid) for pid in live]
+        #: What one more worker takes: what a live one does, which has served for a while; 0 where nothing is known.
+        self.each = max(sizes, default=0.0)
+        self._asked, self._patience = 0, 0.0
+
+    def pids(self, slot: str) -> list[int]:
+        """Return a slot's workers."""
+        main_pid = self.systemd.state(self.config.service(slot)).main_pid
+        return worker_pids(main_pid) if main_pid else []
+
+    def used(self) -> float:
+        """Return what both slots take now, their main processes included.
+
+        A worker of the new slot counts for what it will take: one that was just started has not imported the app yet.
+        """
+        total = 0.0
+        for slot, least in ((self.old, 0.0), (self.new, self.each)):
+            main_pid = self.systemd.state(self.config.service(slot)).main_pid if slot else 0
+            if main_pid:
+                total += memory_mib(main_pid) + sum(max(least, memory_mib(pid)) for pid in worker_pids(main_pid))
+        return total
+
+    def room(self) -> float:
+        """Return how much more the slots may take: below the plan's limit, and of what the host has left now."""
+        return min(self.limit - self.used(), available_mib())
+
+    def first(self, workers: int) -> int:
+        """Return how many of its workers the new slot may start with; HostError where not even one fits."""
+        if not self.each or self.limit <= 0:
+            return workers
+        # The new main process has the app's server in it, but not the app: less than a worker.
+        fits = int((self.room() - self.each / 2) // self.each)
+        if fits < 1:
+            raise HostError(
+                f"memory does not hold even one new worker beside the live ones: {self.room():.0f} MiB are left, one "
+                f"takes {self.each:.0f}. Nothing was changed. Lower service_workers or service_reserve_memory_mib, or "
+                "use a larger host"
+            )
+        return min(workers, fits)
+
+    def grow(self, workers: int) -> bool:
+        """Bring the new slot one step nearer to its number; return whether it has it.
+
+        Where there is no room, the old slot gives up one worker, but never one that still serves somebody: traffic has
+        moved, so a worker that is idle now stays so.
+        """
+        now = len(self.pids(self.new))
+        if now >= workers:
+            return True
+        if now < self._asked and time.monotonic() < self._patience:
+            return False  # the server has not done yet what it was asked for
+        if self.room() >= self.each:
+            self._asked, self._patience = now + 1, time.monotonic() + ASK_SECONDS
+            self.systemd.resize(self.config.service(self.new), +1)
+        elif self.old and time.monotonic() >= self._patience:
+            # The server ends its oldest worker; whether that one is idle can be seen.
+            old = oldest_first(self.pids(self.old))
+            if len(old) > 1 and is_idle(old[0], self.config.socket(self.old)):
+                self._patience = time.monotonic() + ASK_SECONDS / 5
+                self.systemd.resize(self.config.service(self.old), -1)
+        return False
+
+
+def available_mib() -> float:
+    """Return what the kernel says could be had without swapping; infinite where it does not say."""
+    found = re.search(r"^MemAvailable:\s+(\d+)", MEMINFO.read_text(encoding="utf-8"), re.MULTILINE)
+    return int(found[1]) / 1024 if found else float("inf")
+
+
+def with_workers(unit: bytes, workers: int) -> bytes:
+    """Return the text of a service unit that starts with so many workers."""
+    return re.sub(rb"(--workers )\d+", rb"\g<1>%d" % workers, unit)

@@ -1,0 +1,90 @@
+"""What is looked at before a switch changes anything."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from . import history
+from .config import SLOTS, Config, HostError
+from .files import read_object
+
+#: What a switch writes is some kB; with less than this on the disk it is not begun.
+ROOM_BYTES, ROOM_INODES = 2 << 20, 50
+#: A clock is set by some seconds now and then; further back means that it is wrong now, or was.
+CLOCK_SECONDS = 300
+
+
+def check_release(config: Config, release: str) -> dict[str, Any]:
+    """Return the manifest of a complete release; HostError for one that is not there or not whole."""
+    folder = config.release_dir(release)
+    if not release.isalnum() or not folder.is_dir():
+        known = sorted(path.parent.name for path in config.root.glob("releases/*/.complete"))
+        raise HostError(f"release {release!r} is not on this host; there are: {', '.join(known) or 'none'}")
+    if not (folder / ".complete").is_file():
+        raise HostError(f"release {release} is only half unpacked; deploy it again")
+    manifest = read_object(folder / "manifest.json")
+    if not isinstance(manifest.get("path"), list) or not isinstance(manifest.get("module"), str):
+        raise HostError(f"release {release} has no readable manifest.json; deploy it again")
+    return manifest
+
+
+def check_not_bad(config: Config, release: str, same_settings: bool) -> None:
+    """Refuse a release that went wrong on this host; one that is to get other settings now may try again."""
+    mark = history.bad(config).get(release)
+    if mark is None or (same_settings and mark.get("fingerprint") != config.fingerprint):
+        return
+    when = time.strftime("%F %T %Z", time.localtime(mark.get("at", 0)))
+    raise HostError(
+        f"release {release} is marked bad on this host since {when}: {mark.get('reason')}. Nothing was changed. "
+        "Change the code or a setting, or try the same once more with service_force (on the host: --force)"
+    )
+
+
+def check_state(config: Config) -> None:
+    """Refuse what no switch makes: somebody else's work is not to be overwritten, nor trusted."""
+    allowed = {str(config.socket(slot)) for slot in SLOTS}
+    if _is_there(config.live_link) and _target(config.live_link) not in allowed:
+        raise HostError(
+            f"{config.live_link} is {_what(config.live_link)}, which no switch makes; nothing was changed. Find out "
+            f"what did, then point it at the slot that serves: ln -sfn {config.socket(SLOTS[0])} {config.live_link}"
+        )
+    for slot in SLOTS:
+        link = config.root / "slots" / slot
+        if _is_there(link) and _target(link).rpartition("/")[0] != str(config.root / "releases"):
+            raise HostError(f"{link} is {_what(link)}, which no switch makes; nothing was changed. Remove it")
+
+
+def check_room(config: Config) -> None:
+    """Refuse a switch that could not write down what it does."""
+    for place in (config.root, config.etc, config.units):
+        disk = os.statvfs(place)
+        free = disk.f_bavail * disk.f_frsize
+        if free < ROOM_BYTES or (disk.f_files and disk.f_favail < ROOM_INODES):
+            left = f"{free >> 10} kB and {disk.f_favail} inodes"
+            raise HostError(f"the disk is full: {place} has {left} free; nothing was changed. Make room")
+
+
+def clock_trouble(config: Config) -> str:
+    """Say what is wrong with the host's clock, "" where nothing shows."""
+    last = max((int(entry.get("at", 0)) for entry in history.entries(config)), default=0)
+    if time.time() >= last - CLOCK_SECONDS:
+        return ""
+    here, then = (time.strftime("%F %T %Z", time.localtime(at)) for at in (time.time(), last))
+    return f"the clock says {here}, but the last switch was at {then}: one of the two is wrong (timedatectl)"
+
+
+def _is_there(path: Path) -> bool:
+    return path.is_symlink() or path.exists()
+
+
+def _target(path: Path) -> str:
+    return os.readlink(path) if path.is_symlink() else ""
+
+
+def _what(path: Path) -> str:
+    if path.is_symlink():
+        return f"a link to {os.readlink(path)}"
+    return "a folder" if path.is_dir() else "no link"

@@ -1,0 +1,75 @@
+"""Old releases: which are kept, and how one is removed so that half of it never looks whole."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+
+from . import history
+from .config import SLOTS, Config, HostError
+
+
+def whole(config: Config) -> list[str]:
+    """Return the whole releases on the host, the newest first."""
+    markers = config.root.glob("releases/*/.complete")
+    return [marker.parent.name for marker in sorted(markers, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
+def in_use(config: Config) -> dict[str, str]:
+    """Return the releases that must stay, each with the reason."""
+    found = {}
+    for slot in SLOTS:
+        with contextlib.suppress(OSError):
+            found[os.path.basename(os.readlink(config.root / "slots" / slot))] = f"the {slot} slot has it"
+    for release in history.rollback_candidates(config)[:1]:
+        found[release] = "it is the one to go back to"
+    if live := config.live_record().get("release"):
+        found[str(live)] = "it is live"
+    return found
+
+
+def check_prune(config: Config, releases: Sequence[str]) -> None:
+    """Refuse to remove what is in use or not there; HostError."""
+    there, used = set(whole(config)), in_use(config)
+    for release in releases:
+        if release in used:
+            raise HostError(f"release {release} cannot be removed: {used[release]}. Nothing was removed")
+        if release not in there:
+            raise HostError(f"release {release!r} is not on this host; there are: {', '.join(sorted(there)) or 'none'}")
+
+
+def prune(config: Config, releases: Sequence[str] = (), keep: int = 0) -> list[str]:
+    """Remove the named releases, or all but `keep` of them; return what was removed.
+
+    Kept are, in this order: what is in use, what can be gone back to, the newest. Bad ones go first.
+    """
+    check_prune(config, releases)
+    if not releases:
+        good = [name for name in whole(config) if name not in history.bad(config)]
+        order = dict.fromkeys([*in_use(config), *history.rollback_candidates(config), *good, *whole(config)])
+        here = [name for name in order if history.is_whole(config, name)]
+        releases = here[max(keep, len(in_use(config))) :]
+    with _unpack_lock(config):
+        for release in releases:
+            folder = config.release_dir(release)
+            # The marker goes first: what is left of it when this is cut off is no release.
+            (folder / ".complete").unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(config.kept_files(release)["service"].parent, ignore_errors=True)
+    history.unmark(config, *releases)
+    return list(releases)
+
+
+@contextlib.contextmanager
+def _unpack_lock(config: Config) -> Iterator[None]:
+    """Keep a deploy from linking files out of a release that is being removed; release_unpack takes the same lock."""
+    path = config.root / "releases" / ".lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

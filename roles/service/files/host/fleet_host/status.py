@@ -1,0 +1,105 @@
+"""What runs on this host, read and asked anew; nothing here changes anything."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from . import history
+from .config import Config
+from .gate import look
+from .lock import describe, holder
+from .prune import whole
+from .switch import Transaction
+from .systemd import Systemd
+
+
+def verify(config: Config, systemd: Systemd) -> dict[str, Any]:
+    """Compare what is planned with what runs and what answers; `differences` are sentences."""
+    slot = config.live_slot()
+    record = config.live_record()
+    if slot is None or not record:
+        return {"live": record, "differences": [f"{config.app} has no live release on this host"]}
+    proof = look(config, systemd, slot, int(record["workers"]))
+    seen = proof.as_dict()
+    lock, transaction = holder(config), Transaction.read(config)
+    cut_off = "" if lock is not None or transaction is None else transaction.release
+    checks = [
+        (seen["running"] == proof.planned, f"{proof.planned} workers planned, {seen['running']} run"),
+        (
+            seen["answering"] == seen["running"],
+            f"{seen['running']} workers run, {seen['answering']} answer {config.health_path}"
+            + (f" ({proof.trouble})" if proof.trouble else ""),
+        ),
+        (
+            proof.releases in ((), (str(record["release"]),)),
+            f"release {record['release']} is recorded as live, the workers run {', '.join(proof.releases)}",
+        ),
+        (
+            # Who went back has the settings of that time, on purpose.
+            record["fingerprint"] == config.fingerprint or record.get("settings") == "kept",
+            "the settings on disk are not those that the workers run with: deploy",
+        ),
+        (not cut_off, f"a switch to release {cut_off} was cut off: {config.app}-release recover"),
+    ]
+    return {
+        "live": record,
+        "slot": slot,
+        "plan": record["plan"],
+        **seen,
+        "differences": [text for good, text in checks if not good],
+    }
+
+
+def status(config: Config, systemd: Systemd) -> dict[str, Any]:
+    """Return what `verify` does, and what could be switched to."""
+    live, marks = config.live_record().get("release"), history.bad(config)
+    there = whole(config)
+    back = history.rollback_candidates(config)
+    return {
+        **verify(config, systemd),
+        "app": config.app,
+        "rollback_to": back[0] if back else None,
+        "no_rollback": "" if back else no_rollback(config),
+        "releases": [{"id": name, "live": name == live, "bad": marks.get(name, {}).get("reason")} for name in there],
+        "lock": holder(config),
+    }
+
+
+def no_rollback(config: Config) -> str:
+    """Say why there is nothing to go back to."""
+    marks = history.bad(config)
+    bad = [name for name in dict.fromkeys(history.served(config)) if name in marks]
+    more = f"; marked bad: {', '.join(bad)}" if bad else ""
+    return f"no other release has served on this host and is still there{more}"
+
+
+def as_text(result: dict[str, Any]) -> list[str]:
+    """Return a status as lines to read."""
+    lines = []
+    if "planned" in result:
+        live = result["live"]
+        lines = [
+            f"release {live['release']} in the {result['slot']} slot, live since {time.ctime(live['at'])}",
+            f"workers: {result['planned']} planned, {result['running']} running, {result['answering']} answering",
+            f"planned: {result['plan']['reason']}",
+        ]
+    if "rollback_to" in result:
+        back = result["rollback_to"]
+        lines.append(f"rollback: to {back}" if back else f"rollback: {result['no_rollback']}")
+        lines += [f"bad: {entry['id']}: {entry['bad']}" for entry in result["releases"] if entry["bad"]]
+        if result["lock"] is not None:
+            lines.append(f"lock: {describe(result['lock'])}")
+    return lines
+
+
+def history_lines(config: Config) -> list[str]:
+    """Return the history as lines to read, oldest first."""
+    found = []
+    for entry in history.entries(config):
+        when = time.strftime("%F %T", time.localtime(entry.get("at", 0)))
+        way = f"{entry.get('from') or '-'} -> {entry.get('to')}"
+        done = f"{entry.get('result')} in {entry.get('seconds')} s, by {entry.get('by')}"
+        line = f"{when}  {entry.get('verb')!s:<9} {way:<28} {done}"
+        found.append(line + (f": {entry['reason']}" if entry.get("reason") else ""))
+    return found
