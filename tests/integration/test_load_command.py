@@ -160,8 +160,9 @@ EVERYTHING = "get-new=30,get-keep=30,post-new=15,post-keep=20,long=3,download=2"
 
 def test_the_sample_app_loses_nothing(counter: tuple[str, subprocess.Popen[str]]) -> None:
     url, process = counter
-    load = {"mix": EVERYTHING, "long_seconds": 1, "download_chunks": 5, "timeout": 2, "seconds": 3}
-    report = run(url, rate=100, websockets=3, **load)
+    load: dict[str, Any] = {"mix": EVERYTHING, "long_seconds": 1, "download_chunks": 5, "timeout": 2, "seconds": 3}
+    with Load(url, rate=100, websockets=3, **load) as running:
+        report = running.wait()
     assert report.failed == 0, report.table()
     assert report.sent == report.ok == 303
     assert Counter(each.kind for each in report.requests)["long"] == 9
