@@ -12,6 +12,9 @@ from typing import Any
 
 from .config import Config, HostError
 
+#: How long to wait for somebody who only looks at the lock, in seconds, one after the other.
+READER_PAUSES = (0.01, 0.05, 0.1, 0.3)
+
 
 @contextlib.contextmanager
 def locked(config: Config, what: str, by: str) -> Iterator[None]:
@@ -22,28 +25,28 @@ def locked(config: Config, what: str, by: str) -> Iterator[None]:
     """
     # Readable by root only: whoever can open it can lock it.
     descriptor = os.open(config.root / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-    with os.fdopen(descriptor, "r+", encoding="utf-8") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HostError(f"the lock is held: {describe(_read(stream.read()))}. Nothing was done") from None
+    try:
+        if not _lock(descriptor):
+            raise HostError(f"the lock is held: {describe(_read(descriptor))}. Nothing was done")
         now = time.time()
         about = {"what": what, "by": by, "pid": os.getpid(), "since": int(now), "expires": int(now + config.expiry)}
-        stream.seek(0)
-        stream.truncate(0)
-        stream.write(json.dumps(about) + "\n")
-        stream.flush()
+        os.ftruncate(descriptor, 0)
+        with contextlib.suppress(OSError):
+            # A full disk costs the name, not the lock: nobody could make room with `prune` otherwise.
+            os.pwrite(descriptor, f"{json.dumps(about)}\n".encode(), 0)
         yield
+    finally:
+        os.close(descriptor)
 
 
 def holder(config: Config) -> dict[str, Any] | None:
     """Return who holds the lock, None where nobody does."""
     try:
-        with (config.root / ".lock").open("r", encoding="utf-8") as stream:
+        with (config.root / ".lock").open("rb") as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return _read(stream.read())
+                return _read(stream.fileno())
     except OSError:
         pass
     return None
@@ -51,16 +54,29 @@ def holder(config: Config) -> dict[str, Any] | None:
 
 def describe(about: dict[str, Any]) -> str:
     """Say who holds the lock, since when and until when at most."""
-    if "since" not in about:
+    if not about:
         return "by a switch that has just begun"
     since, expires = (time.strftime("%F %T %Z", time.localtime(about[key])) for key in ("since", "expires"))
     who = f"{about['what']} by {about['by']} (process {about['pid']})"
     return f"{who} since {since}; it ends by itself, at {expires} at the latest"
 
 
-def _read(text: str) -> dict[str, Any]:
+def _lock(descriptor: int) -> bool:
+    """Take the lock; who only looks at it (holder) has it for a moment, and is not to stop a switch."""
+    for pause in (*READER_PAUSES, None):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        if pause:
+            time.sleep(pause)
+    return False
+
+
+def _read(descriptor: int) -> dict[str, Any]:
+    """Return what a holder wrote of itself; nothing where it is not that, or not yet."""
     try:
-        found = json.loads(text)
-    except ValueError:
+        found = json.loads(os.pread(descriptor, 1 << 16, 0))
+        whole = all(isinstance(found[key], int) for key in ("pid", "since", "expires"))
+        return found if whole and {"what", "by"} <= found.keys() else {}
+    except (ValueError, TypeError, KeyError):
         return {}
-    return found if isinstance(found, dict) else {}
