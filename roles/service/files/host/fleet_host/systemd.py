@@ -92,17 +92,13 @@ class Systemd:
 
     def cursor(self) -> str:
         """Return the journal's present end. A place, not a time: the clock may jump."""
-        done = subprocess.run(
-            ["journalctl", "--quiet", "--lines=0", "--show-cursor"], capture_output=True, text=True, check=False
-        )
+        done = _call("journalctl", "--quiet", "--lines=0", "--show-cursor")
         return done.stdout.partition("-- cursor: ")[2].strip()
 
     def journal(self, unit: str, after: str, lines: int = 60) -> list[str]:
         """Return the last lines that the unit logged after a cursor."""
         command = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--unit={unit}", f"--lines={lines}"]
-        done = subprocess.run(
-            [*command, *([f"--after-cursor={after}"] if after else [])], capture_output=True, text=True, check=False
-        )
+        done = _call(*command, *([f"--after-cursor={after}"] if after else []))
         return done.stdout.splitlines()
 
     def run(self, command: Command) -> tuple[int, str]:
@@ -119,20 +115,26 @@ class Systemd:
             "ProtectHome": "yes",
             "PrivateTmp": "yes",
         }
-        done = subprocess.run(
-            [
-                "systemd-run", "--quiet", "--wait", "--pipe", "--collect",
-                f"--description=A command of {command.app}",
-                *(f"--property={name}={value}" for name, value in properties.items()),
-                "--", *command.words,
-            ],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        done = _call(
+            "systemd-run", "--quiet", "--wait", "--pipe", "--collect", f"--description=A command of {command.app}",
+            *(f"--property={name}={value}" for name, value in properties.items()),
+            # systemd puts its own values in place of ${NAME}; the command is to get what was written.
+            "--", *(word.replace("$", "$$") for word in command.words),
+            stderr=subprocess.STDOUT,
         )  # fmt: skip
         return done.returncode, done.stdout
 
     @staticmethod
     def _systemctl(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(["systemctl", *words], capture_output=True, text=True, check=False)
+        done = _call("systemctl", *words)
         if check and done.returncode != 0:
             raise SystemdError(f"systemctl {' '.join(words)}: {done.stderr.strip() or done.stdout.strip()}")
         return done
+
+
+def _call(*words: str, stderr: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    """Run a program and return what it printed. An app may print any bytes: they must not end the switch."""
+    return subprocess.run(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr,
+        encoding="utf-8", errors="replace", check=False,
+    )  # fmt: skip
