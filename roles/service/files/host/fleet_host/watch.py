@@ -85,10 +85,10 @@ class ProxyLog:
 
     def _count(self, line: bytes) -> None:
         try:
-            ended, seconds, status = line.split()
+            ended, seconds, *statuses = line.split()
             # nginx may have asked twice ("502, 200"): the last one is what the client got.
-            began, code = float(ended) - float(seconds), int(status)
-        except ValueError:
+            began, code = float(ended) - float(seconds), int(statuses[-1])
+        except (ValueError, IndexError):
             return
         if began >= self.switched:
             self.after.add(code)
@@ -97,7 +97,7 @@ class ProxyLog:
 
 
 class Watch:
-    """Looks at the live slot for some time after a switch. `pids` are the workers that were proved."""
+    """Looks at the live slot for some time after a switch."""
 
     def __init__(self, config: Config, systemd: Systemd, slot: str, switched: float) -> None:
         self.config, self.systemd, self.slot = config, systemd, slot
@@ -105,6 +105,8 @@ class Watch:
         state = systemd.state(config.service(slot))
         self._restarts = state.restarts
         self._seen = set(worker_pids(state.main_pid)) if state.main_pid else set()
+        #: What this slot runs: who went back has the number of that time.
+        self._workers = int(config.record_of(slot).get("workers") or config.workers)
         self._died = 0
         self._bad = 0
         self._next_probe = 0.0
@@ -121,8 +123,8 @@ class Watch:
         now = set(worker_pids(state.main_pid)) if state.main_pid else set()
         self._died += len(self._seen - now)
         self._seen = now
-        if 2 * self._died > self.config.workers:
-            return f"{self._died} workers of {self.config.workers} died"
+        if 2 * self._died > self._workers:
+            return f"{self._died} workers of {self._workers} died"
         return ""
 
     def _health(self) -> str:
