@@ -25,9 +25,9 @@ class Overlap:
         self.config, self.systemd, self.old, self.new = config, systemd, old, new
         inputs = config.plan.get("inputs", {})
         self.limit = float(inputs.get("memory_mib", 0)) - float(inputs.get("reserve_mib", 0))
-        live = self.pids(old) if old else []
-        sizes = [memory_mib(pid) for pid in live]
-        #: What one more worker takes: what a live one does, which has served for a while; 0 where nothing is known.
+        sizes = [memory_mib(pid) for slot in (old, new) if slot for pid in self.pids(slot)]
+        #: What one more worker takes: what a live one does, which has served for a while, or one of the new release's
+        #: that is up already, where that is more; 0 where nothing is known.
         self.each = max(sizes, default=0.0)
         self._asked, self._patience = 0, 0.0
 
