@@ -47,9 +47,12 @@ def check_state(config: Config) -> None:
     """Refuse what no switch makes: somebody else's work is not to be overwritten, nor trusted."""
     allowed = {str(config.socket(slot)) for slot in SLOTS}
     if _is_there(config.live_link) and _target(config.live_link) not in allowed:
+        # ln would put the link into a folder.
+        first = "remove it and " if config.live_link.is_dir() and not config.live_link.is_symlink() else ""
         raise HostError(
             f"{config.live_link} is {_what(config.live_link)}, which no switch makes; nothing was changed. Find out "
-            f"what did, then point it at the slot that serves: ln -sfn {config.socket(SLOTS[0])} {config.live_link}"
+            f"what did, then {first}point it at the slot that serves, {SLOTS[0]} or {SLOTS[1]}: "
+            f"ln -sfn {config.socket(SLOTS[0])} {config.live_link}"
         )
     for slot in SLOTS:
         link = config.root / "slots" / slot
@@ -69,7 +72,8 @@ def check_room(config: Config) -> None:
 
 def clock_trouble(config: Config) -> str:
     """Say what is wrong with the host's clock, "" where nothing shows."""
-    last = max((int(entry.get("at", 0)) for entry in history.entries(config)), default=0)
+    # The last one, not the greatest: one switch with a wrong clock is not to be held against all later ones.
+    last = next((entry["at"] for entry in reversed(history.entries(config)) if isinstance(entry.get("at"), int)), 0)
     if time.time() >= last - CLOCK_SECONDS:
         return ""
     here, then = (time.strftime("%F %T %Z", time.localtime(at)) for at in (time.time(), last))
