@@ -124,8 +124,8 @@ def switch(config: Config, systemd: Systemd, order: Order, say: Say) -> Transact
             say("service_hook_before is done")
         write_object(config.slot_record(new), record)
         # Enabled before it gets traffic: a reboot right after the link has moved must find it.
-        systemd.enable(config.service(new))
         link_atomically(config.live_link, config.socket(new))
+        systemd.enable(config.service(new))
     except (GateError, HookError, SystemdError, OSError) as error:
         log = systemd.journal(config.service(new), transaction.cursor)
         take_back(config, systemd, new, say)
@@ -215,6 +215,8 @@ def keep_settings(config: Config, slot: str) -> None:
     with contextlib.suppress(OSError):
         for place in (folder.parent, folder):
             place.mkdir(mode=0o700, exist_ok=True)
+        # Without its record it does not count: cut off here, nothing is half of one time and half of another.
+        (folder / "record.json").unlink(missing_ok=True)
         for kind, path in config.slot_files(slot).items():
             write_atomically(kept[kind], path.read_bytes(), 0o600)
         write_object(folder / "record.json", record)
