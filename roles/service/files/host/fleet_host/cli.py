@@ -60,10 +60,24 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def read_words(words: list[str]) -> argparse.Namespace:
+    """Read the command line. What follows the first -- is a command's own: argparse takes a second one out of it."""
+    own, others = words, []
+    if "--" in words:
+        at = words.index("--")
+        own, others = words[:at], words[at + 1 :]
+    if others and "run" in own:
+        given = parser().parse_args([*own, "--", "placeholder"])
+        if given.verb == "run":
+            given.words = [*given.words[:-1], *others]
+            return given
+    return parser().parse_args(words)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code: 0 done, 1 refused or differs, 2 nothing was done."""
     words = sys.argv[1:] if argv is None else argv
-    given = parser().parse_args(words)
+    given = read_words(words)
     steps: list[str] = []
 
     def say(step: str) -> None:
@@ -129,11 +143,17 @@ def _do(config: Config, given: argparse.Namespace, say: Say) -> tuple[dict[str, 
             return {"removed": prune(config, given.releases, max(1, keep))}, 0
         if given.verb == "recover":
             return {"live": config.live_record()}, 0
-        order = Order(given.verb, given.release or _back(config), by, getattr(given, "force", False))
+        # An empty id asks to go back to the best one, but never a deploy: there it is somebody's unset variable.
+        release = given.release if given.verb == ACTIVATE else given.release or _back(config)
+        order = Order(given.verb, release, by, getattr(given, "force", False))
         if given.verb == ROLLBACK and order.release == config.live_record().get("release"):
             raise HostError(f"release {order.release} is live already: there is nothing to go back from")
         record = settle(config, systemd, switch(config, systemd, order, say), say)
-        removed = prune(config, keep=config.keep_releases)
+        try:
+            removed = prune(config, keep=config.keep_releases)
+        except OSError as error:
+            say(f"note: the release is live, but old ones could not be removed: {error}")
+            removed = []
         if removed:
             say(f"removed old releases: {', '.join(removed)}")
     return {"live": record, "outcome": history.SWITCHED}, 0
@@ -159,7 +179,8 @@ def _run_in_unit(config: Config, given: argparse.Namespace, words: list[str]) ->
     properties = {
         "RuntimeMaxSec": f"{config.expiry:g}",
         "TimeoutStopSec": f"{config.expiry:g}",
-        "ExecStopPost": recovery,
+        # "-": what the caller is told is how the switch ended, not how the look after it did.
+        "ExecStopPost": f"-{recovery}",
     }
     os.execvp(
         "systemd-run",
@@ -173,8 +194,11 @@ def _run_in_unit(config: Config, given: argparse.Namespace, words: list[str]) ->
 
 
 def _print(text: str) -> None:
-    """Print; whoever listened may be gone, which must not stop a switch half-way."""
-    with contextlib.suppress(BrokenPipeError):
+    """Print; whoever listened may be gone, which must not stop a switch half-way.
+
+    A pipe is then broken, a terminal gives EIO, a file's disk is full; or a terminal has no such character.
+    """
+    with contextlib.suppress(OSError, UnicodeError):
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
 
