@@ -2,200 +2,320 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet_host import switch
-from fleet_host.config import Config, HostError
-from fleet_host.gate import GateError
-from fleet_host.switch import RefusedError, activate
-from fleet_host.systemd import Systemd, SystemdError, UnitState
+from fleet_host import history, switch
+from fleet_host.config import HostError
+from fleet_host.settle import WentBackError, settle
+from fleet_host.switch import ACTIVATE, RESTORE, ROLLBACK, Order, RefusedError
+from fleet_host.systemd import SystemdError
 
+from tests.unit.fake_systemd import Host
 
-class FakeSystemd(Systemd):
-    """Remembers what it was asked for, and where the live link pointed then."""
-
-    def __init__(self, link: Path) -> None:
-        self.link = link
-        self.calls: list[tuple[str, ...]] = []
-        self.link_at_call: list[str] = []
-
-    def _note(self, *call: str) -> None:
-        self.calls.append(call)
-        self.link_at_call.append(self.link.readlink().name if self.link.is_symlink() else "")
-
-    def start(self, *units: str) -> None:
-        self._note("start", *units)
-
-    def stop(self, *units: str) -> None:
-        self._note("stop", *units)
-
-    def enable(self, unit: str) -> None:
-        self._note("enable", unit)
-
-    def disable(self, unit: str) -> None:
-        self._note("disable", unit)
-
-    def state(self, unit: str) -> UnitState:
-        return UnitState("active", "success", 1, 0)
-
-    def journal(self, unit: str, since: float, lines: int = 60) -> list[str]:
-        return ["ModuleNotFoundError: No module named 'nothing'"]
+BLUE, GREEN = "counter@blue.service", "counter@green.service"
 
 
 @pytest.fixture
-def config(tmp_path: Path) -> Config:
-    root = tmp_path / "srv"
-    for release in ("aaa", "bbb"):
-        folder = root / "releases" / release
-        folder.mkdir(parents=True)
-        (folder / "manifest.json").write_text(json.dumps({"path": ["app", "lib"], "module": "main:app"}))
-        (folder / ".complete").write_text("{}")
-    etc, units = tmp_path / "etc", tmp_path / "units"
-    for folder in (etc, units):
-        folder.mkdir()
-    for wanted in (etc / "environment", units / "counter@.service", units / "counter@.socket"):
-        wanted.write_bytes(b"first\r\n")
-    run = tmp_path / "run"
-    return Config("counter", root, run, etc, units, plan={"workers": 3}, fingerprint="f1", drain_timeout=0.2)
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    return Host(tmp_path).install(monkeypatch)
 
 
-@pytest.fixture
-def systemd(config: Config) -> FakeSystemd:
-    return FakeSystemd(config.live_link)
+def do(
+    host: Host, release: str, verb: str = ACTIVATE, said: list[str] | None = None, force: bool = False
+) -> dict[str, Any]:
+    """Switch and settle, as the command does."""
+    say = (said if said is not None else []).append
+    order = Order(verb, release, "alice@laptop", force)
+    return settle(host.config, host.systemd, switch.switch(host.config, host.systemd, order, say), say)
 
 
-@pytest.fixture(autouse=True)
-def gate(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A gate that says yes, until a test makes it say no."""
-    verdict: dict[str, Any] = {"error": None}
-
-    def decide(*_: object) -> str:
-        if verdict["error"]:
-            raise GateError(verdict["error"])
-        return "3 workers run"
-
-    monkeypatch.setattr(switch, "wait_until_proven", decide)
-    return verdict
+def test_the_first_release_goes_to_blue_and_the_next_to_green(host: Host) -> None:
+    do(host, "aaa")
+    assert (host.config.live_slot(), host.live["release"]) == ("blue", "aaa")
+    do(host, "bbb")
+    assert (host.config.live_slot(), host.live["release"], host.live["previous"]) == ("green", "bbb", "aaa")
+    assert (host.config.root / "slots" / "green").readlink() == host.config.release_dir("bbb")
 
 
-def live(config: Config) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((config.root / "live.json").read_text())
-    return found
+def test_the_old_slot_is_stopped_only_after_traffic_has_moved(host: Host) -> None:
+    do(host, "aaa")
+    host.systemd.calls.clear()
+    host.systemd.link_at_call.clear()
+    do(host, "bbb")
+    seen = list(zip(host.systemd.calls, host.systemd.link_at_call, strict=True))
+    assert (("stop", BLUE, "counter@blue.socket"), "green.sock") in seen
+    assert all(link == "green.sock" for call, link in seen if BLUE in call)
+    assert (("enable", GREEN), "blue.sock") in seen, "a reboot right after the link must find it"
 
 
-def test_the_first_release_goes_to_blue_and_the_next_to_green(config: Config, systemd: FakeSystemd) -> None:
-    activate(config, systemd, "aaa", print)
-    assert (config.live_slot(), live(config)["release"]) == ("blue", "aaa")
-    activate(config, systemd, "bbb", print)
-    assert (config.live_slot(), live(config)["release"], live(config)["previous"]) == ("green", "bbb", "aaa")
-    assert (config.root / "slots" / "green").readlink() == config.release_dir("bbb")
-
-
-def test_the_old_slot_is_stopped_only_after_traffic_has_moved(config: Config, systemd: FakeSystemd) -> None:
-    activate(config, systemd, "aaa", print)
-    systemd.calls.clear()
-    systemd.link_at_call.clear()
-    activate(config, systemd, "bbb", print)
-    seen = list(zip(systemd.calls, systemd.link_at_call, strict=True))
-    assert (("stop", "counter@blue.service", "counter@blue.socket"), "green.sock") in seen
-    assert all(link == "green.sock" for call, link in seen if "counter@blue.service" in call)
-    assert (("enable", "counter@green.service"), "blue.sock") in seen, "a reboot right after the link must find it"
-
-
-def test_a_refused_release_never_gets_the_link(config: Config, systemd: FakeSystemd, gate: dict[str, Any]) -> None:
-    activate(config, systemd, "aaa", print)
-    systemd.calls.clear()
-    gate["error"] = "0 of 3 workers run"
+def test_a_refused_release_never_gets_the_link(host: Host) -> None:
+    do(host, "aaa")
+    host.systemd.calls.clear()
+    host.broken.add("bbb")
     with pytest.raises(RefusedError, match="0 of 3 workers run") as refused:
-        activate(config, systemd, "bbb", print)
+        do(host, "bbb")
     assert refused.value.log == ["ModuleNotFoundError: No module named 'nothing'"]
-    assert (config.live_slot(), live(config)["release"]) == ("blue", "aaa")
-    assert systemd.calls[-1] == ("stop", "counter@green.service", "counter@green.socket")
-    assert not any("counter@blue.service" in call for call in systemd.calls)
+    assert (host.config.live_slot(), host.live["release"]) == ("blue", "aaa")
+    assert host.systemd.calls[-1] == ("stop", GREEN, "counter@green.socket")
+    assert not any(BLUE in call for call in host.systemd.calls)
+    assert not host.config.transaction.exists()
+    assert "bbb" not in history.bad(host.config), "it may be the settings' fault, and nobody was hurt"
 
 
-def test_the_slot_is_told_its_release_and_search_path(config: Config, systemd: FakeSystemd) -> None:
-    activate(config, systemd, "aaa", print)
-    folder = config.release_dir("aaa")
-    assert (config.root / "slots" / "blue.env").read_text().splitlines() == [
+def test_the_slot_is_told_its_release_and_search_path(host: Host) -> None:
+    do(host, "aaa")
+    folder = host.config.release_dir("aaa")
+    assert (host.config.root / "slots" / "blue.env").read_text().splitlines() == [
         "FLEET_RELEASE=aaa",
         "FLEET_MODULE=main:app",
         f"PYTHONPATH={folder}/app:{folder}/lib",
     ]
 
 
-def test_the_same_release_with_new_settings_keeps_what_was_before_it(config: Config, systemd: FakeSystemd) -> None:
+def test_the_same_release_with_new_settings_keeps_what_was_before_it(host: Host) -> None:
     for release in ("aaa", "bbb", "bbb"):
-        activate(config, systemd, release, print)
-    assert live(config)["previous"] == "aaa"
+        do(host, release)
+    assert host.live["previous"] == "aaa"
 
 
-@pytest.mark.parametrize("release", ["ccc", "../aaa", "", "-x"])
-def test_an_unknown_release_changes_nothing(config: Config, systemd: FakeSystemd, release: str) -> None:
+@pytest.mark.parametrize("release", ["ddd", "../aaa", "", "-x"])
+def test_an_unknown_release_changes_nothing(host: Host, release: str) -> None:
     with pytest.raises(HostError, match="is not on this host; there are: aaa, bbb"):
-        activate(config, systemd, release, print)
-    assert systemd.calls == []
+        do(host, release)
+    assert host.systemd.calls == []
 
 
-def test_a_half_unpacked_release_is_no_release(config: Config, systemd: FakeSystemd) -> None:
-    (config.release_dir("bbb") / ".complete").unlink()
-    with pytest.raises(HostError, match="only half unpacked"):
-        activate(config, systemd, "bbb", print)
-    assert systemd.calls == []
-    assert config.live_slot() is None
-
-
-def test_a_refused_deploy_leaves_the_files_of_the_slot_that_serves_alone(
-    config: Config, systemd: FakeSystemd, gate: dict[str, Any]
-) -> None:
-    activate(config, systemd, "aaa", print)
-    for wanted in config.slot_files("blue").values():
-        wanted.write_text("bad")
-    gate["error"] = "the new settings are bad"
+def test_a_refused_deploy_leaves_the_files_of_the_slot_that_serves_alone(host: Host) -> None:
+    do(host, "aaa")
+    host.want("bad")
+    host.broken.add("bbb")
     with pytest.raises(RefusedError):
-        activate(config, systemd, "bbb", print)
-    assert {path.read_bytes() for path in config.slot_files("blue")} == {b"first\r\n"}
-    assert {path.read_text() for path in config.slot_files("green")} == {"bad"}
+        do(host, "bbb")
+    assert host.config.slot_files("blue")["environment"].read_bytes() == b"first\r\n"
+    assert host.config.slot_files("green")["environment"].read_bytes() == b"bad\r\n"
 
 
-def test_secrets_stay_readable_by_root_only(config: Config, systemd: FakeSystemd) -> None:
-    activate(config, systemd, "aaa", print)
-    assert (config.etc / "environment.blue").stat().st_mode & 0o777 == 0o600
-    assert (config.root / "live.json").stat().st_mode & 0o777 == 0o600
+def test_secrets_stay_readable_by_root_only(host: Host) -> None:
+    do(host, "aaa")
+    do(host, "bbb")
+    config = host.config
+    secret = [config.etc / "environment.blue", config.slot_record("blue"), config.root / "history.jsonl"]
+    secret += [config.kept_files("aaa")["environment"]]
+    assert {path.stat().st_mode & 0o777 for path in secret} == {0o600}
+    assert config.kept_files("aaa")["environment"].parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_when_the_link_cannot_move_everything_is_as_before(
-    config: Config, systemd: FakeSystemd, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    activate(config, systemd, "aaa", print)
-    before = live(config)
+def test_when_the_link_cannot_move_everything_is_as_before(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    do(host, "aaa")
+    before = host.live
 
     def full(*_: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(switch, "stage", full)
+    monkeypatch.setattr(switch, "link_atomically", full)
     with pytest.raises(RefusedError, match="No space left"):
-        activate(config, systemd, "bbb", print)
-    assert (live(config), config.live_slot()) == (before, "blue")
-    assert systemd.calls[-2:] == [
-        ("disable", "counter@green.service"),
-        ("stop", "counter@green.service", "counter@green.socket"),
-    ]
+        do(host, "bbb")
+    assert (host.live, host.config.live_slot()) == (before, "blue")
+    assert host.systemd.calls[-2:] == [("disable", GREEN), ("stop", GREEN, "counter@green.socket")]
 
 
-def test_a_slot_that_cannot_be_stopped_does_not_undo_the_switch(
-    config: Config, systemd: FakeSystemd, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    activate(config, systemd, "aaa", print)
+def test_a_slot_that_cannot_be_stopped_does_not_undo_the_switch(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    do(host, "aaa")
     said: list[str] = []
 
     def fail(unit: str) -> None:
         raise SystemdError(f"cannot disable {unit}")
 
-    monkeypatch.setattr(systemd, "disable", fail)
-    activate(config, systemd, "bbb", said.append)
-    assert (live(config)["release"], config.live_slot()) == ("bbb", "green")
-    assert any("could not be stopped: cannot disable counter@blue.service" in line for line in said)
+    monkeypatch.setattr(host.systemd, "disable", fail)
+    do(host, "bbb", said=said)
+    assert (host.live["release"], host.config.live_slot()) == ("bbb", "green")
+    assert any(f"could not be stopped: cannot disable {BLUE}" in line for line in said)
+
+
+def test_a_refusal_keeps_its_reason_when_its_slot_cannot_be_stopped(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do(host, "aaa")
+    host.broken.add("bbb")
+    monkeypatch.setattr(host.systemd, "disable", lambda _: (_ for _ in ()).throw(SystemdError("no bus")))
+    with pytest.raises(RefusedError, match="0 of 3 workers run"):
+        do(host, "bbb")
+
+
+# --- going back -----------------------------------------------------------------------------------
+
+
+def test_a_release_that_fails_with_traffic_goes_back_and_is_marked(host: Host) -> None:
+    do(host, "aaa")
+    host.trouble["bbb"] = "7 of 9 requests ended in a server error"
+    with pytest.raises(WentBackError, match="7 of 9") as back:
+        do(host, "bbb")
+    assert back.value.log
+    assert (host.live["release"], host.config.live_slot()) == ("aaa", "blue")
+    assert host.systemd.enabled == {BLUE}
+    assert host.systemd.active == {BLUE, "counter@blue.socket"}
+    assert "7 of 9" in history.bad(host.config)["bbb"]["reason"]
+    assert history.entries(host.config)[-1]["result"] == "went back"
+
+
+def test_going_back_is_one_rename_while_the_old_slot_is_still_up(host: Host) -> None:
+    do(host, "aaa")
+    host.systemd.calls.clear()
+    host.trouble["bbb"] = "not well"
+    with pytest.raises(WentBackError):
+        do(host, "bbb")
+    assert not any(BLUE in call for call in host.systemd.calls if call[0] in ("start", "stop"))
+
+
+def test_the_old_release_is_started_again_where_it_was_stopped_already(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The drain is over before the watch is where memory is short; the way back is then longer, but there is one."""
+    tight = Host(host.folder, watch_seconds=5.0, plan={"inputs": {"memory_mib": 456, "reserve_mib": 256}})
+    tight.install(monkeypatch)
+    do_first = Host(host.folder).install(monkeypatch)
+    do(do_first, "aaa")
+    tight.install(monkeypatch)
+    monkeypatch.setattr(tight, "trouble", _After(tight))
+    with pytest.raises(WentBackError):
+        do(tight, "bbb")
+    assert ("start", "counter@blue.socket", BLUE) in tight.systemd.calls
+    assert (tight.live["release"], tight.systemd.enabled) == ("aaa", {BLUE})
+
+
+class _After(dict[str, str]):
+    """Trouble that shows once the old slot is gone."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__()
+        self.host = host
+
+    def get(self, key: str, default: Any = "") -> Any:
+        return "not well" if BLUE not in self.host.systemd.active else default
+
+
+def test_where_nothing_else_starts_the_new_release_stays(host: Host) -> None:
+    do(host, "aaa")
+    host.broken.add("aaa")
+    host.trouble["bbb"] = "not well"
+    with pytest.raises(RefusedError, match="release aaa does not start either") as stays:
+        do(host, "bbb")
+    assert not isinstance(stays.value, WentBackError)
+    assert (host.live["release"], host.config.live_slot()) == ("bbb", "green")
+    assert not host.config.transaction.exists()
+
+
+def test_a_bad_release_needs_other_settings_or_force(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    do(host, "aaa")
+    host.trouble["bbb"] = "not well"
+    with pytest.raises(WentBackError):
+        do(host, "bbb")
+    host.trouble.clear()
+    calls = len(host.systemd.calls)
+    with pytest.raises(HostError, match=r"bbb is marked bad .*: not well.*service_force"):
+        do(host, "bbb")
+    assert len(host.systemd.calls) == calls
+    host.want("second")
+    other = Host(host.folder).install(monkeypatch)
+    do(other, "bbb")
+    assert other.live["release"] == "bbb"
+    assert history.bad(other.config) == {}, "it serves, so it is not bad any more"
+
+
+def test_force_takes_a_bad_release(host: Host) -> None:
+    do(host, "aaa")
+    history.mark_bad(host.config, "bbb", "not well", host.config.fingerprint)
+    do(host, "bbb", force=True)
+    assert host.live["release"] == "bbb"
+
+
+def test_rollback_brings_the_settings_of_that_time_and_marks_what_it_leaves(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do(host, "aaa")
+    host.want("second", workers=4)
+    newer = Host(host.folder, plan={"workers": 4}).install(monkeypatch)
+    do(newer, "bbb")
+    do(newer, "aaa", ROLLBACK)
+    assert newer.config.slot_files("blue")["environment"].read_bytes() == b"first\r\n"
+    assert (newer.live["workers"], newer.live["fingerprint"], newer.live["settings"]) == (3, "first", "kept")
+    assert "alice@laptop went back from it to aaa" in history.bad(newer.config)["bbb"]["reason"]
+    assert history.rollback_candidates(newer.config) == []
+
+
+def test_restore_marks_nothing(host: Host) -> None:
+    do(host, "aaa")
+    do(host, "bbb")
+    do(host, "aaa", RESTORE)
+    assert (host.live["release"], history.bad(host.config)) == ("aaa", {})
+
+
+def test_going_back_to_what_was_not_kept_takes_the_present_settings_and_says_so(host: Host) -> None:
+    do(host, "aaa")
+    said: list[str] = []
+    do(host, "bbb", ROLLBACK, said)
+    assert any("were not kept" in line for line in said)
+    assert host.live["settings"] == "wanted"
+
+
+# --- hooks ----------------------------------------------------------------------------------------
+
+
+def test_hooks_run_as_the_app_before_and_after_the_link_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(tmp_path, hook_before="before $X", hook_after="after", user="shop").install(monkeypatch)
+    do(host, "aaa")
+    runs = [
+        (call[-1], link)
+        for call, link in zip(host.systemd.calls, host.systemd.link_at_call, strict=True)
+        if call[0] == "run"
+    ]
+    assert runs == [("before $X", ""), ("after", "blue.sock")]
+    first = host.systemd.commands[0]
+    assert (first.user, first.environment_file.name) == ("shop", "environment.blue")
+    assert "FLEET_RELEASE=aaa" in first.words
+
+
+def test_a_hook_that_fails_before_the_switch_refuses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(tmp_path, hook_before="false").install(monkeypatch)
+    host.systemd.hook_result = (3, "no such table")
+    with pytest.raises(RefusedError, match="service_hook_before failed with exit code 3: no such table"):
+        do(host, "aaa")
+    assert host.config.live_slot() is None
+
+
+def test_a_hook_that_fails_after_the_switch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(tmp_path, hook_after="false").install(monkeypatch)
+    host.systemd.hook_result = (3, "no such host")
+    said: list[str] = []
+    do(host, "aaa", said=said)
+    assert any(line.startswith("note: the release is live, but service_hook_after failed") for line in said)
+    assert host.live["release"] == "aaa"
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+
+def test_where_memory_holds_one_set_only_the_new_one_starts_small_and_grows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Host(tmp_path)
+    host = Host(tmp_path, plan={"inputs": {"memory_mib": 476, "reserve_mib": 256}}).install(monkeypatch)
+    do(host, "aaa")
+    said: list[str] = []
+    do(host, "bbb", said=said)
+    assert any("with 1 workers of 3, as memory does not hold both sets" in line for line in said), said
+    assert len(host.systemd.workers(2)) == 3
+    assert "--workers 3" in host.config.slot_files("green")["service"].read_text(), "a restart brings all of them"
+    grown = [call for call in host.systemd.calls if call[0] == "resize" and GREEN in call]
+    assert len(grown) == 2
+
+
+def test_where_not_one_more_worker_fits_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(tmp_path, plan={"inputs": {"memory_mib": 416, "reserve_mib": 256}}).install(monkeypatch)
+    do(host, "aaa")
+    with pytest.raises(HostError, match="memory does not hold even one new worker"):
+        do(host, "bbb")
+    assert host.live["release"] == "aaa"
+    assert not host.config.transaction.exists()

@@ -6,10 +6,14 @@ import contextlib
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 
 from . import history
 from .config import SLOTS, Config, HostError
+
+#: From being unpacked to being switched to: migrations and the canary come between.
+FRESH_SECONDS = 3600.0
 
 
 def whole(config: Config) -> list[str]:
@@ -44,14 +48,15 @@ def check_prune(config: Config, releases: Sequence[str]) -> None:
 def prune(config: Config, releases: Sequence[str] = (), keep: int = 0) -> list[str]:
     """Remove the named releases, or all but `keep` of them; return what was removed.
 
-    Kept are, in this order: what is in use, what can be gone back to, the newest. Bad ones go first.
+    Kept are, in this order: what is in use, what can be gone back to, the newest. Bad ones go first. One that was
+    unpacked just now stays in any case: another deploy is about to switch to it.
     """
     check_prune(config, releases)
     if not releases:
         good = [name for name in whole(config) if name not in history.bad(config)]
         order = dict.fromkeys([*in_use(config), *history.rollback_candidates(config), *good, *whole(config)])
         here = [name for name in order if history.is_whole(config, name)]
-        releases = here[max(keep, len(in_use(config))) :]
+        releases = [name for name in here[max(keep, len(in_use(config))) :] if not _is_fresh(config, name)]
     with _unpack_lock(config):
         for release in releases:
             folder = config.release_dir(release)
@@ -61,6 +66,10 @@ def prune(config: Config, releases: Sequence[str] = (), keep: int = 0) -> list[s
             shutil.rmtree(config.kept_files(release)["service"].parent, ignore_errors=True)
     history.unmark(config, *releases)
     return list(releases)
+
+
+def _is_fresh(config: Config, release: str) -> bool:
+    return abs(time.time() - (config.release_dir(release) / ".complete").stat().st_mtime) < FRESH_SECONDS
 
 
 @contextlib.contextmanager

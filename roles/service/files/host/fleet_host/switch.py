@@ -124,8 +124,8 @@ def switch(config: Config, systemd: Systemd, order: Order, say: Say) -> Transact
             say("service_hook_before is done")
         write_object(config.slot_record(new), record)
         # Enabled before it gets traffic: a reboot right after the link has moved must find it.
-        link_atomically(config.live_link, config.socket(new))
         systemd.enable(config.service(new))
+        link_atomically(config.live_link, config.socket(new))
     except (GateError, HookError, SystemdError, OSError) as error:
         log = systemd.journal(config.service(new), transaction.cursor)
         take_back(config, systemd, new, say)
