@@ -175,7 +175,9 @@ class Host:
         """Have the switch meet this host instead of a real one."""
         host = self
 
-        def prove(config: Config, systemd: Systemd, slot: str, workers: int, restarts: int = 0) -> str:
+        def prove(
+            config: Config, systemd: Systemd, slot: str, workers: int, restarts: int = 0, quiet: bool = False
+        ) -> str:
             if host.release_in(slot) in host.broken:
                 raise GateError(f"0 of {workers} workers run")
             return f"{workers} workers run"

@@ -88,8 +88,8 @@ def _start(engine: Engine, lab: str, host: Host, image: str, choice: Choice, spe
     args += ["--network", network(lab), "--network-alias", host.name]
     # systemd's own sandbox needs mounts and namespaces; --privileged would hand over the machine's devices, too.
     args += ["--cap-add=SYS_ADMIN", "--cap-add=NET_ADMIN", "--cgroupns=private"]
-    # As root has on a real host: to look into other users' processes.
-    args += ["--cap-add=SYS_PTRACE"]
+    # As root has on a real host: to look into other users' processes, and to give a process more of the CPU again.
+    args += ["--cap-add=SYS_PTRACE", "--cap-add=SYS_NICE"]
     args += ["--security-opt=seccomp=unconfined", "--security-opt=apparmor=unconfined"]
     args += ["--tmpfs=/run", "--tmpfs=/run/lock", "--tmpfs=/tmp:exec", "--env=container=docker"]
     args += _size_mounts(lab, host)

@@ -11,7 +11,7 @@ from typing import Any
 
 from .config import Config
 from .systemd import Systemd
-from .workers import Answers, ask, release_of, worker_pids
+from .workers import Answers, ask, be_quiet, release_of, worker_pids
 
 POLL_SECONDS = 0.25
 #: Requests at once for each worker: one worker may take several of a burst, so ask for more than one each.
@@ -70,13 +70,15 @@ def burst(config: Config, slot: str, pids: list[int], count: int = 0, limit: flo
     return ask(config.socket(slot), config.health_path, config.health_host, seconds, count, pids)
 
 
-def wait_until_proven(config: Config, systemd: Systemd, slot: str, workers: int, restarts: int = 0) -> str:
+def wait_until_proven(
+    config: Config, systemd: Systemd, slot: str, workers: int, restarts: int = 0, quiet: bool = False
+) -> str:
     """Wait until the slot may get traffic; return the proof in plain words.
 
     In order: the unit stays up (`restarts` are known of already), `workers` workers run (0: as many as there are),
     each of them has answered its health check, `health_successes` more answers in a row are good, and the warm-up
-    requests were answered. Raises GateError as soon as the unit falls over, and otherwise when `boot_timeout` seconds
-    are gone.
+    requests were answered. With `quiet`, it boots with less of the CPU until then. Raises GateError as soon as the
+    unit falls over, and otherwise when `boot_timeout` seconds are gone.
     """
     deadline = time.monotonic() + config.boot_timeout
 
@@ -93,6 +95,8 @@ def wait_until_proven(config: Config, systemd: Systemd, slot: str, workers: int,
             raise GateError(f"{unit} fell over while starting (result: {state.result}, restarts: {state.restarts})")
         pids = worker_pids(state.main_pid) if state.main_pid else []
         answered &= set(pids)
+        if quiet and state.main_pid:
+            be_quiet(state.main_pid, quiet=True)
         if len(pids) != (workers or max(1, len(pids))):
             missing = f"{len(pids)} of {workers or 1} workers run"
         elif not answered and burst(config, slot, pids, 1, min(patience, left())).statuses == [0]:
@@ -109,6 +113,8 @@ def wait_until_proven(config: Config, systemd: Systemd, slot: str, workers: int,
             else:
                 missing = _good_in_a_row(config, slot, left)
                 if not missing:
+                    if quiet:
+                        be_quiet(state.main_pid, quiet=False)
                     _warm_up(config, slot, pids, left)
                     return f"{len(pids)} workers run and each has answered {config.health_path}"
         if left() <= 0:

@@ -72,9 +72,13 @@ class Overlap:
         Where there is no room, the old slot gives up one worker, but never one that still serves somebody: traffic has
         moved, so a worker that is idle now stays so.
         """
-        now = len(self.pids(self.new))
+        pids = self.pids(self.new)
+        now = len(pids)
         if now >= workers:
             return True
+        if self.old is None:
+            # What the old release took, one that leaks for instance, says nothing any more.
+            self.each = max(map(memory_mib, pids), default=self.each)
         if now < self._asked and time.monotonic() < self._patience:
             return False  # the server has not done yet what it was asked for
         if self.room() >= self.each:

@@ -118,7 +118,7 @@ def switch(config: Config, systemd: Systemd, order: Order, say: Say) -> Transact
     try:
         _prepare(config, new, order.release, manifest, contents, first)
         systemd.start(config.socket_unit(new), config.service(new))
-        say(wait_until_proven(config, systemd, new, first))
+        say(wait_until_proven(config, systemd, new, first, quiet=old is not None))
         if config.hook_before:
             run_hook(config, systemd, "service_hook_before", config.hook_before, new, order.release, manifest)
             say("service_hook_before is done")

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PROC = Path("/proc")
+#: A third of the weight of others, by the kernel's table: more would have a boot starve on a host that is full.
+QUIET_NICE = 5
+_CAP_SYS_NICE = 1 << 23
 
 # linux/netlink.h, linux/sock_diag.h, linux/unix_diag.h
 _NETLINK_SOCK_DIAG = 4
@@ -42,6 +45,18 @@ def worker_pids(main_pid: int) -> list[int]:
         if int(parent) == main_pid and state != "Z" and b"resource_tracker" not in command:
             found.append(int(folder.name))
     return sorted(found)
+
+
+def be_quiet(main_pid: int, quiet: bool) -> None:
+    """Give a server and its workers less of the CPU than others get, or as much again.
+
+    A release that boots takes all cores for some seconds; those who are served meanwhile are not to wait for it.
+    """
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        allowed = int((PROC / "self/status").read_text().partition("CapEff:")[2].split()[0], 16)
+        # Only who can take it back may do it; and only to a group of processes that is the server's own.
+        if allowed & _CAP_SYS_NICE and os.getpgid(main_pid) == main_pid:
+            os.setpriority(os.PRIO_PGRP, main_pid, QUIET_NICE if quiet else 0)
 
 
 def oldest_first(pids: Iterable[int]) -> list[int]:
