@@ -11,7 +11,8 @@ A task's only option is `rules`, a dictionary from a variable's name to one of
     {names: REGEX, allowed: TEXT}       a dictionary with such names; its values are shown nowhere
 
 What a role's argument_specs cannot say (ranges, patterns) or says without the value. `after: OTHER` keeps a setting
-that follows another one from being complained about twice. No host is asked; one task, however many settings.
+that follows another one from being complained about twice; `optional: true` is for one that has its default elsewhere.
+No host is asked; one task, however many settings.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ def complaints(rules: Mapping[str, Mapping[str, Any]], read: Callable[[str], obj
         try:
             value = read(name)
         except KeyError:
-            said = "is not set"
+            said = "" if rule.get("optional") else "is not set"
         except ValueError as error:
             said = f"cannot be worked out ({error})"
         else:

@@ -1,6 +1,6 @@
 """Bad settings, given as a user gives them: refused on the controller, by name, before any host is asked.
 
-One run of `deploy.yml` for each role that refuses, with a host for each of its cases: every host says its own message.
+One run of `deploy.yml` with a host for each case: every host says its own message.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 MISSING = type("Missing", (), {"__repr__": lambda _: "missing"})()
 GOOD = {"app_name": "counter", "app_source": str(REPOSITORY / "app"), "app_module": "main:app"}
-ROLES = ("service", "release", "proxy")
 
 NAME = "1 to 31 of a-z, 0-9 and -, beginning with a letter and not ending with -"
 MODULE = "MODULE:ATTRIBUTE, for example main:app"
@@ -29,6 +28,7 @@ SOURCE = "a folder with uv.lock, pyproject.toml or requirements.txt; git+URL@REF
 WORKERS = "auto, or a whole number from 1 to 1024"
 PATH = "an absolute path"
 ENV = "a dictionary of names (letters, digits and _, not beginning with a digit) and texts or numbers"
+BATCHES = "a list of numbers of hosts and percentages, for example [1, 25%, 100%]"
 HOSTS = "a list of one or more host names, addresses, or names like *.example.org"
 
 #: variable, its value, how the message shows the value, what the message says is allowed
@@ -119,6 +119,15 @@ CASES: list[tuple[str, Any, str, str]] = [
     ("release_exclude", ["tests", ""], 'has ""', "a list of patterns"),
     ("release_exclude", {"tests": True}, 'is {"tests": true}', "a list of patterns"),
     ("app_source", ["app"], 'is ["app"]', SOURCE),
+    # The rollout
+    ("fleet_batches", 1, "is 1", BATCHES),
+    ("fleet_batches", "25%", 'is "25%"', BATCHES),
+    ("fleet_batches", [1, "half"], 'has "half"', BATCHES),
+    ("fleet_batches", [0, "101%"], 'has 0, "101%"', BATCHES),
+    ("fleet_max_failures", -1, "is -1", "a whole number of hosts from 0 to 100000"),
+    ("fleet_max_failures", "10%", 'is "10%"', "a whole number of hosts from 0 to 100000"),
+    ("fleet_restore", "sometimes", 'is "sometimes"', "true or false"),
+    ("fleet_migrate", ["alembic", "upgrade"], 'is ["alembic", "upgrade"]', "a shell command"),
     # Unknown choice
     ("service_engine", "apache", 'is "apache"', "gunicorn"),
     # Secrets: the name is shown, never the value
@@ -129,13 +138,6 @@ CASES: list[tuple[str, Any, str, str]] = [
     ("service_env", {"TOKEN": ["hush"]}, 'has "TOKEN"', ENV),
     ("app_source", "git+https://me:hush@example.org/a\nb", r'is "git+https://***@example.org/a\nb"', SOURCE),
 ]
-
-
-def role_of(variable: str) -> str:
-    """The role that has the variable's rule."""
-    return {"app_name": "service", "app_module": "service", "app_source": "release"}.get(
-        variable, variable.partition("_")[0]
-    )
 
 
 class Listener(threading.Thread):
@@ -158,19 +160,19 @@ class Listener(threading.Thread):
 
 
 class Deploys:
-    """Runs of deploy.yml against hosts that are not to be asked."""
+    """Runs of playbooks against hosts that are not to be asked."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.listener = Listener()
         self.listener.start()
 
-    def run(self, hosts: dict[str, dict[str, Any]], *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, playbook: str, hosts: dict[str, dict[str, Any]], *arguments: str) -> subprocess.CompletedProcess[str]:
         everywhere = {"ansible_host": "127.0.0.1", "ansible_port": self.listener.port}
         inventory = self.folder / "hosts.yml"  # JSON is YAML
         inventory.write_text(json.dumps({"app": {"vars": everywhere, "hosts": hosts}}))
         return subprocess.run(
-            [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory, "deploy.yml", *arguments],
+            [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory, playbook, *arguments],
             cwd=REPOSITORY,
             env={**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
             capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
@@ -185,18 +187,14 @@ def deploys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deploys]:
 
 
 @pytest.fixture(scope="module")
-def refusals(deploys: Deploys) -> dict[str, subprocess.CompletedProcess[str]]:
-    """One run for each role, as a run ends with the first role that refuses."""
-    found = {}
-    for role in ROLES:
-        hosts = {}
-        for number, (variable, value, _, _) in enumerate(CASES):
-            if role_of(variable) == role:
-                settings = {**GOOD, variable: value}
-                hosts[f"case{number}"] = {name: given for name, given in settings.items() if given is not MISSING}
-        found[role] = deploys.run(hosts)
-        assert deploys.listener.visits == 0
-    return found
+def refusals(deploys: Deploys) -> subprocess.CompletedProcess[str]:
+    hosts = {}
+    for number, (variable, value, _, _) in enumerate(CASES):
+        settings = {**GOOD, variable: value}
+        hosts[f"case{number}"] = {name: given for name, given in settings.items() if given is not MISSING}
+    done = deploys.run("deploy.yml", hosts)
+    assert deploys.listener.visits == 0
+    return done
 
 
 def message_of(host: str, output: str) -> str:
@@ -209,10 +207,10 @@ def message_of(host: str, output: str) -> str:
 @pytest.mark.fault(46)
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[f"{c[0]}-{str(c[1])[:20]!r}" for c in CASES])
 def test_bad_setting_is_refused_before_any_host_is_asked(
-    refusals: dict[str, subprocess.CompletedProcess[str]], number: int
+    refusals: subprocess.CompletedProcess[str], number: int
 ) -> None:
     variable, _, shown, allowed = CASES[number]
-    done = refusals[role_of(variable)]
+    done = refusals
     said = message_of(f"case{number}", done.stdout)
     assert f"{variable} {shown}; allowed: {allowed}" in said
     assert said.count("; allowed: ") == 1, "one bad setting, one complaint"
@@ -224,7 +222,7 @@ def test_bad_setting_is_refused_before_any_host_is_asked(
 @pytest.mark.fault(46)
 def test_one_bad_host_keeps_all_others_from_being_asked(deploys: Deploys) -> None:
     before = deploys.listener.visits
-    done = deploys.run({"good": GOOD, "bad": {**GOOD, "proxy_read_timeout": 0}})
+    done = deploys.run("deploy.yml", {"good": GOOD, "bad": {**GOOD, "proxy_read_timeout": 0}})
     assert done.returncode != 0
     assert deploys.listener.visits == before
     assert re.findall(r"^(\w+) +: .*changed=(\d+) +unreachable=(\d+)", done.stdout, re.MULTILINE) == [
@@ -237,12 +235,24 @@ def test_good_settings_lead_to_the_host(deploys: Deploys) -> None:
     """Texts from the command line count as numbers; and had a host been asked above, it would have been seen."""
     before = deploys.listener.visits
     extra = ["-e", "service_workers=4 service_drain_timeout=30 service_deny_write_execute=no proxy_body_max=1024"]
-    done = deploys.run({"good": {**GOOD, "ansible_ssh_retries": 0}}, *extra)
+    done = deploys.run("deploy.yml", {"good": {**GOOD, "ansible_ssh_retries": 0}}, *extra)
     assert "UNREACHABLE" in done.stdout, done.stdout
     assert deploys.listener.visits > before
 
 
-@pytest.mark.parametrize("playbook", ["deploy.yml", "playbooks/verify.yml"])
+def test_going_back_looks_at_few_settings(deploys: Deploys) -> None:
+    """A wrong setting of the deploy that is to be undone must not keep anybody from undoing it."""
+    bad = deploys.run("playbooks/rollback.yml", {"web": {**GOOD, "rollback_to": "../x"}})
+    assert 'rollback_to is "../x"; allowed: a release\'s id' in bad.stdout, bad.stdout
+    before = deploys.listener.visits
+    wrong = {**GOOD, "app_module": "", "service_workers": "many", "ansible_ssh_retries": 0}
+    done = deploys.run("playbooks/rollback.yml", {"web": wrong})
+    assert deploys.listener.visits > before
+    assert "web: not reached: " in done.stdout
+    assert done.returncode != 0
+
+
+@pytest.mark.parametrize("playbook", ["deploy.yml", "playbooks/verify.yml", "playbooks/rollback.yml"])
 def test_inventory_without_hosts_is_no_success(tmp_path: Path, playbook: str) -> None:
     (tmp_path / "hosts.yml").write_text("web: {hosts: {web1: {ansible_connection: local}}}\n")
     done = subprocess.run(

@@ -129,3 +129,24 @@ def test_value_that_cannot_be_worked_out() -> None:
     assert complaints({"x": {"bool": True}}, read) == [
         "x cannot be worked out ('vault_x' is undefined); allowed: true or false"
     ]
+
+
+def test_optional_setting_may_be_missing_but_not_wrong() -> None:
+    rule = {"x": {"optional": True, "whole": [0, 9]}}
+    nothing: dict[str, object] = {}
+    assert complaints(rule, nothing.__getitem__) == []
+    assert complaints(rule, {"x": 10}.__getitem__) == ["x is 10; allowed: a whole number from 0 to 9"]
+    assert complaints(rule, {"x": None}.__getitem__) == ["x is null; allowed: a whole number from 0 to 9"]
+
+
+@pytest.mark.parametrize(
+    ("value", "good"),
+    [
+        ([1, "25%", "100%"], True), ([], True), (["5"], True), (1, False), ("50%", False), (["0"], False),
+        ([0], False), (["101%"], False), (["0%"], False), ([-1], False), ([1.5], False), ([True], False),
+    ],
+)  # fmt: skip
+def test_batches_are_numbers_of_hosts_and_percentages(value: object, good: bool) -> None:
+    file = ROLES.parent / "playbooks" / "vars" / "fleet.yml"
+    fleet: dict[str, Any] = yaml.safe_load(file.read_text())["_fleet_rules"]
+    assert bool(check(fleet["fleet_batches"], value)) != good

@@ -13,7 +13,9 @@ import yaml
 
 REPOSITORY = Path(__file__).parents[2]
 ROLES = sorted(path.name for path in (REPOSITORY / "roles").iterdir() if (path / "tasks").is_dir())
-PLAYBOOKS = sorted([REPOSITORY / "deploy.yml", *(REPOSITORY / "playbooks").glob("*.yml")])
+PLAYBOOKS = sorted(
+    [REPOSITORY / "deploy.yml", *REPOSITORY.glob("playbooks/*.yml"), *REPOSITORY.glob("playbooks/stages/*.yml")]
+)
 SHORT = [  # lines that a reader has before him at once
     ("roles/*/tasks/*.yml", 60),
     ("roles/*/handlers/*.yml", 60),
@@ -22,6 +24,8 @@ SHORT = [  # lines that a reader has before him at once
     ("playbooks/templates/*", 80),
     ("playbooks/tasks/*.yml", 60),
     ("playbooks/*.yml", 30),
+    ("playbooks/stages/*.yml", 30),
+    ("playbooks/vars/*.yml", 60),
     ("deploy.yml", 30),
 ]
 #: Settings that are the app's and not one role's; each role that uses one says so in its specs.
@@ -71,7 +75,7 @@ def words(path: Path) -> str:
 
 def test_there_are_roles_and_playbooks_to_look_at() -> None:
     assert {"proxy", "release", "service"} <= set(ROLES)
-    assert {"deploy.yml", "verify.yml"} <= {file.name for file in PLAYBOOKS}
+    assert {"deploy.yml", "verify.yml", "rollback.yml", "switch.yml"} <= {file.name for file in PLAYBOOKS}
     assert ("service", "plan") in {(role, entry) for _, role, entry in uses_of_roles()}
 
 
@@ -126,7 +130,8 @@ def test_names_have_the_roles_prefix(role: str) -> None:
         assert all(name.startswith(f"_{role}_") for name in load(folder / "vars" / "main.yml"))
     for file in folder.glob("tasks/*.yml"):
         for task in entries(file):
-            assert task.get("register", f"__{role}_").startswith(f"__{role}_"), f"{file.name}: {task['name']}"
+            kept = task.get("register", f"__{role}_")
+            assert kept.startswith((f"{role}_", f"__{role}_")), f"{file.name}: {task['name']}"
             for fact in set(task.get("ansible.builtin.set_fact", {})) - {"cacheable"}:
                 assert fact.startswith((f"{role}_", f"_{role}_", f"__{role}_")), f"{file.name}: {fact}"
 

@@ -307,7 +307,7 @@ def test_command_says_where_the_settings_should_be_and_passes_words_whole(comman
 def test_refusal_says_why_and_what_serves_on(stdout: str, stderr: str, said: str, live: dict[str, str]) -> None:
     switch = {"stdout": stdout, "stderr": stderr, "rc": 1}
     lines = template(
-        "service", "refusal.txt.j2", __service_switch=switch, release_id="new123", ansible_facts=host(live=live)
+        "service", "refusal.txt.j2", service_switch=switch, release_id="new123", ansible_facts=host(live=live)
     ).splitlines()
     assert lines[0] == f"web1 did not take release new123: {said}"
     log = json.loads(stdout).get("log", []) if stdout else []
@@ -316,9 +316,18 @@ def test_refusal_says_why_and_what_serves_on(stdout: str, stderr: str, said: str
     assert ("No release was live before" in lines[-1]) == (not live)
 
 
+def test_release_that_had_traffic_is_said_to_have_had_it() -> None:
+    stdout = '{"outcome": "went back", "error": "3 workers died", "live": {"release": "before123456"}}'
+    text = template("service", "refusal.txt.j2", service_switch={"stdout": stdout, "rc": 1}, release_id="new123")
+    assert text.splitlines() == [
+        "web1 did not take release new123: 3 workers died",
+        "It had traffic, then the host went back by itself: release before123456 serves again.",
+    ]
+
+
 def test_refusal_that_changed_nothing_says_so() -> None:
     switch = {"stdout": '{"error": "another release is being switched"}', "stderr": "", "rc": 2}
-    text = template("service", "refusal.txt.j2", __service_switch=switch, release_id="new123")
+    text = template("service", "refusal.txt.j2", service_switch=switch, release_id="new123")
     assert text.splitlines()[-1] == "Nothing was changed."
 
 
@@ -481,6 +490,40 @@ def test_table_shows_a_host_without_proof(variables: dict[str, Any], said: str) 
     assert good.split()[:5] == ["web1", "2", "5", "5", "5"]
     assert bad.split()[:5] == ["web2", "-", "-", "-", "-"]
     assert bad[head.index("URL") :].startswith(said)
+
+
+def report(**state: object) -> list[str]:
+    """Return the lines that a rollout ends with."""
+    rows = [
+        {"host": "web1", "was": "old", "now": "new", "what": "switched"},
+        {"host": "web2.example.org", "was": "unknown", "now": "unknown", "what": "not reached: no route to host"},
+    ]
+    given: dict[str, object] = {"rows": rows, "release": "new", "stop": "", "failed": {}, "notes": [], **state}
+    places = [str(REPOSITORY / "playbooks/templates")]
+    return template("service", "rollout.txt.j2", _rollout=given, ansible_search_path=places).splitlines()
+
+
+def test_report_has_a_line_for_every_host_where_one_failed() -> None:
+    lines = report(stop="1 of 2 hosts failed", failed={"web2.example.org": "not reached: no route to host"})
+    assert [line.split() for line in lines[:2]] == [
+        ["HOST", "WAS", "NOW", "RUNS", "WHAT", "HAPPENED"],
+        ["web1", "old", "new", "switched"],
+    ]
+    assert len({line.index(text) for line, text in zip(lines, ("WAS", "old", "unknown"), strict=False)}) == 1
+    assert lines[2].endswith("not reached: no route to host")
+    assert lines[3:] == ["The rollout stopped: 1 of 2 hosts failed."]
+
+
+def test_report_is_short_where_all_is_well() -> None:
+    rows = [
+        {"host": f"web{number}", "was": "old", "now": "new", "what": "had it already" if number == 3 else "switched"}
+        for number in (1, 2, 3)
+    ]
+    assert report(rows=rows, notes=["web1: began with fewer workers"]) == [
+        "Release new: 1 had it already (web3)",
+        "Release new: 2 switched (web1, web2)",
+        "Note: web1: began with fewer workers",
+    ]
 
 
 def test_every_template_is_rendered_here() -> None:

@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decide how a rollout goes on, from what each host has said so far in this run.
+
+The playbooks call it after each stage, for one host only; no host is asked. In between, hosts that fail stay in the
+play: what happened to them is data, as Ansible would leave out the rest of the run, the way back included, once all
+hosts of a batch have failed. It returns the fact `rollout`:
+
+    hosts, release, by      all hosts of the run; what they are to run; who asks
+    migrate, switch         on which host the migration runs; which hosts switch, in which
+    batches                 batches
+    lost, restore           whose connection broke during the switch; which hosts are to go back
+    failed, stop            why each host counts as failed; why the rollout goes no further, "" where it does
+    rows, notes             for each host what it ran, what it runs now and what happened; what else is to be known
+
+The first call of a playbook names the hosts and the settings, and `back_to` where the hosts are to go back; a later
+one knows them from the fact.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import re
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.plugins.action import ActionBase
+
+UNKNOWN, NONE = "unknown", "none"
+FEW = 4  # hosts: after the canary all others at once
+WIDTH = 240  # characters of a reason in the table
+#: What the hosts have said, by the variable that keeps it.
+SAID = (
+    "service_probe", "service_wants_switch", "release_id", "fleet_failure", "service_run", "service_switch",
+    "service_status", "service_restore",
+)  # fmt: skip
+
+Said = Mapping[str, Any]
+
+
+class CannotGoBackError(Exception):
+    """Why the hosts cannot go back together, a line each."""
+
+
+def me() -> str:
+    """Return who runs Ansible, for the hosts' history."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "ansible"
+    return re.sub(r"[^\w.@-]", "-", f"{user}@{socket.gethostname()}")
+
+
+def short(text: object) -> str:
+    """Return the first line of a text, not too long for a table."""
+    line = next(iter(str(text).strip().splitlines()), "no reason given").removeprefix("Task failed: ")
+    return line if len(line) <= WIDTH else f"{line[:WIDTH]} …"
+
+
+def answer(result: Said) -> dict[str, Any]:
+    """Return what the host's command said, an empty object where it said nothing of the kind."""
+    try:
+        said = json.loads(result.get("stdout") or "{}")
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def done(result: Said) -> bool:
+    """Return whether the host's command was called and succeeded."""
+    return result.get("rc") == 0 and not result.get("unreachable")
+
+
+def failed(result: Said) -> bool:
+    """Return whether the host's command was called and did not succeed, as far as is known."""
+    return bool(result) and not result.get("skipped") and not done(result)
+
+
+def reason(result: Said) -> str:
+    """Return why a call of the host's command failed."""
+    texts = [answer(result).get("error"), result.get("stderr"), result.get("msg"), f"exit code {result.get('rc')}"]
+    return short(next(text for text in texts if text))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The rollout's own settings."""
+
+    batches: Sequence[int | str] = ()
+    max_failures: int = 0
+    restore: bool = True
+    migrate: bool = False
+    check: bool = False
+
+    @classmethod
+    def of(cls, args: Said, check: bool) -> Settings:
+        """Return the settings as a task gives them, in which a number may be a text."""
+        return cls(
+            list(args.get("batches") or ()),
+            int(args.get("max_failures", 0)),
+            boolean(args.get("restore", True)),
+            bool(args.get("migrate")),
+            check,
+        )
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host: what it has said in this run, and what follows from that."""
+
+    name: str
+    said: Said
+    release: str
+    dropped: bool = False
+
+    def result(self, name: str) -> Said:
+        """Return what a task kept, nothing where it has not run."""
+        found = self.said.get(name)
+        return found if isinstance(found, Mapping) else {}
+
+    @property
+    def before(self) -> Said:
+        """The record of what was live when the run began."""
+        return self.result("service_probe").get("ansible_facts", {}).get("app_probe", {}).get("live") or {}
+
+    @property
+    def unreached(self) -> bool:
+        """Whether the host could not be asked at all."""
+        return bool(self.result("service_probe").get("unreachable"))
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection broke while the host switched."""
+        return bool(self.result("service_switch").get("unreachable"))
+
+    @property
+    def asked_again(self) -> Said:
+        """The record of what is live on a host that was lost, once it could be asked again and was done."""
+        said = answer(self.result("service_status"))
+        return {} if said.get("lock") else said.get("live") or {}
+
+    @property
+    def switched(self) -> bool:
+        """Whether the host has switched in this run, as it said itself."""
+        again = self.asked_again
+        finished = again.get("release") == self.release and again.get("at") != self.before.get("at")
+        return done(self.result("service_switch")) or (self.lost and finished)
+
+    @property
+    def wants(self) -> bool:
+        """Whether the host was not as it should be when the run began."""
+        return bool(self.said.get("service_wants_switch"))
+
+    @property
+    def now(self) -> str:
+        """The release that is live, by what the host said last."""
+        back, switch = self.result("service_restore"), self.result("service_switch")
+        if self.unreached or back.get("unreachable") or (self.lost and not self.asked_again):
+            return UNKNOWN
+        said = (answer(back).get("live"), self.asked_again, answer(switch).get("live"), self.before)
+        return str(next((live["release"] for live in said if live), NONE))
+
+    @property
+    def failure(self) -> str:
+        """Why the host counts as failed, "" where it does not."""
+        return next(self._troubles(), "")
+
+    def _troubles(self) -> Iterator[str]:
+        switch, back, migration = (self.result(f"service_{verb}") for verb in ("switch", "restore", "run"))
+        if self.unreached:
+            yield f"not reached: {short(self.result('service_probe').get('msg', ''))}"
+        if self.dropped:
+            yield "lost while it was prepared; nothing was switched on it"
+        if self.said.get("fleet_failure"):
+            yield f"not prepared: {short(self.said['fleet_failure'])}"
+        if failed(migration):
+            lost = migration.get("unreachable")
+            yield f"the migration failed: {reason(migration) if lost else 'exit code %s' % migration.get('rc')}"
+        if failed(back):
+            yield f"not taken back: {reason(back)}"
+        if self.lost:
+            settled = f"it runs {self.now}" if self.asked_again else "it finishes the switch or goes back by itself"
+            yield f"the connection was lost during the switch; {settled}"
+        if failed(switch):
+            yield f"{answer(switch).get('outcome', 'failed')}: {reason(switch)}"
+
+    def what(self, settings: Settings, stop: str) -> str:
+        """Say what happened to the host."""
+        if done(self.result("service_restore")):
+            return f"{self.failure or 'switched'}; taken back, as the rollout stopped"
+        if self.failure:
+            return self.failure
+        if self.switched:
+            nothing = settings.restore and not self.before
+            stays = "as nothing was live before" if nothing else "as fleet_restore is false"
+            return f"switched; stays, {stays}" if stop and (nothing or not settings.restore) else "switched"
+        if stop or not self.wants:
+            return "not touched, as the rollout stopped" if stop else "had it already"
+        return "would switch" if settings.check else "to be switched"
+
+
+def decide(names: Sequence[str], dropped: Sequence[str], settings: Settings, said: Mapping[str, Said]) -> Said:
+    """Return what is to be done next, and how things stand. `dropped`: hosts that Ansible has lost."""
+    release = next((str(said[name]["release_id"]) for name in names if said[name].get("release_id")), "")
+    hosts = [Host(name, said[name], release, name in dropped) for name in names]
+    bad = {host.name: host.failure for host in hosts if host.failure}
+    stops = [f"the migration failed on {host.name}" for host in hosts if failed(host.result("service_run"))]
+    if len(bad) > settings.max_failures:
+        stops.append(f"{len(bad)} of {len(hosts)} hosts failed, and fleet_max_failures is {settings.max_failures}")
+    stop = stops[0] if stops else ""
+    fit = [host for host in hosts if host.wants and not host.failure and not stop]
+    switch = [] if settings.check else [host.name for host in fit]
+    new = [host.name for host in fit if host.before.get("release") != release]
+    notes = [
+        f"{host.name}: {note}" for host in hosts for note in answer(host.result("service_switch")).get("notes", [])
+    ]
+    if settings.check and settings.migrate and new:
+        notes.append(f"the migration would run once, on {new[0]}, before any host switches")
+    return {
+        "release": release,
+        "migrate": new[:1] if settings.migrate and switch else [],
+        "switch": switch,
+        "batches": settings.batches or ([1, "100%"] if len(switch) <= FEW else [1, "25%", "100%"]),
+        "lost": [host.name for host in hosts if host.lost and not host.result("service_status")],
+        "restore": [
+            host.name
+            for host in hosts
+            if stop and settings.restore and host.switched and host.before and not host.result("service_restore")
+        ],
+        "failed": bad,
+        "stop": stop,
+        "notes": notes,
+        "rows": [
+            {
+                "host": host.name,
+                "was": UNKNOWN if host.unreached else str(host.before.get("release", NONE)),
+                "now": host.now,
+                "what": host.what(settings, stop),
+            }
+            for host in hosts
+        ],
+    }
+
+
+def go_back(wanted: str, statuses: Mapping[str, Said]) -> str:
+    """Return the release that all hosts can go back to. Hosts that cannot be reached keep no others from it."""
+    answers = {name: answer(status) for name, status in statuses.items() if not status.get("unreachable")}
+    wrong = [f"{name}: {reason(statuses[name])}" for name, said in answers.items() if "releases" not in said]
+    targets: dict[str, str] = {}
+    for name, said in answers.items():
+        there = {entry["id"]: entry.get("bad") for entry in said.get("releases", [])}
+        if not there and "releases" not in said:
+            continue
+        target = wanted or said.get("rollback_to")
+        if not target:
+            wrong.append(f"{name}: there is nothing to go back to: {said.get('no_rollback')}")
+        elif target not in there:
+            wrong.append(f"{name}: release {target} is not on this host; there are: {', '.join(there) or 'none'}")
+        elif there[target]:
+            wrong.append(f"{name}: release {target} is marked bad: {there[target]}")
+        else:
+            targets[name] = target
+    if not wrong and len(set(targets.values())) > 1:
+        wrong = ["The hosts would go back to different releases; choose one with rollback_to."]
+        wrong += [f"{name}: {target}" for name, target in targets.items()]
+    if wrong:
+        raise CannotGoBackError("\n".join(["Nothing was changed on any host.", *wrong]))
+    return next(iter(targets.values()), "")
+
+
+def as_if_probed(target: str, said: Mapping[str, Said]) -> dict[str, Said]:
+    """Return what hosts said that were asked for their status, as if it had been a deploy's."""
+    found: dict[str, Said] = {}
+    for name, of_host in said.items():
+        status = of_host.get("service_status", {})
+        live = answer(status).get("live") or {}
+        probe = {
+            "unreachable": status.get("unreachable"), "msg": status.get("msg"),
+            "ansible_facts": {"app_probe": {"live": live}},
+        }  # fmt: skip
+        wants = bool(target) and live.get("release") != target
+        switch = of_host.get("service_switch", {})
+        found[name] = {
+            "service_probe": probe, "service_wants_switch": wants, "release_id": target, "service_switch": switch
+        }  # fmt: skip
+    return found
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """Read what the hosts have said; ask none."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run the task, once for all hosts."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        hostvars = (task_vars or {})["hostvars"]
+        args: Said = self._task.args
+        begun: dict[str, Any] = (
+            self._begin(args) if "hosts" in args else hostvars["localhost"]["ansible_facts"]["rollout"]
+        )
+        names: list[str] = begun["hosts"]
+        said: Mapping[str, Said] = {
+            name: {key: hostvars[name][key] for key in SAID if key in hostvars[name]} for name in names
+        }
+        if begun["back"]:
+            try:
+                statuses = {name: said[name].get("service_status", {}) for name in names}
+                target = begun.get("release") or go_back(str(args.get("back_to") or ""), statuses)
+            except CannotGoBackError as error:
+                return result | {"failed": True, "msg": str(error)}
+            said = as_if_probed(target, said)
+        unfit = [name for name in names if said[name].get("service_probe", {}).get("failed")]
+        if unfit:
+            msg = f"{', '.join(unfit)} cannot take the app, for the reasons above. Nothing was changed on any host."
+            return result | {"failed": True, "msg": msg}
+        state = {**begun, **decide(names, begun["dropped"], Settings(**begun["settings"]), said)}
+        return result | {"changed": False, "ansible_facts": {"rollout": state}}
+
+    def _begin(self, args: Said) -> dict[str, Any]:
+        """Return what stays the same for the whole run."""
+        return {
+            "hosts": list(args["hosts"]),
+            "dropped": [name for name in args["hosts"] if name not in args["alive"]],
+            "settings": asdict(Settings.of(args.get("settings", {}), self._task.check_mode)),
+            "by": me(),
+            "back": "back_to" in args,
+        }
