@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -11,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .release_artifact import FORMAT, Entry, tree, wheel_tree
-from .release_cache import Cache, load, save
+from .release_artifact import FORMAT, Entry, Member, tree, wheel_tree
+from .release_cache import Cache, hash_of, load, save
 from .release_check import check_module, check_python, search_path
 from .release_lock import (
     ENGINES,
@@ -28,18 +29,28 @@ from .release_lock import (
     parse_pins,
     read_lock,
 )
-from .release_platform import Wanted, artifact_of, from_artifacts, hash_of, key_of, lib_member
+from .release_platform import Wanted, artifact_of, from_artifacts, key_of, lib_member
 from .release_source import Source, check_pure, fetch_git, read_folder, read_wheel
 from .release_uv import BuildError, Uv, UvError, explain, redact
+from .release_wheels import WheelsNeededError, accept
 
 _EXTRAS = re.compile(r"(.+\.whl)\[([^\[\]]*)\]")
 
 
-def build(wanted: Wanted, cache: Cache, uv: Uv) -> dict[str, Any]:
-    """Build a release for each platform, or find it in the cache. Raises BuildError; touches no host."""
+def build(wanted: Wanted, cache: Cache, uv: Uv, results: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    """Build a release for each platform, or find it in the cache. Raises BuildError; touches no host.
+
+    Where hosts have to build wheels for it, there are no artifacts yet: `needs_sdists` says which, and `results` are
+    what came of it.
+    """
     began = time.monotonic()
+    notes = accept(results or [], cache, uv)
     with cache.scratch() as work:
-        result = _build(wanted, cache, uv, work)
+        try:
+            result = {**_build(wanted, cache, uv, work), "needs_sdists": []}
+        except WheelsNeededError as error:
+            result = {"artifacts": {}, "notes": [], "built": False, "needs_sdists": error.builds}
+    result["notes"] += notes
     if result["built"]:
         cache.prune()
     return {**result, "seconds": round(time.monotonic() - began, 3)}
@@ -95,15 +106,28 @@ def from_source(wanted: Wanted, source: Source, cache: Cache, uv: Uv) -> dict[st
     made: list[bool] = []
     texts = {entry.name: entry for entry in (*app, *site)}
 
+    @functools.cache
+    def libs() -> dict[str, tuple[Path, Member]]:
+        found, builds = {}, []
+        for platform in wanted.platforms:
+            try:
+                found[key_of(platform)] = lib_member(
+                    requirements, platform, source.indexes, cache, uv, made, wanted.sdists
+                )
+            except WheelsNeededError as error:
+                builds += error.builds
+        if builds:  # of all platforms at once, so that hosts build at the same time
+            raise WheelsNeededError(builds)
+        return found
+
     def dependencies() -> set[str]:
-        lib = lib_member(requirements, wanted.platforms[0], source.indexes, cache, uv, made)[0]
-        with tarfile.open(lib) as archive:
+        with tarfile.open(next(iter(libs().values()))[0]) as archive:
             return set(archive.getnames())
 
     check_module(wanted.module, names, lambda n: texts[n].read().decode("utf-8", "replace"), dependencies)
     artifacts = {}
     for platform in wanted.platforms:
-        lib, member = lib_member(requirements, platform, source.indexes, cache, uv, made)
+        lib, member = libs()[key_of(platform)]
         about = {**manifest, "id": release, "python": platform["python"], "arch": platform["arch"]}
         about["lib_content"] = member.content
         rest = [*app, *site, Entry("manifest.json", data=(json.dumps(about, sort_keys=True, indent=1) + "\n").encode())]

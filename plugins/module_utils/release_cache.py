@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -14,8 +15,12 @@ from typing import Any
 
 from .release_uv import BuildError
 
-# Newest of each kind that stay. A build is some 11 MB per platform, a lock some 50 kB.
-KEEP = {"builds": 20, "libs": 20, "locks": 100, "wheels": 20, "git": 20}
+# Newest of each kind that stay. A build is some 11 MB per platform, a lock some 50 kB. Wheels that hosts have built
+# ("built") stay longest: it takes a host to have them again.
+KEEP = {
+    "builds": 20, "libs": 20, "locks": 100, "wheels": 20, "git": 20,
+    "sdists": 100, "tools": 20, "asked": 500, "built": 500,
+}  # fmt: skip
 _DAY = 86_400  # seconds
 
 
@@ -83,6 +88,11 @@ def _by_age(folder: Path) -> list[Path]:
         with contextlib.suppress(OSError):
             ages.append((path.stat().st_mtime, path))
     return [path for _, path in sorted(ages, reverse=True)]
+
+
+def hash_of(*parts: Any) -> str:
+    """Return the hash of a value that JSON can hold."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def save(path: Path, value: Any) -> None:

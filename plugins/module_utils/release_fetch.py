@@ -21,13 +21,14 @@ from typing import IO, Any
 from .release_host import Order, UnpackError, check_space, needs, unpack
 
 CHUNK = 1 << 16  # bytes
+MOST = 1 << 30  # bytes of what does not say how long it is
 STALL = 30.0  # seconds without a byte, after which a server counts as dead
 SLOWEST = 20_000  # bytes per second on average, below which a fetch is given up: it would hold the deploy for ever
 PAUSES = (1.0, 4.0)  # seconds before a second and a third try, of what may pass by itself
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 _HINTS = {
-    401: "The server wants a login: put it into release_url, as in https://USER:PASSWORD@HOST/PATH",
-    403: "The server refuses it: give the hosts access, or put a login into release_url",
+    401: "The server wants a login: put it into {}, as in https://USER:PASSWORD@HOST/PATH",
+    403: "The server refuses it: give access, or put a login into {}",
     404: "The file is not there",
 }
 
@@ -38,10 +39,14 @@ class _PassingError(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """Where hosts fetch from: `url` without a login, `login` as "USER:PASSWORD" or empty. Times are in seconds."""
+    """Where to fetch from: `url` without a login, `login` as "USER:PASSWORD" or empty, the setting that names it.
+
+    Times are in seconds.
+    """
 
     url: str
     login: str = ""
+    setting: str = "release_url"
     stall: float = STALL
     pauses: tuple[float, ...] = PAUSES
 
@@ -88,30 +93,20 @@ def pull(order: Order, server: Server) -> bool:
 
 
 def _fetch_part(order: Order, part: str, server: Server, out: IO[bytes]) -> None:
-    """Fetch one part, a few times where that may help. That its bytes are right is checked once more by `unpack`."""
+    """Fetch one part. That its bytes are right is checked once more by `unpack`."""
     sha256, size = order.artifact[f"{part}_sha256"], order.artifact[f"{part}_size"]
     address = server.address(part_name(order.app, sha256))
-    for pause in (*server.pauses, None):
-        out.seek(0)
-        out.truncate()
-        try:
-            found = _download(address, size, server, out)
-            out.flush()
-        except _PassingError as error:
-            if pause is None:
-                raise _refusal(order, part, address, str(error)) from error
-            time.sleep(pause)
-        except ValueError as error:
-            raise _refusal(order, part, address, str(error)) from error
-        except OSError as error:
-            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-                raise UnpackError(f"{order.root} is full: {error}. Nothing was changed. Make room.") from error
-            raise
-        else:
-            if found != sha256:
-                reason = f"its bytes are other ones (sha256 {found[:12]}…) than were built"
-                raise _refusal(order, part, address, reason)
-            return
+    try:
+        found = download(address, size, server, out)
+    except ValueError as error:
+        raise _refusal(order, part, address, str(error)) from error
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise UnpackError(f"{order.root} is full: {error}. Nothing was changed. Make room.") from error
+        raise
+    if found != sha256:
+        reason = f"its bytes are other ones (sha256 {found[:12]}…) than were built"
+        raise _refusal(order, part, address, reason)
 
 
 def _refusal(order: Order, part: str, address: str, reason: str) -> UnpackError:
@@ -139,18 +134,36 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         return new
 
 
-def _download(address: str, size: int, server: Server, out: IO[bytes]) -> str:
-    """Write what a URL serves; return its SHA-256.
+def download(address: str, size: int, server: Server, out: IO[bytes]) -> str:
+    """Write what a URL serves, with more tries where they may help; return its SHA-256.
 
-    Raises ValueError with the reason, _PassingError where another try may help, OSError when the disk takes no more.
+    `size` are the bytes that it must have, 0 where that is not known. Raises ValueError with the reason, OSError when
+    the disk takes no more.
     """
+    for pause in (*server.pauses, None):
+        out.seek(0)
+        out.truncate()
+        try:
+            found = _download(address, size, server, out)
+        except _PassingError as error:
+            if pause is None:
+                raise ValueError(str(error)) from error
+            time.sleep(pause)
+        else:
+            break
+    out.flush()
+    return found
+
+
+def _download(address: str, size: int, server: Server, out: IO[bytes]) -> str:
+    """Do what `download` does, once; raise _PassingError where another try may help."""
     headers = {"User-Agent": "fastapi-fleet", "Accept-Encoding": "identity"}
     request = urllib.request.Request(address, headers=headers)  # noqa: S310 (`pull` lets only http and https through)
     if server.login:
         # Unredirected: urllib would send an ordinary header to whatever server the first one names.
         login = base64.b64encode(urllib.parse.unquote(server.login).encode()).decode()
         request.add_unredirected_header("Authorization", f"Basic {login}")
-    most = server.stall + size / SLOWEST
+    most = server.stall + (size or MOST) / SLOWEST
     until = time.monotonic() + most
     digest, got = hashlib.sha256(), 0
     with _reasons(server):
@@ -162,10 +175,10 @@ def _download(address: str, size: int, server: Server, out: IO[bytes]) -> str:
             if not chunk:
                 break
             got += len(chunk)
-            if got > size:
-                raise ValueError(f"it is longer than the {size} bytes that were built")
+            if got > (size or MOST):
+                raise ValueError(f"it is longer than {size or MOST} bytes")
             if time.monotonic() > until:
-                raise ValueError(f"only {got} of {size} bytes came in {most:.0f} s")
+                raise ValueError(f"only {got} of {size or MOST} bytes came in {most:.0f} s")
             digest.update(chunk)
             out.write(chunk)
     if got < size:
@@ -183,7 +196,7 @@ def _reasons(server: Server) -> Iterator[None]:
         said = f"the server answers {error.code} {error.reason}"
         if error.code in _PASSING:
             raise _PassingError(said) from error
-        raise ValueError(f"{said}. {_HINTS.get(error.code, 'Its log may say why')}") from error
+        raise ValueError(f"{said}. {_HINTS.get(error.code, 'Its log may say why').format(server.setting)}") from error
     except (TimeoutError, urllib.error.URLError) as error:
         reason = getattr(error, "reason", error)
         # A silent server keeps silent: waiting for it twice more would only take three times as long.

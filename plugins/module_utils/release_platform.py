@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from .release_artifact import FORMAT, Entry, Member, describe, file_sha256, lib_tree, split, write_member
-from .release_cache import Cache, load, save
+from .release_cache import Cache, hash_of, load, save
 from .release_check import place
 from .release_lock import ENGINES
-from .release_uv import GLIBC, BuildError, Uv, UvError, explain
+from .release_uv import GLIBC, BuildError, Uv
+from .release_wheels import install
 
 
 @dataclass(frozen=True)
 class Wanted:
     """What to build: `platforms` are {python, arch, hosts}, `engine_files` holds engine.in and engine.txt.
 
-    `lock` is a file with the requirements of a source that brings no lock.
+    `lock` is a file with the requirements of a source that brings no lock; `sdists` lets hosts build source
+    distributions.
     """
 
     app: str
@@ -31,11 +31,7 @@ class Wanted:
     engine_files: Path
     exclude: list[str]
     lock: str = ""
-
-
-def hash_of(*parts: Any) -> str:
-    """Return the hash of a value that JSON can hold."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    sdists: bool = False
 
 
 def key_of(platform: dict[str, Any]) -> str:
@@ -44,26 +40,26 @@ def key_of(platform: dict[str, Any]) -> str:
 
 
 def lib_member(
-    requirements: str, platform: dict[str, Any], indexes: list[str], cache: Cache, uv: Uv, made: list[bool]
+    requirements: str,
+    platform: dict[str, Any],
+    indexes: list[str],
+    cache: Cache,
+    uv: Uv,
+    made: list[bool],
+    sdists: bool = False,
 ) -> tuple[Path, Member]:
-    """Return `lib/` of a platform as a gzip member, installed by uv when it is not in the cache."""
-    key = hash_of(FORMAT, GLIBC, requirements, platform["python"], platform["arch"])[:32]
+    """Return `lib/` of a platform as a gzip member, installed by uv when it is not in the cache.
+
+    Raises WheelsNeededError where hosts have to build something for it first.
+    """
+    # What source distributions went into is not given to somebody who does not want them.
+    more = ["sdists"] if sdists else []
+    key = hash_of(FORMAT, GLIBC, requirements, platform["python"], platform["arch"], *more)[:32]
     entry = whole(cache, "libs", key)
     if not entry:
         made.append(True)
         with cache.put("libs", key) as new, cache.scratch() as work:
-            (work / "requirements.txt").write_text(requirements, "utf-8")
-            try:
-                uv.run(
-                    *("pip", "install", "--quiet", "--require-hashes", "--no-deps", "--only-binary", ":all:"),
-                    *("--link-mode", "copy", "--target", str(work / "lib"), "-r", str(work / "requirements.txt")),
-                    *("--python-version", platform["python"], "--python-platform", f"{platform['arch']}-{GLIBC}"),
-                    *indexes,
-                    # Not in the app's folder: uv would apply [tool.uv] there, which the lock has in it already.
-                    cwd=work,
-                )
-            except UvError as error:
-                raise BuildError(explain(str(error), "installing the dependencies", place(platform))) from error
+            install(requirements, platform, indexes, cache, uv, work, sdists)
             (work / "lib").mkdir(exist_ok=True)
             member = write_member(lib_tree(work / "lib") or [Entry("lib/")], new / "lib.tar.gz", last=False)
             save(new / "about.json", {"lib": asdict(member), "sizes": {"lib.tar.gz": member.size}})

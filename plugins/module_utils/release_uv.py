@@ -62,7 +62,8 @@ def explain(stderr: str, doing: str, where: str = "") -> str:
     if match := _NO_WHEEL.search(flat):
         return (
             f"{match[1]} {match[2]} has no wheel{at}, and source distributions are not built. Choose a version with "
-            f"wheels for that platform, or put a wheel of it on an index of yours and set release_index_url.{said}"
+            "wheels for that platform, or put a wheel of it on an index of yours and set release_index_url; or let a "
+            f"host build it from source: release_build_sdists: true.{said}"
         )
     if _NETWORK.search(flat):
         return (
@@ -73,6 +74,12 @@ def explain(stderr: str, doing: str, where: str = "") -> str:
         name = match[1] + (match[2] if match.re is _ABSENT else "")
         return f"The package index does not have {name}. Check its name and version in the app's requirements.{said}"
     return f"uv failed while {doing}{at}.{said}"
+
+
+def lacks_wheel(stderr: str) -> tuple[str, str] | None:
+    """Return name and version of a package that uv has found no wheel for, when that is what it complains about."""
+    match = _NO_WHEEL.search(" ".join(stderr.split()))
+    return (re.sub(r"[-_.]+", "-", match[1]).lower(), match[2]) if match else None
 
 
 def find_uv(path: str | None = None) -> str:
@@ -111,6 +118,12 @@ class Uv:
                 )
             self._path = path
         return self._path
+
+    def indexes(self) -> list[str]:
+        """Return the URLs of the package indexes that uv is told to use, for the logins in them."""
+        names = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
+        given = " ".join([self._index_url or "", *(os.environ.get(name, "") for name in names)])
+        return [re.sub(r"^[\w.-]+=(?=\w+://)", "", url) for url in given.split()]
 
     def run(self, *args: str, cwd: Path, indexed: bool = True) -> str:
         """Run uv and return its stdout. Raises UvError. `indexed`: whether the index settings apply."""

@@ -90,6 +90,17 @@ options:
   index_url:
     description: The package index, instead of uv's own setting. Its credentials are shown nowhere.
     type: str
+  sdists:
+    description:
+      - Whether hosts may build source distributions. Then C(needs_sdists) says which they have to build, and there are
+        no C(artifacts) until M(webfleet.fastapi.release_sdist) has done so and O(wheels) has its results.
+    type: bool
+    default: false
+  wheels:
+    description: What M(webfleet.fastapi.release_sdist) returned, of all hosts.
+    type: list
+    elements: dict
+    default: []
   pull:
     description: Whether hosts fetch the artifacts' parts themselves. Then V(notes) say what must be there for them.
     type: bool
@@ -136,6 +147,11 @@ artifacts:
   returned: success
   sample:
     3.12-x86_64: {path: /c/shop.tar.gz, lib_path: /c/lib.tar.gz, code_path: /c/code.tar.gz, size: 11000000}
+needs_sdists:
+  description: What hosts have to build before there are artifacts; C(host) says which one.
+  type: list
+  elements: dict
+  returned: success
 notes:
   description: What the person who deploys should know, as sentences.
   type: list
@@ -177,6 +193,8 @@ def main() -> None:
             "cache": {"type": "path"},
             "uv": {"type": "path"},
             "index_url": {"type": "str", "no_log": True},
+            "sdists": {"type": "bool", "default": False},
+            "wheels": {"type": "list", "elements": "dict", "default": []},
             "pull": {"type": "bool", "default": False},
             "publish": {"type": "str", "default": ""},
         },
@@ -193,14 +211,16 @@ def main() -> None:
         engine_files=Path(given["engine_files"]),
         exclude=given["exclude"],
         lock=given["lock"],
+        sdists=given["sdists"],
     )
     try:
-        result = build(wanted, Cache(Path(given["cache"] or default)), Uv(given["uv"], given["index_url"]))
+        uv = Uv(given["uv"], given["index_url"])
+        result = build(wanted, Cache(Path(given["cache"] or default)), uv, given["wheels"])
         files = parts(wanted.app, result["artifacts"].values()) if given["pull"] or given["publish"] else {}
         published = publish(files, Path(given["publish"]), module.check_mode) if given["publish"] else []
     except BuildError as error:
         module.fail_json(msg=str(error))
-    if given["pull"] and not given["publish"]:
+    if files and not given["publish"]:
         result["notes"].append(upload_note(files))
     module.exit_json(changed=bool(published), published=published, **result)
 
