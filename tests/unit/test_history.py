@@ -339,6 +339,29 @@ def test_what_is_left_of_a_removal_that_was_cut_off_is_no_release(host: Host, mo
     assert not history.is_whole(host.config, "aaa")
 
 
+def test_a_release_that_is_being_unpacked_is_none_yet(host: Host) -> None:
+    host.unpack("aaa", "bbb", ".ddd.tmp-x1")
+    assert whole(host.config) == ["bbb", "aaa"]
+    with pytest.raises(HostError, match="is not on this host; there are: aaa, bbb"):
+        check_prune(host.config, [".ddd.tmp-x1"])
+
+
+def test_a_release_that_goes_away_meanwhile_is_passed_over(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A switch has just succeeded: what another deploy does to its own release must not make it look failed."""
+    host.unpack("aaa", "bbb").switched("bbb")
+    real = history.is_whole
+
+    def then_gone(config: Config, release: str) -> bool:
+        found = real(config, release)
+        if release == "aaa":
+            shutil.rmtree(config.release_dir(release), ignore_errors=True)
+        return found
+
+    monkeypatch.setattr(history, "is_whole", then_gone)
+    assert whole(host.config) == ["bbb"]
+    assert prune(host.config, keep=1) == []
+
+
 def test_nothing_is_removed_while_a_deploy_links_files_out_of_it(host: Host) -> None:
     """release_unpack holds the same lock."""
     host.unpack("aaa", "bbb", "ccc").switched("bbb", "ccc")

@@ -21,7 +21,8 @@ def check_release(config: Config, release: str) -> dict[str, Any]:
     """Return the manifest of a complete release; HostError for one that is not there or not whole."""
     folder = config.release_dir(release)
     if not release.isalnum() or not folder.is_dir():
-        known = sorted(path.parent.name for path in config.root.glob("releases/*/.complete"))
+        names = (path.parent.name for path in config.root.glob("releases/*/.complete"))
+        known = sorted(name for name in names if history.is_whole(config, name))
         raise HostError(f"release {release!r} is not on this host; there are: {', '.join(known) or 'none'}")
     if not (folder / ".complete").is_file():
         raise HostError(f"release {release} is only half unpacked; deploy it again")

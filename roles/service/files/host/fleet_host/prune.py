@@ -18,8 +18,13 @@ FRESH_SECONDS = 3600.0
 
 def whole(config: Config) -> list[str]:
     """Return the whole releases on the host, the newest first."""
-    markers = config.root.glob("releases/*/.complete")
-    return [marker.parent.name for marker in sorted(markers, key=lambda path: path.stat().st_mtime, reverse=True)]
+    found = {}
+    for marker in config.root.glob("releases/*/.complete"):
+        # One that is being unpacked has another name yet, and may be renamed at any moment.
+        with contextlib.suppress(OSError):
+            if history.is_whole(config, marker.parent.name):
+                found[marker.parent.name] = marker.stat().st_mtime
+    return sorted(found, key=lambda name: found[name], reverse=True)
 
 
 def in_use(config: Config) -> dict[str, str]:
@@ -69,7 +74,10 @@ def prune(config: Config, releases: Sequence[str] = (), keep: int = 0) -> list[s
 
 
 def _is_fresh(config: Config, release: str) -> bool:
-    return abs(time.time() - (config.release_dir(release) / ".complete").stat().st_mtime) < FRESH_SECONDS
+    try:
+        return abs(time.time() - (config.release_dir(release) / ".complete").stat().st_mtime) < FRESH_SECONDS
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
