@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.client
 import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +18,8 @@ from typing import Any
 
 import fleetcollection
 import pytest
+
+from bench.load import Load, Report
 
 REPOSITORY = Path(__file__).parents[2]
 INVENTORY = Path(os.environ.get("MOLECULE_EPHEMERAL_DIRECTORY", "none")) / "inventory"
@@ -52,13 +57,65 @@ class App:
     @property
     def live(self) -> dict[str, Any]:
         """What the last switch recorded."""
-        found: dict[str, Any] = json.loads(self.host.check_output(f"cat /srv/{self.name}/live.json"))
+        found: dict[str, Any] = json.loads(self.host.check_output(f"cat /srv/{self.name}/slots/{self.slot}.json"))
         return found
 
     @property
     def address(self) -> str:
         """Where the host is reached."""
         return str(self.variables["ansible_host"])
+
+    def command(self, *words: str) -> tuple[int, dict[str, Any]]:
+        """Run the host's command; return its exit code and what it said."""
+        done = self.host.run(" ".join([f"{self.name}-release", "%s " * len(words), "--json"]), *words)
+        said: dict[str, Any] = json.loads(done.stdout) if done.stdout.startswith("{") else {"error": done.stderr}
+        return done.rc, said
+
+    def write(self, path: str, text: str) -> None:
+        """Write a file on the host; one that is there keeps its owner and mode."""
+        self.host.check_output("printf %%s %s > %s", text, path)
+
+    @contextlib.contextmanager
+    def settings(self, **values: Any) -> Iterator[None]:
+        """Give the host's command other settings for a while, without a deploy."""
+        path = f"/etc/{self.name}/release.json"
+        before = self.host.check_output("cat %s", path)
+        self.write(path, json.dumps({**json.loads(before), **values}))
+        try:
+            yield
+        finally:
+            self.write(path, before)
+
+    def copy_release(self, release: str, changes: Mapping[str, str], name: str) -> str:
+        """Make a release on the host out of another one: main.py with other words; return its id.
+
+        To the host it is as good as one that was shipped, and it takes a tenth of the time.
+        """
+        folder = f"/srv/{self.name}/releases"
+        main = self.host.check_output(f"cat {folder}/{release}/app/main.py")
+        for old, new in changes.items():
+            assert main.count(old) == 1, old
+            main = main.replace(old, new)
+        self.host.check_output(
+            f"cd {folder} && rm -rf {name} && cp -al {release} {name} && "
+            f"rm -r {name}/.complete {name}/app/main.py {name}/app/__pycache__"
+        )
+        self.write(f"{folder}/{name}/app/main.py", main)
+        self.host.check_output(f"cp {folder}/{release}/.complete {folder}/{name}/.complete")
+        return name
+
+    def assert_settled(self, release: str) -> None:
+        """Nothing is half done: this release is live in one slot, the other is down, nobody holds the lock."""
+        rc, said = self.command("status")
+        assert (rc, said["live"]["release"], said["differences"], said["lock"]) == (0, release, [], None), said
+        assert not self.host.file(f"/srv/{self.name}/transaction.json").exists
+        for slot in ("blue", "green"):
+            asked = [self.host.run(f"systemctl is-{what} {self.name}@{slot}.service") for what in ("active", "enabled")]
+            assert [done.rc == 0 for done in asked] == [slot == self.slot] * 2, (slot, asked)
+
+    def load(self, **settings: Any) -> Load:
+        """Return a load on the host that counts every request; it runs in a process of its own until it is stopped."""
+        return Load(f"http://{self.address}", **{"rate": 60, **settings})
 
     def get(self, path: str, host: str | None = None, timeout: float = 20) -> tuple[int, dict[str, str], bytes]:
         """Ask the host through its proxy; returns status, headers (lower case) and body."""
@@ -79,12 +136,36 @@ class App:
         return {int(headers["x-worker-pid"]) for _, headers, _ in answers}
 
 
-@pytest.fixture
+def assert_nothing_lost(report: Report, least: int) -> None:
+    """Enough was asked to show something, and every request had its answer."""
+    assert report.sent >= least, report.table()
+    assert report.lost == 0, report.table()
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
+    """Look several times a second; fail when it does not come true."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s"
+        time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
 def app(host: Any) -> App:
     """Return the deployed app on the host under test."""
     name = host.backend.get_pytest_id().partition("://")[2]
     variables = inventory()["_meta"]["hostvars"][name]
     return App(host, variables["app_name"], variables)
+
+
+@pytest.fixture(scope="module")
+def sample_again(app: App) -> Iterator[None]:
+    """Leave the host as converge did, without the releases that tests made on it: other tests run on it, too."""
+    yield
+    done = playbook("deploy.yml", "--limit", app.host.backend.host)
+    assert done.returncode == 0, done.stdout
+    made = f"find /srv/{app.name}/releases -mindepth 1 -maxdepth 1 -type d -not -regex '.*/[0-9a-f]+'"
+    app.host.check_output(f"rm -rf $({made}) /srv/{app.name}/bad.json")
 
 
 @functools.cache
@@ -105,18 +186,21 @@ def playbook(
 
     With `collections`, a folder of installed collections, as a user without a clone would: nothing of it is in reach.
     """
-    command: list[str | Path] = [
-        Path(sys.executable).with_name("ansible-playbook"),
-        "-i",
-        INVENTORY,
-        "-i",
-        SHARED_INVENTORY,
-    ]
-    environment = {**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
-    if collections:
-        environment = fleetcollection.environment(collections)
+    command = playbook_command(name if collections else REPOSITORY / name, *arguments, variables=variables)
+    environment = fleetcollection.environment(collections) if collections else playbook_environment(REPOSITORY)
     return subprocess.run(
-        [*command, name if collections else REPOSITORY / name, "-e", json.dumps(variables or {}), *arguments],
-        cwd=collections or REPOSITORY, env=environment,
+        command, cwd=collections or REPOSITORY, env=environment,
         capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
+
+
+def playbook_command(name: str | Path, *arguments: str, variables: dict[str, Any] | None = None) -> list[str | Path]:
+    """Return the words that run a playbook against the scenario's hosts."""
+    program = Path(sys.executable).with_name("ansible-playbook")
+    inventories: list[str | Path] = ["-i", INVENTORY, "-i", SHARED_INVENTORY]
+    return [program, *inventories, name, "-e", json.dumps(variables or {}), *arguments]
+
+
+def playbook_environment(repository: Path) -> dict[str, str]:
+    """Return the environment in which a clone's own roles and modules are found."""
+    return {**os.environ, "ANSIBLE_CONFIG": str(repository / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
