@@ -26,7 +26,11 @@ from .release_uv import GLIBC, BuildError, Uv, UvError, explain, redact
 _BACKEND = "setuptools.build_meta:__legacy__"
 _REQUIRES = ["setuptools>=40.8.0"]
 #: A requirement by name. A URL, a path or an option of uv would let a package choose what the controller opens.
-_REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*[ \t]*(\[[^\[\]@\n\r]*\])?[^@\n\r\\]*(;[^\n\r\\]*)?")
+_REQUIREMENT = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9._-]*[ \t]*(\[[A-Za-z0-9._, \t-]*\][ \t]*)?"
+    r"\(?((===?|[~!<>]=|[<>])[ \t]*([0-9]+!)?[A-Za-z0-9.*+_-]+[ \t]*(,[ \t]*)?)*\)?[ \t]*"
+    r"(;[A-Za-z0-9_.'\"<>=!~(),+* \t-]*)?"
+)
 
 
 @dataclass(frozen=True)
