@@ -177,8 +177,8 @@ class Host:
         if self.said.get("fleet_failure"):
             yield f"not prepared: {short(self.said['fleet_failure'])}"
         if failed(migration):
-            lost = migration.get("unreachable")
-            yield f"the migration failed: {reason(migration) if lost else 'exit code %s' % migration.get('rc')}"
+            how = reason(migration) if migration.get("unreachable") else f"exit code {migration.get('rc')}"
+            yield f"the migration failed: {how}"
         if failed(back):
             yield f"not taken back: {reason(back)}"
         if self.lost:

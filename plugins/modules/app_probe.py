@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import grp
 import hashlib
 import json
 import os
@@ -18,6 +19,21 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.facts.hardware.linux import LinuxHardware
 
 from ..module_utils.worker_plan import WorkerPlanError, plan_workers
+
+#: Where the bundle puts files of an app, below /.
+FILES = (
+    "etc/{app}/*",
+    "etc/nginx/conf.d/00-refuse-unknown-hosts.conf",
+    "etc/nginx/conf.d/{app}.conf",
+    "etc/nginx/sites-enabled/default",
+    "etc/systemd/system/{app}@.service",
+    "etc/systemd/system/{app}@.socket",
+    "etc/systemd/system/{app}-release-recover.service",
+    "etc/systemd/system/multi-user.target.wants/{app}-release-recover.service",
+    "usr/local/lib/{app}-release/*",
+    "usr/local/lib/{app}-release/fleet_host/*",
+    "usr/local/sbin/{app}-release",
+)
 
 DOCUMENTATION = r"""
 module: app_probe
@@ -74,7 +90,8 @@ ansible_facts:
     C(processor_vcpus), C(processor_nproc) and C(memtotal_mb) as C(setup) gives them; C(app_probe) with
     C(python) and C(arch) (what to build for), C(systemd) (version, 0 where PID 1 is not systemd),
     C(plan) (see worker_plan), C(releases) (complete ones on disk), C(live) (what the last switch
-    recorded), C(intact) (whether that still is so), C(user), C(nginx) (whether they are there) and C(nginx_active).
+    recorded), C(intact) (whether that still is so), C(files) (the bundle's own, so that M(webfleet.fastapi.host_files)
+    need not look at them once more), C(user), C(nginx) (whether they are there) and C(nginx_active).
   returned: always
   type: dict
 """
@@ -151,6 +168,27 @@ def intact(live: dict[str, Any], root: Path, app: str) -> bool:
     return linked == slot and same and active(f"{app}@{slot}.service", f"{app}@{slot}.socket") == [True, True]
 
 
+def file_as_found(path: Path) -> dict[str, str] | None:
+    """Return what C(host_files) could want of a path: a link's target, or the content's SHA-256, owner and mode."""
+    try:
+        if path.is_symlink():
+            return {"link": os.readlink(path)}
+        found = path.stat()
+        content = "" if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()
+        owner, group = pwd.getpwuid(found.st_uid).pw_name, grp.getgrgid(found.st_gid).gr_name
+    except (OSError, KeyError):
+        return None
+    return {"sha256": content, "owner": owner, "group": group, "mode": f"{found.st_mode & 0o7777:04o}"}
+
+
+def files_of(app: str) -> dict[str, dict[str, str] | None]:
+    """Return the bundle's own files as they are; None for one that is not there."""
+    patterns = [pattern.format(app=app) for pattern in FILES]
+    found = {path for pattern in patterns for path in Path("/").glob(pattern)}
+    found |= {Path("/", pattern) for pattern in patterns if "*" not in pattern}
+    return {str(path): file_as_found(path) for path in sorted(found) if path.is_symlink() or not path.is_dir()}
+
+
 def user_exists(name: str) -> bool:
     """Return whether the host knows this user."""
     try:
@@ -204,6 +242,7 @@ def probe(module: AnsibleModule) -> dict[str, Any]:
             "intact": bool(systemd) and intact(live, root, app),
             "user": user_exists(module.params["user"] or app),
             "nginx": shutil.which("nginx", path="/usr/sbin:/usr/bin") is not None,
+            "files": files_of(app),
             "nginx_active": bool(systemd) and active("nginx.service") == [True],
         },
     }

@@ -34,6 +34,11 @@ options:
       content:
         description: The text of the file.
         type: str
+      source:
+        description: >-
+          Take the content from this file of the role's own C(files/) instead; of a folder, from each Python file in it.
+          The action plugin of the same name does that.
+        type: str
       link:
         description: Make the path a symbolic link to this instead.
         type: str
@@ -99,6 +104,7 @@ paths:
 FILE_SPEC: dict[str, Any] = {
     "path": {"type": "path", "required": True},
     "content": {"type": "str"},
+    "source": {"type": "str"},
     "link": {"type": "str"},
     "state": {"type": "str", "choices": ["present", "directory", "absent"], "default": "present"},
     "owner": {"type": "str", "default": "root"},

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fleet_host.cli import read_words
 from fleet_host.config import SLOTS, Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,7 +89,19 @@ def test_units_and_host_tool_mean_the_same_places(tmp_path: Path) -> None:
         # The last one wins: what the user sets must not change which release runs.
         files = [file.replace("%i", slot) for file in service["Service.EnvironmentFile"]]
         assert files == [str(config.etc / f"environment.{slot}"), str(config.root / "slots" / f"{slot}.env")]
-        assert Path(files[0]) in config.slot_files(slot)
+        assert Path(files[0]) in config.slot_files(slot).values()
+
+
+def test_what_a_crash_left_is_looked_after_at_boot_where_the_command_left_it(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").write_text(template("service", "settings.json.j2"))
+    config = Config.read(tmp_path / "settings.json")
+    found = unit(template("service", "recover.service.j2"))
+    assert found["Unit.ConditionPathExists"] == [str(config.transaction)]
+    command, *words = found["Service.ExecStart"][0].split()
+    assert command == value("service", "_service_command")
+    given = read_words(["--config", "x", *words])
+    assert (given.verb, given.in_unit) == ("recover", True)
+    assert found["Install.WantedBy"] == ["multi-user.target"]
 
 
 def test_settings_cannot_hold_what_systemd_would_expand() -> None:
@@ -388,7 +401,10 @@ def test_no_header_that_the_app_trusts_comes_from_the_client(header: str) -> Non
     assert sent in {"$remote_addr", "$scheme", "$host$fleet_counter_port", '""'}
 
 
-OWN_VARIABLES = ("$http_upgrade", "$http_host", "$host", "$port", "$remote_addr", "$scheme")
+OWN_VARIABLES = (
+    "$http_upgrade", "$http_host", "$host", "$port", "$remote_addr", "$scheme",
+    "$msec", "$request_time", "$upstream_addr", "$upstream_status",
+)  # fmt: skip
 
 
 def test_apps_of_one_host_share_no_nginx_variable() -> None:

@@ -1,0 +1,82 @@
+"""The controller's half of host_files: what the probe saw to be right is left alone, and nothing else."""
+
+from __future__ import annotations
+
+import grp
+import itertools
+import os
+import pwd
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plugins.action.host_files import all_right, is_right, with_sources
+from plugins.modules.app_probe import file_as_found, files_of
+from plugins.modules.host_files import is_as_wanted
+
+ME = {"owner": pwd.getpwuid(os.geteuid()).pw_name, "group": grp.getgrgid(os.getegid()).gr_name}
+THERE = {
+    "nothing": lambda _: None,
+    "the file": lambda path: path.write_text("text"),
+    "other text": lambda path: path.write_text("other"),
+    "other mode": lambda path: (path.write_text("text"), path.chmod(0o600)),
+    "an empty file": lambda path: path.write_text(""),
+    "a link": lambda path: path.symlink_to("/there"),
+    "another link": lambda path: path.symlink_to("/elsewhere"),
+    "a link to the file": lambda path: (path.with_name("f").write_text("text"), path.symlink_to("f")),
+}
+WANTED: dict[str, dict[str, Any]] = {
+    "the file": {"content": "text", "mode": "0644", "link": None, "state": "present"},
+    "an empty file": {"content": None, "mode": None, "link": None, "state": "present"},
+    "a private file": {"content": "text", "mode": "0600", "link": None, "state": "present"},
+    "a link": {"content": None, "mode": None, "link": "/there", "state": "present"},
+    "no file": {"content": None, "mode": None, "link": None, "state": "absent"},
+}
+
+
+@pytest.mark.parametrize(("there", "wanted"), list(itertools.product(THERE, WANTED)))
+def test_says_of_a_path_what_the_module_says(there: str, wanted: str, tmp_path: Path) -> None:
+    path = tmp_path / "path"
+    os.umask(0o022)
+    THERE[there](path)  # type: ignore[no-untyped-call]
+    item = {"path": str(path), **WANTED[wanted], **ME}
+    assert is_right(item, {str(path): file_as_found(path)}) == is_as_wanted(item)
+
+
+def test_what_was_not_looked_at_is_not_known_to_be_right() -> None:
+    assert not is_right({"path": "/x", "state": "absent"}, {})
+    assert not all_right({"files": [{"path": "/x", "content": "a"}]}, {})
+
+
+def test_a_folder_is_always_left_to_the_module(tmp_path: Path) -> None:
+    item = {"path": str(tmp_path), "state": "directory"}
+    assert not is_right(item, {str(tmp_path): file_as_found(tmp_path)})
+
+
+def test_a_secret_counts_by_content_and_as_readable_by_root_only(tmp_path: Path) -> None:
+    path = tmp_path / "environment"
+    path.write_text("A=1\n")
+    for mode, right in ((0o600, os.geteuid() == 0), (0o644, False)):
+        path.chmod(mode)
+        assert all_right({"secrets": {str(path): "A=1\n"}}, {str(path): file_as_found(path)}) == right
+    assert not all_right({"secrets": {str(path): "A=2\n"}}, {str(path): file_as_found(path)})
+
+
+def test_a_source_that_is_a_folder_becomes_its_python_files(tmp_path: Path) -> None:
+    (tmp_path / "tool" / "part").mkdir(parents=True)
+    (tmp_path / "tool" / "main.py").write_text("a")
+    (tmp_path / "tool" / "part" / "b.py").write_text("b")
+    (tmp_path / "tool" / "notes.txt").write_text("c")
+    items = [{"path": "/usr/tool", "source": "tool", "mode": "0755"}, {"path": "/one", "content": "1"}]
+    assert list(with_sources(items, lambda name: str(tmp_path / name))) == [
+        {"path": "/usr/tool/main.py", "mode": "0755", "content": "a"},
+        {"path": "/usr/tool/part/b.py", "mode": "0755", "content": "b"},
+        {"path": "/one", "content": "1"},
+    ]
+
+
+def test_the_probe_looks_at_paths_that_are_not_there_too() -> None:
+    seen = files_of("no-such-app")
+    assert seen["/etc/nginx/conf.d/no-such-app.conf"] is None
+    assert not [path for path in seen if "*" in path]
