@@ -8,60 +8,34 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from bench.lab import REPOSITORY, Fleet, fleet
 from bench.load import Load, Report
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-LAB = [sys.executable, str(REPOSITORY / "molecule/shared/lab.py")]
 ONE_HOST = [{"name": "web1", "os": "ubuntu-24.04", "vcpus": 2, "memory_mb": 2048}]
 #: New connections and kept ones, bodies to be echoed, requests of 10 s, slow downloads.
 MIX = "get-new=40,get-keep=40,post-keep=15,post-new=4,long=0.5,download=0.5"
 QUIET_SECONDS, MOST_DEPLOYS = 60.0, 200
 
 
-class Deploys:
-    """One app that changes, and the host that it is deployed to."""
-
-    def __init__(self, inventory: Path, source: Path) -> None:
-        self.inventory, self.source = inventory, source
-
-    def run(self, number: int) -> tuple[float, float]:
-        """Change the code and deploy it; return when that began and ended (seconds, monotonic). A failure ends all."""
-        with (self.source / "main.py").open("a") as main:
-            main.write(f"\nDEPLOY = {number}\n")
-        began = time.monotonic()
-        done = subprocess.run(
-            [Path(sys.executable).with_name("ansible-playbook"), "-i", self.inventory, "deploy.yml"],
-            cwd=REPOSITORY, env={**os.environ, "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg")},
-            capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        if done.returncode:
-            sys.exit(f"deploy {number} failed:\n{done.stdout[-4000:]}{done.stderr[-2000:]}")
-        return began, time.monotonic()
-
-
-def measure(deploys: Deploys, url: str, count: int, rate: float) -> dict[str, Any]:
+def measure(fleet: Fleet, count: int, rate: float) -> dict[str, Any]:
     """Return the figures of `count` deploys in a row, under one load that begins before and ends after them."""
     windows = []
-    with Load(url, rate=rate, mix=MIX, long_seconds=10, websockets=0) as load:
+    with Load(f"http://{fleet.addresses['web1']}", rate=rate, mix=MIX, long_seconds=10, websockets=0) as load:
         begun = time.monotonic()
         time.sleep(QUIET_SECONDS)
         quiet = (begun + 5, time.monotonic())  # the first seconds warm the caches
         for number in range(1, count + 1):
-            windows.append(deploys.run(number))
-            began, ended = windows[-1]
-            print(f"deploy {number} of {count}: {ended - began:.1f} s", flush=True)
+            fleet.edit(f"deploy {number}")
+            began = time.monotonic()
+            fleet.deploy()
+            windows.append((began, time.monotonic()))
+            print(f"deploy {number} of {count}: {windows[-1][1] - began:.1f} s", flush=True)
         time.sleep(5)
         report = load.stop()
     return figures(report, quiet, windows)
@@ -101,24 +75,9 @@ def main() -> None:
     given = parser.parse_args()
     if not 1 <= given.deploys <= MOST_DEPLOYS:
         parser.error(f"--deploys is {given.deploys}: allowed is a whole number from 1 to {MOST_DEPLOYS}")
-    with tempfile.TemporaryDirectory() as folder:
-        source, inventory = Path(folder, "app"), Path(folder, "inventory")
-        shutil.copytree(REPOSITORY / "app", source, ignore=shutil.ignore_patterns(".venv", "__pycache__"))
-        (inventory / "group_vars").mkdir(parents=True)
-        settings = {"app_name": "counter", "app_source": str(source), "app_module": "main:app"}
-        (inventory / "group_vars" / "app.yml").write_text(yaml.safe_dump({**settings, "service_watch_seconds": 2}))
-        (inventory / "hosts.yml").write_text(yaml.safe_dump(ONE_HOST))
-        hosts = ["--hosts", str(inventory / "hosts.yml"), "--inventory", str(inventory / "lab" / "lab.yml")]
-        subprocess.run([*LAB, "up", "--name", "under-load", *hosts], check=True)
-        (inventory / "hosts.yml").unlink()  # Ansible would read it, too
-        try:
-            (inventory / "lab" / "lab.yml").rename(inventory / "lab.yml")
-            address = yaml.safe_load((inventory / "lab.yml").read_text())["app"]["hosts"]["web1"]["ansible_host"]
-            deploys = Deploys(inventory, source)
-            deploys.run(0)
-            found = measure(deploys, f"http://{address}", given.deploys, given.rate)
-        finally:
-            subprocess.run([*LAB, "down", "--name", "under-load", "--keep-engine"], check=False)
+    with fleet("under-load", ONE_HOST, service_watch_seconds=2) as made:
+        made.deploy()
+        found = measure(made, given.deploys, given.rate)
     given.output.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps({key: value for key, value in found.items() if key != "each"}, indent=1))
     sys.exit(0 if found["lost"] == 0 and found["sent"] == found["ok"] else 1)
