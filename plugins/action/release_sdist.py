@@ -61,7 +61,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         )
         if answer.get("failed"):
             return {**answer, "msg": f"{build['host']}: {answer.get('msg', '')}"}
-        found = {"key": build["key"], "host": build["host"], "seconds": answer["seconds"]}
+        found = {"key": build["key"], "host": build["host"], "have": build["have"], "seconds": answer["seconds"]}
         if "requires" in answer:
             return {**found, "requires": answer["requires"]}
         # The host's answer decides no path on the controller: only the last part of it counts.

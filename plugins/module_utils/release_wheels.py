@@ -140,7 +140,8 @@ def tools(requires: list[str], of: str, platform: dict[str, Any], indexes: list[
 def accept(results: list[dict[str, Any]], cache: Cache, uv: Uv) -> list[str]:
     """Take over what hosts have built, or asked for; return notes on it. Raises BuildError.
 
-    A result is what the module release_sdist returns: `key`, `host`, `seconds`, and `wheel` or `requires`.
+    A result is what the module release_sdist returns: `key`, `host`, `have`, `seconds`, and `wheel` or `requires`. One
+    that was taken over already, by an earlier task of the same run, is passed over.
     """
     notes = []
     for result in results:
@@ -150,6 +151,8 @@ def accept(results: list[dict[str, Any]], cache: Cache, uv: Uv) -> list[str]:
             continue  # removed meanwhile by another run: it will be asked for again
         of = f"{sdist.name} {sdist.version}"
         if "wheel" in result:
+            if not Path(result["wheel"]).exists():
+                continue
             _accept_wheel(sdist, platform, Path(result["wheel"]), cache, uv)
             notes.append(f"{of} was built from source in {result['seconds']:.0f} s, for {place(platform)}.")
         else:
@@ -180,6 +183,8 @@ def _accept_wishes(of: str, result: dict[str, Any], cache: Cache) -> None:
     requires = list(result["requires"])
     check_requirements(requires, of)
     known = cache.get("asked", result["key"])
+    if known and not set(load(known / "requires.json")) <= set(result["have"]):
+        return
     if known:
         shutil.rmtree(known, ignore_errors=True)
         raise BuildError(
