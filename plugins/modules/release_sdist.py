@@ -14,7 +14,7 @@ from ..module_utils.release_sandbox import Job, SdistError, build
 DOCUMENTATION = r"""
 module: release_sdist
 short_description: Build wheels from source distributions on a host
-version_added: "0.1.0"
+version_added: "0.2.0"
 description:
   - Sends each source distribution with its build requirements to the host (an action plugin of the same name does
     that), builds its wheel there, and fetches the wheel back. What was sent and made is removed from the host.
