@@ -224,6 +224,13 @@ def test_the_same_release_with_new_settings_is_not_what_was_before_it(host: Host
     assert host.candidates == ["aaa"]
 
 
+def test_what_served_before_the_first_line_of_the_history_is_known_by_what_followed_it(host: Host) -> None:
+    """After a rotation, or where the line of its switch was lost to a full disk."""
+    host.unpack("aaa", "bbb", "ccc")
+    note(host.config, {"from": "aaa", "to": "bbb", "result": REFUSED})
+    assert host.candidates == ["aaa"]
+
+
 def test_a_mark_that_is_gone_makes_it_a_candidate_again(host: Host) -> None:
     host.unpack("aaa", "bbb").switched("aaa", "bbb").back("aaa")
     assert host.candidates == []

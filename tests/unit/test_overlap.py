@@ -233,6 +233,18 @@ def test_where_there_is_no_room_an_idle_old_worker_makes_it(monkeypatch: pytest.
     assert machine.asked[1:] == [("counter@green.service", +1)]
 
 
+def test_an_old_worker_that_takes_its_time_to_end_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its app has something to do at the end; asked once more, the server would end a second one, which is busy."""
+    machine, made = tight(monkeypatch)
+    machine.delay, machine.idle = 30.0, {2}
+    for _ in range(100):
+        made.grow(3)
+        machine.pass_time()
+    assert machine.asked == [("counter@blue.service", -1)]
+    machine.pass_time(10)
+    assert machine.servers["counter@blue.service"].workers == [3, 4]
+
+
 def test_a_busy_oldest_worker_is_not_ended_even_when_others_are_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server would end the oldest one, whichever is meant."""
     machine, made = tight(monkeypatch)

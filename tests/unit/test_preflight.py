@@ -535,12 +535,24 @@ def test_prune_of_what_is_needed_removes_nothing(host: Host, run: Run, release: 
 
 @pytest.mark.parametrize("keep", ["0", "-3", "1"])
 def test_prune_never_removes_all(host: Host, run: Run, keep: str) -> None:
-    os.utime(host.config.release_dir("bbb") / ".complete", (1, 1))
-    os.utime(host.config.release_dir("ccc") / ".complete", (1, 1))
-    run("activate", "aaa")
+    """Here no release is live, so none is in use."""
+    for age, release in enumerate(("aaa", "bbb", "ccc")):
+        os.utime(host.config.release_dir(release) / ".complete", (9 - age, 9 - age))
     found = run("prune", "--keep", keep)
-    assert (found.code, set(found.json["removed"])) == (0, {"bbb", "ccc"})
+    assert (found.code, found.json["removed"]) == (0, ["bbb", "ccc"])
     assert history.is_whole(host.config, "aaa")
+
+
+def test_prune_with_a_wrong_name_leaves_a_switch_that_was_cut_off_alone(
+    host: Host, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the caller got wrong is said before anything is touched."""
+    run("activate", "aaa")
+    touched: list[Config] = []
+    monkeypatch.setattr(cli, "recover", lambda config, *_: touched.append(config))
+    assert (run("prune", "nope").code, touched) == (2, [])
+    assert run("prune", "bbb").code == 0
+    assert touched == [host.config]
 
 
 def test_old_releases_that_cannot_be_removed_do_not_make_a_switch_fail(
@@ -670,6 +682,11 @@ WORDS = [
     (["run", "aaa", "python3", "x.py"], ["python3", "x.py"], False),
     (["run", "aaa", "--", "", "placeholder"], ["", "placeholder"], False),
 ]
+
+
+def test_the_command_itself_reads_its_words_so(host: Host, run: Run) -> None:
+    run("run", "aaa", "--json", "--", "git", "log", "--", "path", as_json=False)
+    assert host.systemd.commands[0].words[-4:] == ("git", "log", "--", "path")
 
 
 @pytest.mark.parametrize(("given", "words", "as_json"), WORDS)

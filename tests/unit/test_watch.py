@@ -114,12 +114,12 @@ def test_after_a_rotation_the_new_file_is_read_from_its_start(path: Path) -> Non
 
 
 def test_after_a_truncation_the_file_is_read_from_its_start(path: Path) -> None:
-    path.write_text(text(*[(-1, 0.1, "200")] * 5) + "1700000")
+    path.write_text(text(*[(-1, 0.1, "200")] * 5) + "1700000001.0 0.1 200 ")
     log = ProxyLog(path, SWITCHED)
     log.read()
     os.truncate(path, 0)
     add(path, text((1, 0.1, "500")))
-    assert counts(log) == (5, 0, 1, 1)
+    assert counts(log) == (5, 0, 1, 1), "and the torn line of before is not put before its first one"
 
 
 def test_a_file_that_comes_later_is_read_whole(path: Path) -> None:

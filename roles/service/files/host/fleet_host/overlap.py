@@ -29,7 +29,7 @@ class Overlap:
         #: What one more worker takes: what a live one does, which has served for a while, or one of the new release's
         #: that is up already, where that is more; 0 where nothing is known.
         self.each = max(sizes, default=0.0)
-        self._asked, self._patience = 0, 0.0
+        self._asked, self._patience, self._leaving = 0, 0.0, 0
 
     def pids(self, slot: str) -> list[int]:
         """Return a slot's workers."""
@@ -84,11 +84,12 @@ class Overlap:
         if self.room() >= self.each:
             self._asked, self._patience = now + 1, time.monotonic() + ASK_SECONDS
             self.systemd.resize(self.config.service(self.new), +1)
-        elif self.old and time.monotonic() >= self._patience:
-            # The server ends its oldest worker; whether that one is idle can be seen.
+        elif self.old:
+            # The server ends its oldest worker; whether that one is idle can be seen. One that takes its time to end
+            # is waited for: asked again, the server would end the next one as well, be it idle or not.
             old = oldest_first(self.pids(self.old))
-            if len(old) > 1 and is_idle(old[0], self.config.socket(self.old)):
-                self._patience = time.monotonic() + ASK_SECONDS / 5
+            if self._leaving not in old and len(old) > 1 and is_idle(old[0], self.config.socket(self.old)):
+                self._leaving = old[0]
                 self.systemd.resize(self.config.service(self.old), -1)
         return False
 
