@@ -25,6 +25,8 @@ from .systemd import Systemd, SystemdError
 EXIT_REFUSED, EXIT_NOTHING_DONE = 1, 2
 #: What changes something runs in a transient unit, which outlives the terminal or SSH session that asked for it.
 IN_UNIT = (ACTIVATE, ROLLBACK, RESTORE, "recover")
+#: Who asks for the recovery that follows each of these in its unit; systemd then says in EXIT_CODE how that ended.
+AFTER = "recovery"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -78,6 +80,14 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit code: 0 done, 1 refused or differs, 2 nothing was done."""
     words = sys.argv[1:] if argv is None else argv
     given = read_words(words)
+    if given.verb == "recover" and given.by == AFTER and os.environ.get("EXIT_CODE") == "exited":
+        # The switch has said itself how it ended: a second word behind it would spoil its JSON.
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
+            return _main(given, words)
+    return _main(given, words)
+
+
+def _main(given: argparse.Namespace, words: list[str]) -> int:
     steps: list[str] = []
 
     def say(step: str) -> None:
@@ -175,7 +185,7 @@ def _run_in_unit(config: Config, given: argparse.Namespace, words: list[str]) ->
     """
     program = [sys.executable, "-I", "-B", str(Path(__file__).parents[1]), "--config", str(given.config)]
     by = [] if given.by else ["--by", os.environ.get("SUDO_USER") or getpass.getuser()]
-    recovery = " ".join([*program, "recover", "--in-unit", "--by=recovery"])
+    recovery = " ".join([*program, "recover", "--in-unit", f"--by={AFTER}"])
     properties = {
         "RuntimeMaxSec": f"{config.expiry:g}",
         "TimeoutStopSec": f"{config.expiry:g}",
