@@ -90,7 +90,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def known_names() -> set[str]:
-    """Return the roles' settings, inputs and results, and the modules."""
+    """Return the settings of the roles and of the rollout, the roles' inputs and results, and the modules."""
     names = {path.stem for path in REPOSITORY.glob("plugins/*/*.py")}
     for file in REPOSITORY.glob("roles/*/defaults/main.yml"):
         names |= yaml.safe_load(file.read_text(encoding="utf-8")).keys()
@@ -99,14 +99,15 @@ def known_names() -> set[str]:
             names |= entry.get("options", {}).keys()
     for file in REPOSITORY.glob("roles/*/tasks/*.yml"):
         for task in yaml.safe_load(file.read_text(encoding="utf-8")):
-            names |= task.get("ansible.builtin.set_fact", {}).keys()
+            names |= {*task.get("ansible.builtin.set_fact", {}), task.get("register", "")}
+    names |= yaml.safe_load((REPOSITORY / "playbooks/vars/fleet.yml").read_text(encoding="utf-8"))["_fleet_rules"].keys()
     return names
 
 
 @pytest.mark.parametrize("page", DOCS, ids=name)
 def test_settings_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    named = set(re.findall(r"\b(?:service|proxy|release)_[a-z_]*[a-z]\b", text))
+    named = set(re.findall(r"\b(?:service|proxy|release|fleet)_[a-z_]*[a-z]\b", text))
     assert named <= known_names(), named - known_names()
 
 
