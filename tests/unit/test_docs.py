@@ -100,7 +100,8 @@ def known_names() -> set[str]:
     for file in REPOSITORY.glob("roles/*/tasks/*.yml"):
         for task in yaml.safe_load(file.read_text(encoding="utf-8")):
             names |= {*task.get("ansible.builtin.set_fact", {}), task.get("register", "")}
-    names |= yaml.safe_load((REPOSITORY / "playbooks/vars/fleet.yml").read_text(encoding="utf-8"))["_fleet_rules"].keys()
+    rollout = yaml.safe_load((REPOSITORY / "playbooks" / "vars" / "fleet.yml").read_text(encoding="utf-8"))
+    names |= rollout["_fleet_rules"].keys()
     return names
 
 
