@@ -685,7 +685,7 @@ WORDS = [
 
 
 def test_the_command_itself_reads_its_words_so(host: Host, run: Run) -> None:
-    run("run", "aaa", "--json", "--", "git", "log", "--", "path", as_json=False)
+    run("run", "aaa", "--", "git", "log", "--", "path", as_json=False)
     assert host.systemd.commands[0].words[-4:] == ("git", "log", "--", "path")
 
 

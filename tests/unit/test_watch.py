@@ -114,7 +114,7 @@ def test_after_a_rotation_the_new_file_is_read_from_its_start(path: Path) -> Non
 
 
 def test_after_a_truncation_the_file_is_read_from_its_start(path: Path) -> None:
-    path.write_text(text(*[(-1, 0.1, "200")] * 5) + "1700000001.0 0.1 200 ")
+    path.write_text(text(*[(-1, 0.1, "200")] * 5) + "1700000001.000 0.1")
     log = ProxyLog(path, SWITCHED)
     log.read()
     os.truncate(path, 0)
