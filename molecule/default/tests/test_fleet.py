@@ -149,6 +149,25 @@ def test_hosts_stay_if_asked_to_and_a_budget_lets_the_others_go_on(
     assert "The rollout stop" not in done.stdout
 
 
+@pytest.mark.fault(6)
+def test_host_that_cannot_be_prepared_keeps_all_from_switching(
+    fleet: Fleet, before: dict[str, tuple[str, int]], sample: str, tmp_path: Path
+) -> None:
+    """The release is unpacked there, but nginx's file cannot be written: a folder is in its place."""
+    app = fleet["web2"]
+    server = f"/etc/nginx/conf.d/{app.name}.conf"
+    app.host.check_output(f"mv {server} /tmp/kept.conf && mkdir {server}")
+    try:
+        done = deploy(app_source=str(changed_app(tmp_path, "# unprepared\n")))
+    finally:
+        app.host.check_output(f"rmdir {server} && mv /tmp/kept.conf {server}")
+    assert done.returncode != 0
+    assert running(fleet) == before
+    said = rows(done.stdout)
+    assert said["web2"][2].startswith("not prepared: Put the app's server in place: "), done.stdout
+    assert said["web1"] == said["web3"] == [sample, sample, "not touched, as the rollout stopped"]
+
+
 # --- one cannot be reached ------------------------------------------------------------------------
 
 
