@@ -185,6 +185,7 @@ class Host:
         class FakeWatch:
             def __init__(self, config: Config, systemd: Systemd, slot: str, switched: float) -> None:
                 self.slot = slot
+                self.calm = True
 
             def trouble(self) -> str:
                 return host.trouble.get(host.release_in(self.slot), "")

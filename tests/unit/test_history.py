@@ -381,3 +381,13 @@ def test_nothing_is_removed_while_a_deploy_links_files_out_of_it(host: Host) -> 
         assert history.is_whole(host.config, "aaa")
     waiting.join(5)
     assert "aaa" not in host.there
+
+
+def test_what_a_cut_off_removal_left_goes_with_the_next_one(host: Host) -> None:
+    half = host.config.release_dir("abc")
+    half.mkdir()
+    (half / "manifest.json").write_text("{}")
+    unpacking = host.config.root / "releases" / ".abc.tmp-1"
+    unpacking.mkdir()
+    prune(host.config, keep=5)
+    assert (half.exists(), unpacking.exists()) == (False, True)

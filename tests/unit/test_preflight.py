@@ -21,14 +21,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fleet_host import cli, history, lock, preflight
+from fleet_host import cli, history, lock, preflight, settle
 from fleet_host.cli import main, read_words
 from fleet_host.config import Config, HostError
 from fleet_host.files import write_atomically
 from fleet_host.lock import holder, locked
 from fleet_host.settle import WentBackError
 from fleet_host.switch import Say
-from fleet_host.systemd import Command, Systemd, UnitState
+from fleet_host.systemd import Command, Systemd, SystemdError, UnitState
 
 from tests.unit.fake_systemd import Host
 
@@ -576,6 +576,30 @@ def test_a_switch_that_was_cut_off_is_told_when_the_next_one_is_done(run: Run, m
     assert (found.code, found.json["notes"]) == (0, ["7 of 9 requests failed"])
     found = run("recover")
     assert (found.code, found.json["outcome"], found.json["log"]) == (1, "went back", ["log"])
+
+
+def test_a_switch_that_broke_off_after_traffic_moved_is_not_called_nothing(
+    run: Run, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("activate", "aaa")
+
+    def no_bus(*_: object) -> None:
+        raise SystemdError("Failed to connect to bus")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(settle, "_retire", no_bus)
+        told = run("activate", "bbb")
+    assert (told.code, told.json["outcome"], told.json["live"]["release"]) == (3, "unfinished", "bbb")
+    assert "Failed to connect to bus; the host finishes the switch or takes it back now" in told.json["error"]
+    assert run("recover").code == 0
+    assert host.systemd.enabled == {"counter@green.service"}
+
+
+def test_a_hook_that_a_killed_switch_left_running_is_stopped_first(run: Run, host: Host) -> None:
+    run("activate", "aaa")
+    host.config.transaction.write_text("{")
+    run("recover")
+    assert ("stop", "counter-release-hook.service") in host.systemd.calls
 
 
 def test_only_root_may(run: Run, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,14 +15,15 @@ from typing import Any
 from . import history, status
 from .config import Config, HostError
 from .hooks import command
-from .lock import locked
+from .lock import holder, locked
 from .preflight import check_release, check_state
 from .prune import check_prune, prune
 from .settle import recover, settle
 from .switch import ACTIVATE, RESTORE, ROLLBACK, Order, RefusedError, Say, switch
 from .systemd import Systemd, SystemdError
 
-EXIT_REFUSED, EXIT_NOTHING_DONE = 1, 2
+EXIT_REFUSED, EXIT_NOTHING_DONE, EXIT_UNFINISHED = 1, 2, 3
+UNFINISHED = "the host finishes the switch or takes it back now, see history"
 #: What changes something runs in a transient unit, which outlives the terminal or SSH session that asked for it.
 IN_UNIT = (ACTIVATE, ROLLBACK, RESTORE, "recover")
 #: Who asks for the recovery that follows each of these in its unit; systemd then says in EXIT_CODE how that ended.
@@ -106,6 +107,8 @@ def _main(given: argparse.Namespace, words: list[str]) -> int:
         result, code = {"error": str(error), "log": error.log, "outcome": error.outcome}, EXIT_REFUSED
     except (HostError, SystemdError, OSError) as error:
         result, code = {"error": str(error), "outcome": "nothing done"}, EXIT_NOTHING_DONE
+        if _is_unfinished(given):
+            result, code = {"error": f"{error}; {UNFINISHED}", "outcome": "unfinished"}, EXIT_UNFINISHED
     if given.json:
         if given.verb in IN_UNIT and code:
             with contextlib.suppress(HostError):
@@ -115,6 +118,14 @@ def _main(given: argparse.Namespace, words: list[str]) -> int:
     else:
         _print_plainly(given, result)
     return code
+
+
+def _is_unfinished(given: argparse.Namespace) -> bool:
+    """Return whether a switch was begun and neither finished nor taken back."""
+    with contextlib.suppress(HostError):
+        config = Config.read(given.config)
+        return given.verb in IN_UNIT and config.transaction.exists() and holder(config) is None
+    return False
 
 
 def _require_root() -> None:

@@ -46,6 +46,7 @@ class Config:
     hook_after: str = ""
     hook_timeout: float = 300.0
     keep_releases: int = 5
+    writable_paths: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> Config:
@@ -53,7 +54,9 @@ class Config:
         try:
             data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             places = {name: Path(data[name]) for name in ("root", "run", "etc", "units")}
-            return cls(**{**data, **places, "warmup_paths": tuple(data.get("warmup_paths", ()))})
+            lists = {name: tuple(data.get(name, ())) for name in ("warmup_paths", "writable_paths")}
+            int(data["plan"]["workers"])
+            return cls(**{**data, **places, **lists})
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise HostError(f"cannot read the settings in {path}: {error}; deploy once more to write them") from error
 

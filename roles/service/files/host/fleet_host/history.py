@@ -15,7 +15,7 @@ from .config import Config
 from .files import read_object, write_atomically, write_object
 
 MOST_LINES, FEWEST_LINES = 1000, 500
-SWITCHED, REFUSED, WENT_BACK = "switched", "refused", "went back"
+SWITCHED, REFUSED, WENT_BACK, STAYS = "switched", "refused", "went back", "stays, though not well"
 
 
 def _file(config: Config) -> Path:

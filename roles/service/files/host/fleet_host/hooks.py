@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,13 @@ def command(
         folder=config.release_dir(release) / "app",
         environment_file=environment,
         limit=config.hook_timeout,
+        writable=config.writable_paths,
     )
+
+
+def unit(config: Config) -> str:
+    """Return the unit that hooks run in: one name, so that what a killed switch has left running can be found."""
+    return f"{config.app}-release-hook.service"
 
 
 def run_hook(
@@ -44,7 +51,8 @@ def run_hook(
     if not shell:
         return
     environment = config.slot_files(slot)["environment"]
-    code, said = systemd.run(command(config, release, manifest, environment, ("sh", "-c", shell)))
+    wanted = command(config, release, manifest, environment, ("sh", "-c", shell))
+    code, said = systemd.run(dataclasses.replace(wanted, unit=unit(config)))
     if code:
         tail = "\n".join(said.strip().splitlines()[-20:])
         raise HookError(f"{name} failed with exit code {code}: {tail or 'it printed nothing'}")

@@ -12,7 +12,7 @@ from .workers import is_idle, memory_mib, oldest_first, worker_pids
 
 MEMINFO = Path("/proc/meminfo")
 #: How long a server is given to add a worker before it is asked once more.
-ASK_SECONDS = 5.0
+ASK_SECONDS = 10.0
 
 
 class Overlap:
@@ -52,19 +52,22 @@ class Overlap:
         """Return how much more the slots may take: below the plan's limit, and of what the host has left now."""
         return min(self.limit - self.used(), available_mib())
 
-    def first(self, workers: int) -> int:
-        """Return how many of its workers the new slot may start with; HostError where not even one fits."""
+    def first(self, workers: int, at_least: int = 0) -> int:
+        """Return how many of its workers the new slot may start with; HostError where not even one fits.
+
+        `at_least` so many start in any case: who goes back from a release that eats the memory needs one.
+        """
         if not self.each or self.limit <= 0:
             return workers
         # The new main process has the app's server in it, but not the app: less than a worker.
         fits = int((self.room() - self.each / 2) // self.each)
-        if fits < 1:
+        if max(fits, at_least) < 1:
             raise HostError(
                 f"memory does not hold even one new worker beside the live ones: {self.room():.0f} MiB are left, one "
                 f"takes {self.each:.0f}. Nothing was changed. Lower service_workers or service_reserve_memory_mib, or "
                 "use a larger host"
             )
-        return min(workers, fits)
+        return min(workers, max(fits, at_least))
 
     def grow(self, workers: int) -> bool:
         """Bring the new slot one step nearer to its number; return whether it has it.

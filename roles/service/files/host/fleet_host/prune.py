@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from . import history
 from .config import SLOTS, Config, HostError
@@ -69,8 +70,17 @@ def prune(config: Config, releases: Sequence[str] = (), keep: int = 0) -> list[s
             (folder / ".complete").unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
             shutil.rmtree(config.kept_files(release)["service"].parent, ignore_errors=True)
+        for folder in _leftovers(config):
+            shutil.rmtree(folder, ignore_errors=True)
     history.unmark(config, *releases)
     return list(releases)
+
+
+def _leftovers(config: Config) -> list[Path]:
+    """Return folders that are no release: what a cut-off removal left. The caller holds the lock of unpacking."""
+    used = in_use(config)
+    folders = [path for path in config.root.glob("releases/[!.]*") if path.is_dir() and not path.is_symlink()]
+    return [path for path in folders if path.name not in used and not (path / ".complete").exists()]
 
 
 def _is_fresh(config: Config, release: str) -> bool:

@@ -6,13 +6,13 @@ The same code finishes a switch that was cut off, at any step: by a kill, a lost
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from . import history
-from .config import Config, other
+from .config import Config, HostError, other
 from .files import link_atomically
 from .gate import POLL_SECONDS, GateError, burst, wait_until_proven
-from .hooks import HookError, run_hook
+from .hooks import HookError, run_hook, unit
 from .overlap import Overlap
 from .preflight import check_release
 from .switch import ROLLBACK, RefusedError, Say, Transaction, keep_settings, settle_files, take_back
@@ -27,6 +27,12 @@ class WentBackError(RefusedError):
     outcome = history.WENT_BACK
 
 
+class StaysError(RefusedError):
+    """The release had traffic and is not well, and there is none to go back to, so it stays."""
+
+    outcome = history.STAYS
+
+
 def settle(config: Config, systemd: Systemd, transaction: Transaction, say: Say) -> dict[str, Any]:
     """Finish a switch whose link has moved; return the live slot's record.
 
@@ -37,14 +43,14 @@ def settle(config: Config, systemd: Systemd, transaction: Transaction, say: Say)
     transaction.write(config, "watching")
     old, new = transaction.from_slot, transaction.to_slot
     record = config.record_of(new)
-    workers = int(record["workers"])
+    workers = int(record.get("workers") or config.workers)
     overlap = Overlap(config, systemd, old, new)
     watch = Watch(config, systemd, new, time.time()) if old else None
     began = time.monotonic()
     grown = len(overlap.pids(new)) >= workers
     while True:
         waited = time.monotonic() - began
-        watched = watch is None or waited >= config.watch_seconds
+        watched = watch is None or (waited >= config.watch_seconds and watch.calm)
         if watch and (not watched or old) and (trouble := watch.trouble()):
             go_back(config, systemd, transaction, trouble, say)
         grown = grown or overlap.grow(workers)
@@ -57,7 +63,7 @@ def settle(config: Config, systemd: Systemd, transaction: Transaction, say: Say)
             break
         time.sleep(POLL_SECONDS)
     if not grown:
-        say(f"only {len(overlap.pids(new))} of {workers} workers run: memory holds no more")
+        say(f"note: only {len(overlap.pids(new))} of {workers} workers run: memory holds no more")
     settle_files(config, systemd, new, workers, say)
     _finish(config, systemd, transaction, say)
     return record
@@ -71,11 +77,11 @@ def _finish(config: Config, systemd: Systemd, transaction: Transaction, say: Say
         history.mark_bad(config, transaction.from_release, reason, str(fingerprint))
     history.unmark(config, transaction.release)
     try:
-        manifest = check_release(config, transaction.release)
+        manifest = check_release(config, transaction.release) if config.hook_after else {}
         run_hook(
             config, systemd, "service_hook_after", config.hook_after, transaction.to_slot, transaction.release, manifest
         )
-    except HookError as error:
+    except (HookError, HostError) as error:
         say(f"note: the release is live, but {error}")
     transaction.end(config, history.SWITCHED)
     say(f"done in {max(0.0, time.time() - transaction.began):.1f} s")
@@ -84,7 +90,7 @@ def _finish(config: Config, systemd: Systemd, transaction: Transaction, say: Say
 def go_back(config: Config, systemd: Systemd, transaction: Transaction, trouble: str, say: Say) -> None:
     """Give the traffic back to the old slot, mark the release bad, raise WentBackError.
 
-    Where the old slot cannot be brought back either, the new one stays, and that is raised as RefusedError.
+    Where the old slot cannot be brought back either, the new one stays: StaysError.
     """
     old, new = transaction.from_slot, transaction.to_slot
     log = systemd.journal(config.service(new), transaction.cursor)
@@ -92,19 +98,36 @@ def go_back(config: Config, systemd: Systemd, transaction: Transaction, trouble:
     transaction.write(config, "going back")
     say(f"going back: {trouble}")
     if old is None:
-        transaction.end(config, history.SWITCHED, f"not well, but nothing to go back to: {trouble}")
-        raise RefusedError(f"{trouble}; there is no release to go back to, so it stays live", log)
+        _stay(config, systemd, transaction, f"{trouble}; there is no release to go back to, so it stays live", log, say)
     try:
         _bring_up(config, systemd, old)
     except (GateError, SystemdError, OSError) as error:
-        transaction.end(config, history.SWITCHED, f"not well, and the release before it does not start: {trouble}")
         before = f"release {transaction.from_release} does not start either ({error})"
-        raise RefusedError(f"{trouble}; {before}, so the new one stays live", log) from error
+        take_back(config, systemd, old, say)
+        _stay(config, systemd, transaction, f"{trouble}; {before}, so the new one stays live", log, say)
     systemd.enable(config.service(old))
     link_atomically(config.live_link, config.socket(old))
     say(f"traffic goes to the {old} slot again")
     finish_going_back(config, systemd, transaction, say)
     raise WentBackError(trouble, log)
+
+
+def _stay(
+    config: Config, systemd: Systemd, transaction: Transaction, message: str, log: list[str], say: Say
+) -> NoReturn:
+    """Leave the new release live, with all its workers; StaysError."""
+    new = transaction.to_slot
+    workers = int(config.record_of(new).get("workers") or config.workers)
+    _grow(config, Overlap(config, systemd, None, new), workers)
+    settle_files(config, systemd, new, workers, say)
+    transaction.end(config, history.STAYS, message)
+    raise StaysError(message, log)
+
+
+def _grow(config: Config, overlap: Overlap, workers: int) -> None:
+    deadline = time.monotonic() + config.boot_timeout
+    while not overlap.grow(workers) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
 
 
 def finish_going_back(config: Config, systemd: Systemd, transaction: Transaction, say: Say) -> None:
@@ -115,9 +138,7 @@ def finish_going_back(config: Config, systemd: Systemd, transaction: Transaction
     _drain(config, new, say)
     take_back(config, systemd, new, say)
     workers = int(config.live_record().get("workers", 0))
-    overlap, deadline = Overlap(config, systemd, new, old), time.monotonic() + config.boot_timeout
-    while not overlap.grow(workers) and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
+    _grow(config, Overlap(config, systemd, new, old), workers)
     settle_files(config, systemd, old, workers, say)
     transaction.end(config, history.WENT_BACK, transaction.trouble)
 
@@ -132,6 +153,7 @@ def recover(config: Config, systemd: Systemd, say: Say) -> None:
     if transaction is None:
         return
     new, release = transaction.to_slot, transaction.release
+    systemd.stop(unit(config))
     moved = config.live_slot() == new
     if transaction.step == "going back":
         say(f"going back from release {release} was cut off: finishing it")

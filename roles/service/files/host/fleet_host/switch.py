@@ -109,7 +109,7 @@ def switch(config: Config, systemd: Systemd, order: Order, say: Say) -> Transact
     systemd.stop(config.service(new), config.socket_unit(new))
     contents, record = _settings(config, order, new, say)
     workers = int(record["workers"])
-    first = Overlap(config, systemd, old, new).first(workers)
+    first = Overlap(config, systemd, old, new).first(workers, at_least=0 if order.verb == ACTIVATE else 1)
     live = str(config.live_record().get("release", ""))
     transaction = Transaction(order.verb, order.release, order.by, live, old, new, time.time(), systemd.cursor())
     transaction.write(config)
@@ -152,13 +152,17 @@ def check_before(config: Config, order: Order, say: Say) -> dict[str, Any]:
     return manifest
 
 
+def _units(config: Config, slot: str) -> tuple[str, str]:
+    return config.service(slot), config.socket_unit(slot)
+
+
 def take_back(config: Config, systemd: Systemd, slot: str, say: Say) -> None:
     """Stop a slot that has no traffic. What cannot be stopped now is stopped by the next switch."""
-    try:
-        systemd.disable(config.service(slot))
-        systemd.stop(config.service(slot), config.socket_unit(slot))
-    except SystemdError as error:
-        say(f"the {slot} slot could not be stopped: {error}")
+    for step, units in ((systemd.disable, (config.service(slot),)), (systemd.stop, _units(config, slot))):
+        try:
+            step(*units)
+        except SystemdError as error:
+            say(f"the {slot} slot could not be stopped: {error}")
 
 
 def _settings(config: Config, order: Order, slot: str, say: Say) -> tuple[dict[str, bytes], dict[str, Any]]:

@@ -40,6 +40,8 @@ class Command:
     folder: Path
     environment_file: Path
     limit: float
+    writable: tuple[str, ...] = ()
+    unit: str = ""
 
 
 class Systemd:
@@ -114,9 +116,11 @@ class Systemd:
             "ProtectSystem": "strict",
             "ProtectHome": "yes",
             "PrivateTmp": "yes",
+            "ReadWritePaths": " ".join(command.writable),
         }
         done = _call(
             "systemd-run", "--quiet", "--wait", "--pipe", "--collect", f"--description=A command of {command.app}",
+            *([f"--unit={command.unit}"] if command.unit else []),
             *(f"--property={name}={value}" for name, value in properties.items()),
             # systemd puts its own values in place of ${NAME}; the command is to get what was written.
             "--", *(word.replace("$", "$$") for word in command.words),

@@ -16,7 +16,7 @@ from .workers import worker_pids
 #: Health is asked for about this often, and this many bad answers in a row are too many.
 PROBE_SECONDS, BAD_PROBES = 1.0, 3
 #: A probe waits no longer than this, so that a release that hangs is seen in some seconds.
-PROBE_LIMIT = 2.0
+PROBE_LIMIT = 3.0
 #: Fewer errors than this show nothing.
 LEAST_ERRORS = 3
 #: How much of nginx's notes from before the switch is compared with, in bytes and seconds.
@@ -114,6 +114,11 @@ class Watch:
     def trouble(self) -> str:
         """Look once; return what is wrong, "" where nothing is. Costs one request a second."""
         return self._unit() or self._health() or self._proxy()
+
+    @property
+    def calm(self) -> bool:
+        """Whether the last answer was good: a watch does not end while something begins to go wrong."""
+        return self._bad == 0
 
     def _unit(self) -> str:
         unit = self.config.service(self.slot)
