@@ -156,6 +156,7 @@ class App:
 
 def assert_nothing_lost(report: Report, least: int) -> None:
     """Enough was asked to show something, and every request had its answer."""
+    print(report.table())
     assert report.sent >= least, report.table()
     assert report.lost == 0, report.table()
 
