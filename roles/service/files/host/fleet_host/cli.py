@@ -196,7 +196,8 @@ def _run_in_unit(config: Config, given: argparse.Namespace, words: list[str]) ->
     """
     program = [sys.executable, "-I", "-B", str(Path(__file__).parents[1]), "--config", str(given.config)]
     by = [] if given.by else ["--by", os.environ.get("SUDO_USER") or getpass.getuser()]
-    recovery = " ".join([*program, "recover", "--in-unit", f"--by={AFTER}"])
+    # It speaks for a switch that was killed, so in the way that was asked for.
+    recovery = " ".join([*program, "recover", "--in-unit", f"--by={AFTER}", *(["--json"] if given.json else [])])
     properties = {
         "RuntimeMaxSec": f"{config.expiry:g}",
         "TimeoutStopSec": f"{config.expiry:g}",
