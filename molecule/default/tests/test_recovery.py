@@ -71,6 +71,7 @@ def test_killed_switch_is_ended_or_taken_back(
     with app.settings(**drains), app.load(mix=mix, long_seconds=8) as load:
         rc, said = cut_off(app, target, step, seconds, KILL)
         assert rc != 0, said
+        assert said["live"]["release"] == (target if moved else before), "what the recovery says in its place"
         wait_until(lambda: is_over(app), 40)
         app.assert_settled(target if moved else before)
         report = load.stop()

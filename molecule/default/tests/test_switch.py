@@ -185,6 +185,7 @@ def test_where_memory_does_not_hold_two_sets_it_begins_with_fewer_and_grows(
     assert f"--workers {count}" in app.host.check_output(f"systemctl cat {app.unit}")
     seen = [float(line) for line in app.host.check_output(f"cat {memory}").split()]
     assert len(seen) > 50
+    print(f"one set {one_set:.0f} MiB, limit {limit:.0f} MiB, most seen {max(seen):.0f} MiB of {len(seen)} samples")
     # A worker takes a little more while it serves than it did when it was measured.
     assert one_set < max(seen) <= limit * 1.05, (one_set, limit, max(seen))
 
@@ -204,6 +205,7 @@ def test_where_memory_does_not_hold_one_worker_more_nothing_is_changed(app: App,
 
 def assert_went_back(report: Report, bad: str, good: str) -> None:
     """The bad release had traffic for at most 15 s; before and after it, nothing was lost."""
+    print(report.table())
     seen = report.releases[bad]
     assert seen.last - seen.first < 15, report.table()
     before = [each for each in report.requests if each.finished < seen.first]
