@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from fleet_host import history, switch
+from fleet_host import settle as settle_module
 from fleet_host.config import HostError
 from fleet_host.settle import StaysError, WentBackError, settle
 from fleet_host.switch import ACTIVATE, RESTORE, ROLLBACK, Order, RefusedError
@@ -250,6 +251,25 @@ def test_restore_marks_nothing(host: Host) -> None:
     do(host, "bbb")
     do(host, "aaa", RESTORE)
     assert (host.live["release"], history.bad(host.config)) == ("aaa", {})
+
+
+def test_rollback_after_a_restore_does_not_go_forward_to_what_was_taken_back(host: Host) -> None:
+    for release in ("aaa", "bbb", "ccc"):
+        do(host, release)
+    do(host, "bbb", RESTORE)
+    assert history.rollback_candidates(host.config) == ["aaa"]
+    do(host, "ccc")
+    assert history.rollback_candidates(host.config) == ["bbb", "aaa"]
+
+
+def test_going_back_is_watched_for_a_moment_only(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who goes back is in a hurry, and the release has served before."""
+    do(host, "aaa")
+    do(host, "bbb")
+    long = Host(host.folder, watch_seconds=3600.0).install(monkeypatch)
+    monkeypatch.setattr(settle_module, "BACK_SECONDS", 0.05)
+    do(long, "aaa", ROLLBACK)
+    assert long.live["release"] == "aaa"
 
 
 def test_going_back_to_what_was_not_kept_takes_the_present_settings_and_says_so(host: Host) -> None:

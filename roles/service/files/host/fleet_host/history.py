@@ -7,7 +7,6 @@ import json
 import os
 import syslog
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,14 +56,25 @@ def note(config: Config, entry: dict[str, Any]) -> None:
             os.fsync(stream.fileno())
 
 
-def served(config: Config) -> Iterator[str]:
-    """Yield the releases that have served, the latest first; some more than once."""
-    for entry in reversed(entries(config)):
-        if entry.get("result") == SWITCHED:
-            yield str(entry.get("to"))
-        yield str(entry.get("from"))
+def served(config: Config) -> list[str]:
+    """Return the releases that have served, the latest first; some more than once.
+
+    One that was only there until a stopped rollout took it back (`restore`) does not count: to go back to it would be
+    to go forward.
+    """
+    lines = entries(config)
     # Version 0.1 wrote no history, but which release was there before.
-    yield str(config.live_record().get("previous"))
+    before = config.live_record().get("previous") if not lines else None
+    found = [str(before)] if before else []
+    for entry in lines:
+        left, to = entry.get("from"), entry.get("to")
+        if left and found[-1:] != [left]:
+            found.append(str(left))
+        if entry.get("result") in (SWITCHED, STAYS):
+            if entry.get("verb") == "restore" and left:
+                found.pop()
+            found.append(str(to))
+    return found[::-1]
 
 
 def is_whole(config: Config, release: str) -> bool:

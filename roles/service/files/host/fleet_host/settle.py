@@ -15,10 +15,13 @@ from .gate import POLL_SECONDS, GateError, burst, wait_until_proven
 from .hooks import HookError, run_hook, unit
 from .overlap import Overlap
 from .preflight import check_release
-from .switch import ROLLBACK, RefusedError, Say, Transaction, keep_settings, settle_files, take_back
+from .switch import ACTIVATE, ROLLBACK, RefusedError, Say, Transaction, keep_settings, settle_files, take_back
 from .systemd import Systemd, SystemdError
 from .watch import Watch
 from .workers import connections
+
+#: A release that is gone back to has served before, and who goes back is in a hurry.
+BACK_SECONDS = 3.0
 
 
 class WentBackError(RefusedError):
@@ -46,11 +49,12 @@ def settle(config: Config, systemd: Systemd, transaction: Transaction, say: Say)
     workers = int(record.get("workers") or config.workers)
     overlap = Overlap(config, systemd, old, new)
     watch = Watch(config, systemd, new, time.time()) if old else None
+    watch_seconds = config.watch_seconds if transaction.verb == ACTIVATE else min(config.watch_seconds, BACK_SECONDS)
     began = time.monotonic()
     grown = len(overlap.pids(new)) >= workers
     while True:
         waited = time.monotonic() - began
-        watched = watch is None or (waited >= config.watch_seconds and watch.calm)
+        watched = watch is None or (waited >= watch_seconds and watch.calm)
         if watch and (not watched or old) and (trouble := watch.trouble()):
             go_back(config, systemd, transaction, trouble, say)
         grown = grown or overlap.grow(workers)
