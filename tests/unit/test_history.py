@@ -199,9 +199,11 @@ def test_after_going_back_the_bad_one_is_out_and_the_one_before_is_next(host: Ho
     assert host.candidates == []
 
 
-def test_what_was_restored_from_may_be_gone_to_again(host: Host) -> None:
+def test_what_was_restored_from_is_not_gone_back_to_but_is_not_bad(host: Host) -> None:
+    """It was live for a moment only, and going to it would be going forward; by name, it may be had."""
     host.unpack("aaa", "bbb").switched("aaa", "bbb").switched("aaa", verb="restore")
-    assert host.candidates == ["bbb"]
+    assert host.candidates == []
+    assert bad(host.config) == {}
 
 
 def test_one_that_is_removed_or_half_there_is_no_candidate(host: Host) -> None:
