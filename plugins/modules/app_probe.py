@@ -18,7 +18,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.facts.hardware.linux import LinuxHardware
 
-from ..module_utils.worker_plan import WorkerPlanError, plan_workers
+from ..module_utils.worker_limits import measured_mib, read_groups
+from ..module_utils.worker_plan import WorkerPlanError, kept_mib, plan_workers
 
 #: Where the bundle puts files of an app, below /.
 FILES = (
@@ -89,9 +90,11 @@ ansible_facts:
   description: >-
     C(processor_vcpus), C(processor_nproc) and C(memtotal_mb) as C(setup) gives them; C(app_probe) with
     C(python) and C(arch) (what to build for), C(systemd) (version, 0 where PID 1 is not systemd),
-    C(plan) (see worker_plan), C(releases) (complete ones on disk), C(live) (what the last switch
-    recorded), C(intact) (whether that still is so), C(files) (the bundle's own, so that M(webfleet.fastapi.host_files)
-    need not look at them once more), C(user), C(nginx) (whether they are there) and C(nginx_active).
+    C(plan) (for another release than the live one) and C(plan_live) (for the live one: it keeps the memory per worker
+    that it was planned with, so that a second deploy changes nothing; see worker_plan), C(releases) (complete ones
+    on disk), C(live) (what the last switch recorded), C(intact) (whether that still is so), C(files) (the
+    bundle's own, so that M(webfleet.fastapi.host_files) need not look at them once more), C(user), C(nginx)
+    (whether they are there) and C(nginx_active).
   returned: always
   type: dict
 """
@@ -150,6 +153,15 @@ def active(*units: str) -> list[bool]:
     command = ["systemctl", "show", "--property=ActiveState", "--value", *units]
     shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     return [state == "active" for state in shown.split()]
+
+
+def main_pid(live: dict[str, Any], app: str) -> int:
+    """Return the main process of the live slot, 0 where there is none."""
+    if not live.get("slot"):
+        return 0
+    command = ["systemctl", "show", "--property=MainPID", "--value", f"{app}@{live['slot']}.service"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return int(shown) if shown.isdigit() else 0
 
 
 def intact(live: dict[str, Any], root: Path, app: str) -> bool:
@@ -227,7 +239,19 @@ def probe(module: AnsibleModule) -> dict[str, Any]:
     memory = int(hardware.get_memory_facts().get("memtotal_mb", 0))
     systemd = systemd_version()
     live = live_record(root)
-    plan = plan_workers(vcpus=vcpus, affinity=nproc, memory_mib=memory, **module.params["plan"])
+    groups = read_groups(pid="1", below="system.slice")
+    given = {
+        "vcpus": vcpus,
+        "affinity": nproc,
+        "quota": groups.quota,
+        "memory_mib": memory,
+        "memory_limit_mib": groups.memory_limit_mib,
+        "notes": groups.notes,
+        **module.params["plan"],
+    }
+    kept = kept_mib(live)
+    measured = (measured_mib(main_pid(live, app)) if systemd else None) or kept
+
     return {
         "processor_vcpus": vcpus,
         "processor_nproc": nproc,
@@ -236,7 +260,8 @@ def probe(module: AnsibleModule) -> dict[str, Any]:
             "python": python_version(module.params["python"]),
             "arch": platform.machine(),
             "systemd": systemd,
-            "plan": plan.as_dict(),
+            "plan": plan_workers(**given, measured_mib=measured).as_dict(),
+            "plan_live": plan_workers(**given, measured_mib=kept).as_dict(),
             "releases": releases_on_disk(root),
             "live": live,
             "intact": bool(systemd) and intact(live, root, app),

@@ -21,11 +21,28 @@ ROLES = REPOSITORY / "roles"
 init_plugin_loader([])
 
 
-def host(workers: object = "auto", vcpus: int = 2, memory_mib: int = 2048, **probe: object) -> dict[str, Any]:
+def host(
+    workers: object = "auto",
+    vcpus: int = 2,
+    memory_mib: int = 2048,
+    measured_mib: int | None = None,
+    **probe: object,
+) -> dict[str, Any]:
     """Return the facts of a host that nothing was deployed to yet."""
-    plan = plan_workers(vcpus=vcpus, affinity=vcpus, memory_mib=memory_mib, workers=workers).as_dict()
+    plan = plan_workers(
+        vcpus=vcpus, affinity=vcpus, memory_mib=memory_mib, workers=workers, measured_mib=measured_mib
+    ).as_dict()
     return {
-        "app_probe": {"plan": plan, "python": "3.12", "live": {}, "intact": False, "user": True, "nginx": True, **probe}
+        "app_probe": {
+            "plan": plan,
+            "plan_live": plan,
+            "python": "3.12",
+            "live": {},
+            "intact": False,
+            "user": True,
+            "nginx": True,
+            **probe,
+        }
     }
 
 

@@ -6,10 +6,12 @@ import hashlib
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from plugins.module_utils.worker_limits import Groups
 from plugins.modules import app_probe
 from plugins.modules.app_probe import intact, python_version, read_json, releases_on_disk, unfit, user_exists
 
@@ -137,3 +139,35 @@ def test_intact_is_only_what_the_last_switch_made(tmp_path: Path, monkeypatch: p
     if fault == "file gone":
         unit.unlink()
     assert intact({} if fault == "no record" else live, tmp_path, "web") is (fault == "none")
+
+
+@pytest.mark.parametrize(
+    ("measured", "kept", "plan", "plan_live"), [(150, 50, 2, 7), (None, 50, 7, 7), (150, None, 2, 3)]
+)
+def test_what_workers_take_now_is_for_another_release_than_the_live_one(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    measured: int | None,
+    kept: int | None,
+    plan: int,
+    plan_live: int,
+) -> None:
+    record = {"release": "aaaaaaaaaaaa", "slot": "blue", "plan": {"inputs": {"measured_mib": kept}}}
+    (tmp_path / "slots").mkdir()
+    (tmp_path / "slots/blue.json").write_text(json.dumps(record))
+    (tmp_path / "live.sock").symlink_to("/run/web/blue.sock")
+    hardware = SimpleNamespace(
+        get_cpu_facts=lambda: {"processor_vcpus": 4, "processor_nproc": 4},
+        get_memory_facts=lambda: {"memtotal_mb": 8192},
+    )
+    monkeypatch.setattr(app_probe, "LinuxHardware", lambda _: hardware)
+    monkeypatch.setattr(app_probe, "systemd_version", lambda: 255)
+    monkeypatch.setattr(app_probe, "active", lambda *units: [True] * len(units))
+    monkeypatch.setattr(app_probe, "main_pid", lambda live, _: {"blue": 7}[live["slot"]])
+    monkeypatch.setattr(app_probe, "measured_mib", lambda pid: {7: measured}[pid])
+    monkeypatch.setattr(app_probe, "read_groups", lambda **_: Groups(None, 972, ("a note",)))
+    params = {"app": "web", "root": str(tmp_path), "python": sys.executable, "user": None, "plan": {"workers": "auto"}}
+    facts = app_probe.probe(SimpleNamespace(params=params))["app_probe"]
+    assert (facts["plan"]["workers"], facts["plan_live"]["workers"]) == (plan, plan_live)
+    assert facts["plan"]["inputs"]["memory_limit_mib"] == 972
+    assert facts["plan"]["notes"] == ["a note"]

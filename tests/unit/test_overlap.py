@@ -151,6 +151,14 @@ def test_where_the_plan_says_nothing_of_memory_all_start(monkeypatch: pytest.Mon
     assert Overlap(machine.config, machine, "blue", "green").first(9) == 9
 
 
+def test_a_limit_of_the_hosts_control_group_counts_instead_of_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(Server(1, 40).add(4), Server(0, 40), 4000).install(monkeypatch)
+    machine.config.plan["inputs"] |= {"memory_limit_mib": 256 + 160 + 110}
+    assert Overlap(machine.config, machine, "blue", "green").first(4) == 2
+    machine.config.plan["inputs"] |= {"memory_limit_mib": None}
+    assert Overlap(machine.config, machine, "blue", "green").first(4) == 4
+
+
 def test_what_other_programs_take_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another app's workers, for one: the plan does not know of them, the kernel does."""
     machine = Machine(Server(1, 40).add(4), Server(0, 40), 4000).install(monkeypatch)

@@ -18,6 +18,7 @@ from fleet_host.config import SLOTS, Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plugins.module_utils.worker_plan import kept_mib
 from tests.unit.rendering import REPOSITORY, ROLES, environment, host, nginx, template, unit, value
 
 SERVICE = "app@.service.j2"
@@ -259,6 +260,26 @@ def test_switch_only_where_workers_must_be_new(live: dict[str, str], intact: boo
     recorded = {"fingerprint": value("service", "_service_fingerprint"), **live} if live else {}
     facts = host(live=recorded, intact=intact)
     assert value("service", "_service_needs_switch", ansible_facts=facts, release_id="new") is switch
+
+
+@pytest.mark.parametrize(("release", "workers"), [("new", 3), ("live", 2)])
+def test_only_another_release_is_planned_with_what_was_measured_now(release: str, workers: int) -> None:
+    """A second deploy of the same release would else replace its workers whenever they have grown."""
+    facts = host(live={"release": "live"})
+    facts["app_probe"] |= {"plan": {"workers": 3}, "plan_live": {"workers": 2}}
+    text = template("service", "app@.service.j2", ansible_facts=facts, release_id=release)
+    assert f"--workers {workers} " in text
+
+
+def test_deploying_twice_changes_nothing_after_a_measurement() -> None:
+    first = host(memory_mib=972, measured_mib=150)["app_probe"]["plan"]
+    record = {"release": "new", "plan": first}
+    again = host(memory_mib=972, live=record, measured_mib=kept_mib(record))
+    grown = host(memory_mib=972, measured_mib=300)["app_probe"]["plan"]
+    assert grown["workers"] != first["workers"]
+    again["app_probe"]["plan"] = grown  # what the workers take by now
+    assert value("service", "_service_plan", ansible_facts=again, release_id="new") == first
+    assert value("service", "_service_plan", ansible_facts=again, release_id="newer") == grown
 
 
 # The host's command and its settings

@@ -18,13 +18,15 @@ ASK_SECONDS = 10.0
 class Overlap:
     """The memory of both slots, measured; decides how many workers the new one may have at a moment.
 
-    The limit is what the plan has: the host's memory less the reserve. All figures are MiB of PSS.
+    The limit is what the plan has: the memory of the host, or of its control group, less the reserve. All figures are
+    MiB of PSS.
     """
 
     def __init__(self, config: Config, systemd: Systemd, old: str | None, new: str) -> None:
         self.config, self.systemd, self.old, self.new = config, systemd, old, new
         inputs = config.plan.get("inputs", {})
-        self.limit = float(inputs.get("memory_mib", 0)) - float(inputs.get("reserve_mib", 0))
+        memory = float(inputs.get("memory_mib", 0))
+        self.limit = min(memory, float(inputs.get("memory_limit_mib") or memory)) - float(inputs.get("reserve_mib", 0))
         sizes = [memory_mib(pid) for slot in (old, new) if slot for pid in self.pids(slot)]
         #: What one more worker takes: what a live one does, which has served for a while, or one of the new release's
         #: that is up already, where that is more; 0 where nothing is known.

@@ -83,6 +83,7 @@ def as_text(result: dict[str, Any]) -> list[str]:
             f"release {live['release']} in the {result['slot']} slot, live since {time.ctime(live['at'])}",
             f"workers: {result['planned']} planned, {result['running']} running, {result['answering']} answering",
             f"planned: {result['plan']['reason']}",
+            *(f"note: {note}" for note in result["plan"].get("notes", [])),
         ]
     if "rollback_to" in result:
         back = result["rollback_to"]
