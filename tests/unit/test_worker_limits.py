@@ -78,7 +78,10 @@ def tree(root: Path, files: dict[str, str]) -> Path:
             None, 200, id="v2 memory.high",
         ),
         pytest.param(
-            {"proc/self/cgroup": "0::/../../other\n", "proc/self/mountinfo": V2, "cpu.max": "50000 100000"},
+            {
+                "proc/self/cgroup": "0::/../other\n", "proc/self/mountinfo": V2, "cpu.max": "50000 100000",
+                "sys/fs/other/cpu.max": "1000 100000",
+            },
             0.5, None, id="v2 outside of what the namespace shows",
         ),
         pytest.param(
@@ -108,6 +111,13 @@ def tree(root: Path, files: dict[str, str]) -> Path:
                 "memory/a/b/memory.limit_in_bytes": NO_LIMIT,
             },
             3.0, 700, id="v1 nested, -1 and huge are no limits",
+        ),
+        pytest.param(
+            {
+                "proc/self/cgroup": "4:memory:/\n3:cpu,cpuacct:/\n", "proc/self/mountinfo": V1,
+                "cpu,cpuacct/cpu.cfs_quota_us": "-1\n", "memory/memory.limit_in_bytes": NO_LIMIT,
+            },
+            None, None, id="v1 without limits",
         ),
         pytest.param(
             {
