@@ -240,15 +240,8 @@ def probe(module: AnsibleModule) -> dict[str, Any]:
     systemd = systemd_version()
     live = live_record(root)
     groups = read_groups(pid="1", below="system.slice")
-    given = {
-        "vcpus": vcpus,
-        "affinity": nproc,
-        "quota": groups.quota,
-        "memory_mib": memory,
-        "memory_limit_mib": groups.memory_limit_mib,
-        "notes": groups.notes,
-        **module.params["plan"],
-    }
+    given = {"vcpus": vcpus, "affinity": nproc, "quota": groups.quota, "notes": groups.notes, **module.params["plan"]}
+    given |= {"memory_mib": memory, "memory_limit_mib": groups.memory_limit_mib}
     kept = kept_mib(live)
     measured = (measured_mib(main_pid(live, app)) if systemd else None) or kept
 
