@@ -68,7 +68,7 @@ def test_killed_switch_is_ended_or_taken_back(
     before = app.live["release"]
     target = second if before == sample else sample
     mix, drains = (f"{MIX},long=0.5", {"watch_seconds": 1}) if seconds > 1 else (MIX, {"watch_seconds": 4})
-    with app.settings(**drains), app.load(mix=mix, long_seconds=8) as load:
+    with app.settings(**drains), app.load(rate=100, mix=mix, long_seconds=8) as load:
         rc, said = cut_off(app, target, step, seconds, KILL)
         assert rc != 0, said
         assert said["live"]["release"] == (target if moved else before), "what the recovery says in its place"
@@ -91,7 +91,7 @@ def test_boot_ends_a_switch_that_a_power_cut_left(app: App, sample: str, second:
         f"unit=$(systemctl list-units --no-legend --plain {UNIT} | cut -d ' ' -f 1)"
         " && while systemctl kill --signal=KILL $unit; do sleep 0.01; done 2>/dev/null"
     )
-    with app.load(mix=MIX) as load:
+    with app.load(rate=100, mix=MIX) as load:
         rc, _ = cut_off(app, target, step, 0.5, dead)
         assert rc != 0
         left = json.loads(app.host.check_output(f"cat /srv/{app.name}/transaction.json"))

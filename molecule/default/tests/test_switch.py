@@ -66,7 +66,7 @@ def go(app: App, release: str) -> dict[str, Any]:
 
 @pytest.mark.fault(1)
 def test_switches_in_a_row_under_mixed_load_lose_nothing(app: App, sample: str, second: str, quick: None) -> None:
-    count = 100 if os.environ.get("FLEET_FULL") else 10
+    count = 100 if os.environ.get("FLEET_FULL") else 5
     mix = "get-new=40,get-keep=40,post-keep=15,download=4,long=0.1"
     with app.load(rate=60, mix=mix, long_seconds=10, download_chunks=10, timeout=40) as load:
         for number in range(count):
