@@ -18,8 +18,9 @@ from bench.lab import REPOSITORY, Fleet, fleet
 from bench.load import Load, Report
 
 ONE_HOST = [{"name": "web1", "os": "ubuntu-24.04", "vcpus": 2, "memory_mb": 2048}]
-#: New connections and kept ones, bodies to be echoed, requests of 10 s, slow downloads.
-MIX = "get-new=40,get-keep=40,post-keep=15,post-new=4,long=0.5,download=0.5"
+#: New connections and kept ones, bodies to be echoed, downloads of 2 s, and requests of 10 s: about one is under way at
+#: any moment, and the old slot waits for it.
+MIX = "get-new=40,get-keep=40,post-keep=15,post-new=4.5,long=0.05,download=0.45"
 QUIET_SECONDS, MOST_DEPLOYS = 60.0, 200
 
 

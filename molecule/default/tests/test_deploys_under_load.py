@@ -21,7 +21,7 @@ def test_deploys_in_a_row_under_load_lose_nothing(app: App, tmp_path: Path) -> N
     source = tmp_path / "app"
     shutil.copytree(REPOSITORY / "app", source, ignore=shutil.ignore_patterns(".venv", "__pycache__", ".*cache"))
     settings = {"app_source": str(source), "service_watch_seconds": 1}
-    mix = "get-new=40,get-keep=40,post-keep=15,post-new=4,long=0.2,download=0.8"
+    mix = "get-new=40,get-keep=40,post-keep=15,post-new=4,long=0.1,download=0.9"
     with app.load(rate=100, mix=mix, long_seconds=10, timeout=40) as load:
         for number in range(count):
             with (source / "main.py").open("a") as main:
