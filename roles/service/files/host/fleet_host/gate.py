@@ -48,7 +48,9 @@ def look(config: Config, systemd: Systemd, slot: str, planned: int, tries: int =
     pids = worker_pids(main_pid) if main_pid else []
     answered: set[int] = set()
     last = Answers()
-    for _ in range(tries if pids else 0):
+    for number in range(tries if pids else 0):
+        # On a busy machine a worker may not get the CPU for a moment: all bursts are not to fall into that one.
+        time.sleep(min(0.02 * number, 0.2))
         last = burst(config, slot, pids)
         answered |= last.pids & set(pids)
         if last.error or answered == set(pids):
