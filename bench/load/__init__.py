@@ -4,7 +4,7 @@
 
     with Load("http://127.0.0.1:8081", rate=200, websockets=5) as load:
         deploy()
-    report = load.stop()
+        report = load.stop()
     assert not report.failed, report.table()
 
 Times are seconds of the clock that never jumps (`time.monotonic()`), which all processes of a machine share.

@@ -17,9 +17,9 @@ from .release_uv import GLIBC, BuildError, Uv, UvError, explain, tail
 
 # What each engine needs besides the app. engine.in holds the floors, engine.txt the locked versions.
 ENGINES = {
-    "gunicorn": ("gunicorn", "uvicorn", "uvicorn-worker", "uvloop", "httptools", "h11"),
+    "gunicorn": ("gunicorn", "uvicorn", "uvicorn-worker", "uvloop", "httptools", "websockets", "h11"),
     "asgi": ("gunicorn", "uvloop"),
-    "uvicorn": ("uvicorn", "uvloop", "httptools", "h11"),
+    "uvicorn": ("uvicorn", "uvloop", "httptools", "websockets", "h11"),
 }
 OLDEST_PYTHON = (3, 10)  # Ubuntu 22.04's
 

@@ -6,8 +6,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -100,28 +98,17 @@ def test_request_and_download_of_20_seconds_over_a_switch_complete(
     assert report.releases[sample].first < began + 15, "traffic had moved long before they were done"
 
 
-@pytest.fixture
-def talking(app: App, tmp_path: Path) -> str:
-    """The sample app with a library for WebSockets beside it, live; uvicorn answers 404 to them without one."""
-    source = copy_of_the_app(tmp_path)
-    uv = Path(sys.executable).with_name("uv")
-    subprocess.run([uv, "add", "--quiet", "--project", source, "--no-sync", "websockets"], check=True)
-    done = playbook("deploy.yml", "--limit", "web1", variables={"app_source": str(source)})
-    assert done.returncode == 0, done.stdout
-    return str(app.live["release"])
-
-
 @pytest.mark.fault(11)
-def test_websockets_are_closed_with_1012_once_the_drain_time_is_over(app: App, talking: str) -> None:
+def test_websockets_are_closed_with_1012_once_the_drain_time_is_over(app: App, sample: str, second: str) -> None:
     drain = 6
-    second = app.copy_release(talking, {"await websocket.accept()": "await websocket.accept( )"}, "talkingtoo")
+    go(app, sample)
     with app.settings(drain_timeout=drain, watch_seconds=1), app.load(mix=SHORT_MIX, websockets=5) as load:
         time.sleep(1)
         go(app, second)
         time.sleep(1)
         report = load.stop()
     moved = report.releases[second].first
-    before = [each for each in report.websockets if each.release == talking]
+    before = [each for each in report.websockets if each.release == sample]
     assert len(before) == 5, report.table()
     assert {(each.closed_by, each.code) for each in before} == {("server", 1012)}, report.table()
     waited = [each.ended - moved for each in before]
