@@ -163,7 +163,7 @@ def test_where_memory_does_not_hold_two_sets_it_begins_with_fewer_and_grows(
     one_set = float(app.host.check_output(f"tail -n 1 {memory}"))
     limit = one_set * 1.5
     target = second if app.live["release"] == sample else sample
-    with app.settings(plan=with_limit(app, limit), watch_seconds=1), app.load(mix=SHORT_MIX) as load:
+    with app.settings(plan=with_limit(app, limit), watch_seconds=1), app.load(rate=150, mix=SHORT_MIX) as load:
         said = go(app, target)
         report = load.stop()
     assert_nothing_lost(report, 200)
