@@ -178,6 +178,12 @@ def app(host: Any) -> App:
 
 
 @pytest.fixture(scope="module")
+def sample(app: App) -> str:
+    """Return the release that converge put onto the host."""
+    return str(app.live["release"])
+
+
+@pytest.fixture(scope="module")
 def sample_again(app: App) -> Iterator[None]:
     """Leave the host as converge did, without the releases that tests made on it: other tests run on it, too."""
     yield

@@ -27,12 +27,6 @@ AT_STEP = "timeout 60 sh -c 'until grep -qs step.*{1} /srv/{0}/transaction.json;
 
 
 @pytest.fixture(scope="module")
-def sample(app: App) -> str:
-    """The release that converge put onto the host."""
-    return str(app.live["release"])
-
-
-@pytest.fixture(scope="module")
 def second(app: App, sample: str) -> str:
     """Another release that is well."""
     return app.copy_release(sample, {'title="The counter"': 'title="The second counter"'}, "second")

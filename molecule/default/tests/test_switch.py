@@ -28,12 +28,6 @@ SHORT_MIX = "get-new=40,get-keep=40,post-keep=15,post-new=5"
 
 
 @pytest.fixture(scope="module")
-def sample(app: App) -> str:
-    """The release that converge put onto the host."""
-    return str(app.live["release"])
-
-
-@pytest.fixture(scope="module")
 def second(app: App, sample: str) -> str:
     """Another release that is well, with a path that shows it and one that takes longer than the sample app allows."""
     return app.copy_release(sample, {"Query(ge=0, le=10,": "Query(ge=0, le=60,"}, "second")

@@ -144,6 +144,10 @@ class Config:
         slot = self.live_slot()
         return self.record_of(slot) if slot else {}
 
+    def workers_of(self, slot: str) -> int:
+        """Return how many workers a slot shall run, as it was switched to: who went back has those of that time."""
+        return int(self.record_of(slot).get("workers") or self.workers)
+
     def record_of(self, slot: str) -> dict[str, Any]:
         """Return what was written down of a slot when it was last switched to."""
         if found := read_object(self.slot_record(slot)):

@@ -46,7 +46,7 @@ def settle(config: Config, systemd: Systemd, transaction: Transaction, say: Say)
     transaction.write(config, "watching")
     old, new = transaction.from_slot, transaction.to_slot
     record = config.record_of(new)
-    workers = int(record.get("workers") or config.workers)
+    workers = config.workers_of(new)
     overlap = Overlap(config, systemd, old, new)
     watch = Watch(config, systemd, new, time.time()) if old else None
     watch_seconds = config.watch_seconds if transaction.verb == ACTIVATE else min(config.watch_seconds, BACK_SECONDS)
@@ -121,7 +121,7 @@ def _stay(
 ) -> NoReturn:
     """Leave the new release live, with all its workers; StaysError."""
     new = transaction.to_slot
-    workers = int(config.record_of(new).get("workers") or config.workers)
+    workers = config.workers_of(new)
     _grow(config, Overlap(config, systemd, None, new), workers)
     settle_files(config, systemd, new, workers, say)
     transaction.end(config, history.STAYS, message)

@@ -105,8 +105,7 @@ class Watch:
         state = systemd.state(config.service(slot))
         self._restarts = state.restarts
         self._seen = set(worker_pids(state.main_pid)) if state.main_pid else set()
-        #: What this slot runs: who went back has the number of that time.
-        self._workers = int(config.record_of(slot).get("workers") or config.workers)
+        self._workers = config.workers_of(slot)
         self._died = 0
         self._bad = 0
         self._next_probe = 0.0
