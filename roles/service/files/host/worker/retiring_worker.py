@@ -8,7 +8,6 @@ done, or the graceful timeout is over. Meanwhile it keeps its heartbeat, so that
 from __future__ import annotations
 
 import asyncio
-import functools
 import signal
 import socket
 import sys
@@ -31,17 +30,14 @@ class RetiringServer(Server):  # type: ignore[misc]
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start as ever; only then there is something to retire from."""
         await super().startup(sockets=sockets)
-        retire = functools.partial(self.retire, sockets or [])
-        asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, retire)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, self.retire)
 
-    def retire(self, sockets: list[socket.socket]) -> None:
+    def retire(self) -> None:
         """Accept nobody any more: who connects now waits for another worker. Who is connected stays."""
         if self._leave_by is None:
             self._leave_by = time.monotonic() + self._patience
             for server in self.servers:
                 server.close()
-            for shared in sockets:
-                shared.close()
 
     async def on_tick(self, counter: int) -> bool:
         """Leave once nobody is connected."""
