@@ -216,7 +216,8 @@ def test_lone_worker_is_replaced_by_a_switch_with_the_settings_it_has(
 def test_status_and_history_tell_of_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     Slot(host, {1: 150, 2: 30, 3: 40}).install(monkeypatch)
     run(host)
-    found: dict[str, object] = {"recycling": status.recycling(host.config, host.systemd), "rollback_to": "x", "releases": [], "lock": None}
+    recycling = status.recycling(host.config, host.systemd)
+    found: dict[str, object] = {"recycling": recycling, "rollback_to": "x", "releases": [], "lock": None}
     assert status.as_text(found)[-1] == "recycling: a worker takes 40 MiB at most, 100 are allowed; 1 replaced so far"
     assert status.history_lines(host.config)[-1].endswith("recycle   worker 1 with 150 MiB: replaced")
 
