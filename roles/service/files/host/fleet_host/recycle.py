@@ -145,7 +145,7 @@ def _replace(config: Config, systemd: Systemd, one: Worker, by: str, say: Say) -
     except GateError as error:
         _note(config, one, by, FAILED, str(error))
         raise RecycleError(f"worker {one.pid} was asked to leave, but {error}") from error
-    _note(config, one, by, REPLACED, "", seconds=round(time.monotonic() - began, 1))
+    _note(config, one, by, REPLACED, "", left=round(left, 1), seconds=round(time.monotonic() - began, 1))
     say(f"it left after {left:.1f} s; {proof}")
 
 
