@@ -83,7 +83,7 @@ def test_the_probe_looks_at_paths_that_are_not_there_too() -> None:
 
 
 def test_fingerprint_is_of_what_is_marked_and_known_to_the_other_templates() -> None:
-    items = [
+    items: list[dict[str, Any]] = [
         {"path": "/later", "template": "later"},
         {"path": "/unit", "template": "unit", "fingerprint": True},
         {"path": "/plain", "content": "x"},
