@@ -94,9 +94,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
         def render(name: str, more: dict[str, str]) -> str:
             """As `lookup('template', …)` does, which copies all variables of the host, in depth, each time."""
-            path = self._find_needle("templates", name)
-            text = trust_as_template(self._loader.get_text_file_contents(path))
-            templar = self._templar.copy_with_new_env(available_variables={**variables, **more})
+            path = Path(self._find_needle("templates", name))
+            text = trust_as_template(self._loader.get_text_file_contents(str(path)))
+            beside = [str(path.parent)]  # what it includes
+            templar = self._templar.copy_with_new_env(available_variables={**variables, **more}, searchpath=beside)
             return str(templar.template(text, escape_backslashes=False, overrides={"trim_blocks": True}))
 
         items = list(with_sources(args.get("files") or [], lambda name: self._find_needle("files", name)))

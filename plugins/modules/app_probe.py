@@ -30,9 +30,11 @@ FILES = (
     "etc/systemd/system/{app}@.service",
     "etc/systemd/system/{app}@.socket",
     "etc/systemd/system/{app}-release-recover.service",
+    "etc/systemd/system/{app}-release-recycle.*",
     "etc/systemd/system/multi-user.target.wants/{app}-release-recover.service",
     "usr/local/lib/{app}-release/*",
     "usr/local/lib/{app}-release/fleet_host/*",
+    "usr/local/lib/{app}-release/worker/*",
     "usr/local/sbin/{app}-release",
 )
 

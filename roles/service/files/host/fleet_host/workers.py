@@ -69,6 +69,14 @@ def oldest_first(pids: Iterable[int]) -> list[int]:
     return sorted(started, key=lambda pid: (started[pid], pid))
 
 
+def seconds_old(pid: int) -> float:
+    """Return how long ago a process was started, in seconds by the clock that never jumps; 0 once it is gone."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        ticks = int((PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[19])
+        return float((PROC / "uptime").read_text().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
 def memory_mib(pid: int) -> float:
     """Return what a process takes of the memory, its part of shared pages counted in (PSS), in MiB; 0 once it is gone.
 
