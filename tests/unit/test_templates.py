@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from fleet_host.cli import read_words
-from fleet_host.config import SLOTS, Config
+from fleet_host.config import ENGINES, SLOTS, Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -74,11 +74,30 @@ def test_unit_follows_the_settings(variable: str, setting: object, key: str, exp
     assert unit(template("service", SERVICE, **{variable: setting})).get(f"Service.{key}") == expected
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("drain", [0, 30, "45"])
-def test_systemd_waits_longer_than_the_workers_may_take_to_end(drain: int | str) -> None:
-    found = unit(template("service", SERVICE, service_drain_timeout=drain))
-    assert int(option(found["Service.ExecStart"][0], "--graceful-timeout")) == int(drain)
+def test_systemd_waits_longer_than_the_workers_may_take_to_end(drain: int | str, engine: str) -> None:
+    found = unit(template("service", SERVICE, service_drain_timeout=drain, service_engine=engine))
+    name = "--timeout-graceful-shutdown" if engine == "uvicorn" else "--graceful-timeout"
+    assert int(option(found["Service.ExecStart"][0], name)) == int(drain)
     assert int(found["Service.TimeoutStopSec"][0]) > int(drain)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_engine_gets_its_own_command_and_everything_else_stays(engine: str) -> None:
+    default, found = (unit(template("service", SERVICE, **given)) for given in ({}, {"service_engine": engine}))
+    (command,) = found["Service.ExecStart"]
+    server = unit("[Service]\n" + template("service", "server.j2", service_engine=engine))
+    assert found["Service.ExecStart"] == server["Service.ExecStart"]
+    assert option(command, "--workers") == "5"
+    assert option(command, "--forwarded-allow-ips") == "*"
+    limit = "--timeout-worker-healthcheck" if engine == "uvicorn" else "--timeout"
+    assert option(command, limit) == "60", "uvicorn's 5 s would kill apps that take longer to import"
+    assert found["Service.KillMode"] == ["mixed"], "uvicorn's workers outlive a main process that is killed"
+    differ = {key for key in default if default[key] != found[key]}
+    assert differ == {
+        "gunicorn": set(), "asgi": {"Service.ExecStart"}, "uvicorn": {"Service.ExecStart", "Service.Type"}
+    }[engine]  # fmt: skip
 
 
 def test_units_and_host_tool_mean_the_same_places(tmp_path: Path) -> None:

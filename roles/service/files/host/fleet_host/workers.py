@@ -30,7 +30,8 @@ _CONNECTING, _CONNECTED = "02", "03"
 def worker_pids(main_pid: int) -> list[int]:
     """Return the workers of a server: the children of its main process.
 
-    `uvicorn --workers` has one child more, multiprocessing's resource tracker, which serves nobody.
+    `uvicorn --workers` has one child more, multiprocessing's resource tracker, which serves nobody. With one worker it
+    has no children: the main process serves.
     """
     found = []
     for folder in PROC.iterdir():
@@ -44,7 +45,14 @@ def worker_pids(main_pid: int) -> list[int]:
             continue
         if int(parent) == main_pid and state != "Z" and b"resource_tracker" not in command:
             found.append(int(folder.name))
-    return sorted(found)
+    return sorted(found) or [main_pid] * _serves_alone(main_pid)
+
+
+def _serves_alone(main_pid: int) -> bool:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        words = (PROC / str(main_pid) / "cmdline").read_bytes().split(b"\0")
+        return b"uvicorn" in words and words[words.index(b"--workers") + 1] == b"1"
+    return False
 
 
 def be_quiet(main_pid: int, quiet: bool) -> None:

@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 
+import fleet_preload  # noqa: F401 - for what it does
 from gunicorn.arbiter import Arbiter
 from uvicorn.config import Config
 from uvicorn.server import Server
