@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -86,6 +87,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         result: dict[str, Any] = super().run(tmp, task_vars)
         _, given = self.validate_argument_spec(SPEC)
         try:
-            return result | built(given, self._task.check_mode)
+            # Relative paths begin at the playbook, as they do for a module on the controller.
+            with contextlib.chdir(self._loader.get_basedir()):
+                return result | built(given, self._task.check_mode)
         except release_uv.BuildError as error:
             return result | {"failed": True, "msg": str(error)}

@@ -95,8 +95,8 @@ ansible_facts:
     C(plan) (for another release than the live one) and C(plan_live) (for the live one: it keeps the memory per worker
     that it was planned with, so that a second deploy changes nothing; see worker_plan), C(releases) (complete ones
     on disk), C(live) (what the last switch recorded), C(intact) (whether that still is so), C(files) (the
-    bundle's own, so that M(webfleet.fastapi.host_files) need not look at them once more), C(user), C(nginx)
-    (whether they are there) and C(nginx_active).
+    bundle's own, so that M(webfleet.fastapi.host_files) need not look at them once more), C(user) (whether it is
+    there), C(nginx) (its version, empty where it is not installed) and C(nginx_active).
   returned: always
   type: dict
 """
@@ -203,6 +203,16 @@ def files_of(app: str) -> dict[str, dict[str, str] | None]:
     return {str(path): file_as_found(path) for path in sorted(found) if path.is_symlink() or not path.is_dir()}
 
 
+def nginx_version() -> str:
+    """Return nginx's version, as 1.24.0; "" where it is not installed."""
+    program = shutil.which("nginx", path="/usr/sbin:/usr/bin")
+    if program is None:
+        return ""
+    said = subprocess.run([program, "-v"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r"\d+(\.\d+)+", said)
+    return found[0] if found else "0"
+
+
 def user_exists(name: str) -> bool:
     """Return whether the host knows this user."""
     try:
@@ -261,7 +271,7 @@ def probe(module: AnsibleModule) -> dict[str, Any]:
             "live": live,
             "intact": bool(systemd) and intact(live, root, app),
             "user": user_exists(module.params["user"] or app),
-            "nginx": shutil.which("nginx", path="/usr/sbin:/usr/bin") is not None,
+            "nginx": nginx_version(),
             "files": files_of(app),
             "nginx_active": bool(systemd) and active("nginx.service") == [True],
         },

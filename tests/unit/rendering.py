@@ -40,7 +40,7 @@ def host(
             "live": {},
             "intact": False,
             "user": True,
-            "nginx": True,
+            "nginx": "1.24.0",
             **probe,
         }
     }

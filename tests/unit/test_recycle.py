@@ -248,5 +248,5 @@ def test_timer_is_wanted_by_the_slots_only_where_there_is_a_limit() -> None:
     off, on = (unit(template("service", "app@.service.j2", **more)) for more in ({}, ON))
     assert "counter-release-recycle.timer" not in off["Unit.Wants"]
     assert "counter-release-recycle.timer" in on["Unit.Wants"]
-    assert " -k uvicorn_worker.UvicornWorker " in off["Service.ExecStart"][0]
+    assert " -k fleet_preload.UvicornWorker " in off["Service.ExecStart"][0]
     assert recycle.WORKER_CLASS.decode() in on["Service.ExecStart"][0]

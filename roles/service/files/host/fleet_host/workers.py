@@ -90,9 +90,18 @@ def memory_mib(pid: int) -> float:
 
     PSS, not RSS: what forks share would be counted once for each of them.
     """
+    return _rollup_mib(pid, "Pss:")
+
+
+def anonymous_mib(pid: int) -> float:
+    """Return what a process takes beside the files that it has mapped, in MiB, as if no fork shared it; 0 once gone."""
+    return _rollup_mib(pid, "Anonymous:")
+
+
+def _rollup_mib(pid: int, figure: str) -> float:
     with contextlib.suppress(OSError, ValueError, IndexError):
         for line in (PROC / str(pid) / "smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
+            if line.startswith(figure):
                 return int(line.split()[1]) / 1024
     return 0.0
 
