@@ -13,7 +13,6 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-
 #: Code of at most so many bytes is sent along with the module: larger parts are worth three more round trips.
 SMALL = 256 << 10
 
