@@ -51,8 +51,9 @@ class App:
 
     @property
     def workers(self) -> set[int]:
-        """The master's children: the workers."""
-        return {int(pid) for pid in self.host.run(f"pgrep --parent {self.master}").stdout.split()}
+        """The master's children: the workers. uvicorn has one more, multiprocessing's resource tracker."""
+        found = self.host.run(f"pgrep --parent {self.master} --list-full").stdout.splitlines()
+        return {int(line.split()[0]) for line in found if "resource_tracker" not in line}
 
     @property
     def live(self) -> dict[str, Any]:

@@ -249,7 +249,7 @@ def test_timer_is_wanted_by_the_slots_only_where_there_is_a_limit() -> None:
     assert "counter-release-recycle.timer" not in off["Unit.Wants"]
     assert "counter-release-recycle.timer" in on["Unit.Wants"]
     even = template("service", "app@.service.j2", service_even_bursts=True)
-    assert " -k own_worker.EvenWorker --pythonpath /usr/local/lib/counter-release/worker " in even
+    assert " -k own_worker.EvenWorker " in even
     assert "recycle" not in even
-    assert " -k uvicorn_worker.UvicornWorker " in off["Service.ExecStart"][0]
+    assert " -k fleet_preload.UvicornWorker " in off["Service.ExecStart"][0]
     assert recycle.WORKER_CLASS.decode() in on["Service.ExecStart"][0]

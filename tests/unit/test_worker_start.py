@@ -117,7 +117,7 @@ def test_a_number_that_was_set_counts(
         ([], {"WEB_CONCURRENCY": "0"}, "WEB_CONCURRENCY is '0'"),
         (["--workers", "-1"], {}, "--workers"),
         ([], {"FLEET_WORKER_MIB": "1.5"}, "FLEET_WORKER_MIB is '1.5'"),
-        ([], {"FLEET_ENGINE": "apache"}, "FLEET_ENGINE is 'apache': allowed are gunicorn and uvicorn"),
+        ([], {"FLEET_ENGINE": "apache"}, "FLEET_ENGINE is 'apache': allowed are gunicorn, asgi, uvicorn"),
         ([], {"FLEET_BIND": "8000"}, "FLEET_BIND is '8000'"),
         (["main.py"], {}, "the app is 'main.py': allowed is MODULE:ATTRIBUTE"),
     ],

@@ -219,13 +219,15 @@ def _run_in_unit(config: Config, given: argparse.Namespace, words: list[str]) ->
     """
     program = [sys.executable, "-I", "-B", str(Path(__file__).parents[1]), "--config", str(given.config)]
     by = [] if given.by else ["--by", os.environ.get("SUDO_USER") or getpass.getuser()]
-    # It speaks for a switch that was killed, so in the way that was asked for.
+    # It speaks for a switch that was killed, so in the way that was asked for. After one that has ended by itself and
+    # left nothing behind, no Python is started for it.
     recovery = " ".join([*program, "recover", "--in-unit", f"--by={AFTER}", *(["--json"] if given.json else [])])
+    nothing_left = f'[ "$$EXIT_CODE" = exited ] && [ ! -e {config.transaction} ]'
     properties = {
         "RuntimeMaxSec": f"{config.expiry:g}",
         "TimeoutStopSec": f"{config.expiry:g}",
         # "-": what the caller is told is how the switch ended, not how the look after it did.
-        "ExecStopPost": f"-{recovery}",
+        "ExecStopPost": f"-/bin/sh -c '{nothing_left} || exec {recovery}'",
     }
     os.execvp(
         "systemd-run",

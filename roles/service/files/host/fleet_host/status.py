@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from . import history, recycle
-from .config import Config
+from .config import ENGINES, Config
 from .gate import look
 from .lock import describe, holder
 from .prune import whole
@@ -93,6 +93,7 @@ def as_text(result: dict[str, Any]) -> list[str]:
         lines = [
             f"release {live['release']} in the {result['slot']} slot, live since {time.ctime(live['at'])}",
             f"workers: {result['planned']} planned, {result['running']} running, {result['answering']} answering",
+            f"engine: {live.get('engine', ENGINES[0])}",
             f"planned: {result['plan']['reason']}",
             *(f"note: {note}" for note in result["plan"].get("notes", [])),
         ]

@@ -22,6 +22,7 @@ import sys
 import time
 from typing import Any
 
+import fleet_preload  # noqa: F401 - for what it does
 from gunicorn.arbiter import Arbiter
 from uvicorn.config import Config
 from uvicorn.server import Server
