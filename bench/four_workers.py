@@ -146,14 +146,14 @@ def main() -> None:
     with fleet("promise", [{"name": "web1", "os": "ubuntu-24.04"}]) as made:
         (address,) = made.addresses.values()
         for turn in range(given.turns):
-            for name in loads:
+            for name, measured in loads.items():
                 made.deploy(**KINDS[name])
                 share = (given.rounds * (turn + 1)) // given.turns - (given.rounds * turn) // given.turns
                 found[name] += blocking(address, share)
                 report = steady(address, given.seconds)
                 figures = {"p50": report.p50(), "p99": report.p99(), "late": report.late}
-                loads[name].append({**figures, "requests per CPU second": cost(made, address, given.seconds)})
-                print(name, loads[name][-1], flush=True)
+                measured.append({**figures, "requests per CPU second": cost(made, address, given.seconds)})
+                print(name, measured[-1], flush=True)
         alone = list(KINDS)[-1]
         made.deploy(**KINDS[alone])
         found[alone] = blocking(address, given.rounds)

@@ -1,4 +1,4 @@
-"""The worker class that recycling uses, with the sample app in a real gunicorn: nobody who is connected is lost."""
+"""This project's worker class with the sample app in a real gunicorn: nobody who is connected is lost."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ class Gunicorn:
                 "-m",
                 "gunicorn",
                 "-k",
-                "own_worker.RetiringWorker",
+                "own_worker.EvenWorker",
                 "--pythonpath",
                 WORKER,
                 *words.split(),
@@ -117,3 +117,17 @@ def test_worker_that_leaves_is_not_taken_for_dead(server: Gunicorn) -> None:
         time.sleep(6)
         silent.sendall(SHORT)
         assert pid_in(whole(silent)) == old
+
+
+@pytest.mark.parametrize("length", [0, 200_000])
+def test_requests_in_one_go_and_bodies_in_pieces_are_answered_in_turn(server: Gunicorn, length: int) -> None:
+    server.ask()
+    keep, body = SHORT.replace(b"Connection: close\r\n", b""), b"x" * length
+    post = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % length
+    with closing(server.connect()) as end:
+        end.sendall(keep + keep + post + body[:1000])
+        time.sleep(0.3)
+        end.sendall(body[1000:] + SHORT)
+        answer = whole(end)
+    assert answer.count(b"HTTP/1.1 200 OK") == 4
+    assert b'"bytes":%d' % length in answer
