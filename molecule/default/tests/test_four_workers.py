@@ -37,7 +37,7 @@ def rounds_with(app: App, workers: int, rounds: int) -> list[Round]:
 
 @pytest.mark.usefixtures("settled")
 def test_four_workers_serve_four_blocking_requests_at_a_time_unless_two_meet_in_one(app: App) -> None:
-    many, alone = rounds_with(app, 4, 20 if FULL else 5), rounds_with(app, 1, 20 if FULL else 2)
+    many, alone = rounds_with(app, 4, 20 if FULL else 4), rounds_with(app, 1, 20 if FULL else 1)
     for each in [*many, *alone]:
         # How long it takes says exactly how many of them one worker had to serve one after the other.
         assert 0 <= each.seconds - SECONDS * each.served[0] < SLACK
