@@ -116,8 +116,8 @@ def plan_workers(
     if asked is None and not origin and memory < each:
         limited = f" by limit, of {memory_mib}" if memory < memory_mib else ""
         raise WorkerPlanError(
-            f"memory is {memory} MiB{limited}, less than one worker takes, {each} MiB: allowed are more memory, a smaller "
-            "service_worker_memory_mib if it does take less, or a number in service_workers"
+            f"memory is {memory} MiB{limited}, less than one worker takes, {each} MiB: allowed are more memory, "
+            "a smaller service_worker_memory_mib if it does take less, or a number in service_workers"
         )
 
     def plan(number: int, bound_by: str, reason: str) -> WorkerPlan:

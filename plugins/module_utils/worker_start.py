@@ -137,7 +137,8 @@ def main(argv: Sequence[str], environment: Mapping[str, str]) -> int:
         return 0
     for line in (made.reason, *(f"note: {note}" for note in made.notes)):
         print(line, flush=True)
-    return os.execv(start[0], start)
+    # Gunicorn reads the variable whatever --workers says, and ends where it is no number: "" or auto.
+    return os.execve(start[0], start, {**environment, "WEB_CONCURRENCY": str(made.workers)})
 
 
 if __name__ == "__main__":

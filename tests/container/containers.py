@@ -15,6 +15,7 @@ from fleetlab.engine import LABEL, Engine
 REPOSITORY = Path(__file__).parents[2]
 LAB = f"container-{hashlib.sha256(str(REPOSITORY).encode()).hexdigest()[:6]}"
 IMAGE = f"fastapi-fleet/app:{LAB}"
+CPUS = os.cpu_count() or 1
 SECONDS = 90.0  # for a start, on half a CPU of a busy machine
 #: Asks one path several times at once, with patience until somebody listens; prints [[status, body]…].
 CLIENT = """

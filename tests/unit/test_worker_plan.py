@@ -197,7 +197,7 @@ def test_memory_for_one_worker_but_not_for_the_reserve_gives_one_and_says_so() -
         ({"memory_mib": 486, "worker_mib": 500, "measured_mib": 50}, "less than one worker takes, 500 MiB"),
     ],
 )
-def test_memory_for_less_than_one_worker_is_refused_with_what_helps(given: dict[str, int], words: str) -> None:
+def test_memory_for_less_than_one_worker_is_refused_with_what_helps(given: dict[str, Any], words: str) -> None:
     with pytest.raises(WorkerPlanError, match=re.escape(words)):
         plan_workers(**{"vcpus": 8, "memory_mib": 65536, **given})
     assert plan_workers(**{"vcpus": 8, "memory_mib": 65536, **given}, workers=2).workers == 2, "a number is taken"

@@ -27,7 +27,7 @@ def ended(number, frame):
     os.write(1, b"ended by %d\\n" % number)
     sys.exit(0)
 signal.signal(signal.SIGTERM, ended)
-print(os.getpid(), *sys.argv[1:], flush=True)
+print(os.getpid(), os.environ["WEB_CONCURRENCY"], *sys.argv[1:], flush=True)
 while True:
     signal.pause()
 """
@@ -166,17 +166,21 @@ def test_the_tightest_of_nested_groups_counts(machine: Path) -> None:
     assert "outer/inner/memory.max says 'never'" in found["notes"][0]
 
 
-@pytest.mark.parametrize("engine", ["gunicorn", "uvicorn"])
-def test_it_says_why_and_becomes_the_server_which_gets_the_signals(machine: Path, engine: str) -> None:
+@pytest.mark.parametrize(("engine", "concurrency"), [("gunicorn", ""), ("gunicorn", "auto"), ("uvicorn", "")])
+def test_it_says_why_and_becomes_the_server_which_gets_the_signals(
+    machine: Path, engine: str, concurrency: str
+) -> None:
     app = machine / "srv/app"
     (app / engine).mkdir()
     (app / engine / "__main__.py").write_text(SERVER)
-    process = started(machine, "shop.main:app", "--", "--log-level", "debug", FLEET_ENGINE=engine)
+    options = ["shop.main:app", "--", "--log-level", "debug"]
+    process = started(machine, *options, FLEET_ENGINE=engine, WEB_CONCURRENCY=concurrency)
     assert process.stdout
     assert process.stdout.readline().startswith("4 workers = 2 × 1.5 of 8 vCPU by quota + 1")
-    pid, *arguments = process.stdout.readline().split()
+    pid, number, *arguments = process.stdout.readline().split()
     assert int(pid) == process.pid, "the same process"
     assert option(arguments, "--workers") == "4"
+    assert number == "4", "the servers read it, too, and gunicorn ends where it is no number"
     assert arguments[-3:] == ["--log-level", "debug", "shop.main:app"]
     if engine == "gunicorn":
         assert option(arguments, "-k") == "uvicorn_worker.UvicornWorker"
@@ -272,5 +276,7 @@ def test_compose_waits_for_requests_to_end_and_gives_the_plan_limits() -> None:
     (service,) = yaml.safe_load((REPOSITORY / "compose.yaml").read_text(encoding="utf-8"))["services"].values()
     assert int(service["stop_grace_period"].rstrip("s")) > 30
     assert service["build"]["dockerfile"] == "app/Dockerfile"
+    assert service["build"]["args"].keys() == {name.partition("=")[0] for name in instructions("ARG")}
+    assert f"ARG BASE={service['build']['args']['BASE'][len('${BASE:-') : -1]}\n" in DOCKERFILE
     assert {"cpus", "mem_limit"} <= service.keys()
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
