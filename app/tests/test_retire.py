@@ -30,7 +30,7 @@ class Gunicorn:
                 "-m",
                 "gunicorn",
                 "-k",
-                "retiring_worker.RetiringWorker",
+                "own_worker.RetiringWorker",
                 "--pythonpath",
                 WORKER,
                 *words.split(),

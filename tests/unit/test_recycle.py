@@ -163,7 +163,7 @@ def test_never_beside_a_switch(host: Host, monkeypatch: pytest.MonkeyPatch) -> N
 def test_workers_that_do_not_know_how_are_left_alone(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     slot = Slot(host, {1: 150, 2: 30, 3: 30}).install(monkeypatch)
     service = host.config.slot_files("blue")["service"]
-    service.write_text(service.read_text().replace("retiring_worker", "uvicorn_worker"))
+    service.write_text(service.read_text().replace("own_worker", "uvicorn_worker"))
     with pytest.raises(RecycleError, match="were started without recycling: deploy"):
         run(host)
     assert not slot.retired
@@ -248,5 +248,8 @@ def test_timer_is_wanted_by_the_slots_only_where_there_is_a_limit() -> None:
     off, on = (unit(template("service", "app@.service.j2", **more)) for more in ({}, ON))
     assert "counter-release-recycle.timer" not in off["Unit.Wants"]
     assert "counter-release-recycle.timer" in on["Unit.Wants"]
+    even = template("service", "app@.service.j2", service_even_bursts=True)
+    assert " -k own_worker.EvenWorker " in even
+    assert "recycle" not in even
     assert " -k fleet_preload.UvicornWorker " in off["Service.ExecStart"][0]
     assert recycle.WORKER_CLASS.decode() in on["Service.ExecStart"][0]

@@ -1,7 +1,7 @@
 """Recycling: a worker that takes too much memory is replaced, one at a time, without losing a request.
 
 The worker stops accepting, so its siblings take what comes, and leaves when its last connection is done
-(worker/retiring_worker.py); the server then starts another one. Nothing has to be cleaned up where this is cut off.
+(worker/own_worker.py); the server then starts another one. Nothing has to be cleaned up where this is cut off.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from .systemd import Systemd
 from .workers import memory_mib, seconds_old, worker_pids
 
 VERB = "recycle"
-#: What the worker class in worker/retiring_worker.py takes as: leave. Any other worker ignores it.
+#: What the worker class in worker/own_worker.py takes as: leave. Any other worker ignores it.
 RETIRE = signal.SIGWINCH
-WORKER_CLASS = b"retiring_worker."
+WORKER_CLASS = b"own_worker."
 REPLACED, STOPPED, FAILED = "replaced", "stopped", "failed"
 
 
@@ -145,7 +145,7 @@ def _replace(config: Config, systemd: Systemd, one: Worker, by: str, say: Say) -
     except GateError as error:
         _note(config, one, by, FAILED, str(error))
         raise RecycleError(f"worker {one.pid} was asked to leave, but {error}") from error
-    _note(config, one, by, REPLACED, "", seconds=round(time.monotonic() - began, 1))
+    _note(config, one, by, REPLACED, "", left=round(left, 1), seconds=round(time.monotonic() - began, 1))
     say(f"it left after {left:.1f} s; {proof}")
 
 
