@@ -93,6 +93,10 @@ def test_app_sees_its_clients_address_and_scheme(app: App) -> None:
     assert seen["client"] == seen["forwarded"]["x-forwarded-for"] != ""
 
 
+def test_app_gets_every_request_line_that_the_proxy_lets_through(app: App) -> None:
+    assert [app.get(f"/health?q={'x' * length}")[0] for length in (6000, 8100, 9000)] == [200, 200, 414]
+
+
 def test_queue_stays_as_long_as_the_socket_unit_says(app: App) -> None:
     """Each server calls listen() on the socket again, which may cut its queue: what does not fit in gets 502."""
     unit = app.host.check_output(f"systemctl cat {app.name}@{app.slot}.socket")
