@@ -13,6 +13,7 @@ import shlex
 import statistics
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def summary(rounds: list[dict[str, Figures]]) -> dict[str, Any]:
 def table(found: dict[str, Any]) -> str:
     """Return the figures as a table in Markdown, as docs/engines.md has it."""
     medians, reloads = found["medians"], found["reloads a round"]
-    rows = [
+    rows: list[tuple[str, Callable[[Figures], str]]] = [
         ("requests per CPU second of the unit", lambda of: f"{of['requests per CPU second']:,.0f}"),
         ("the same, as a ratio to gunicorn's of the round", lambda of: f"{of['speed, ratio to gunicorn']:.2f}"),
         ("memory of a worker (PSS)", lambda of: f"{of['worker, MiB']:.0f} MiB"),

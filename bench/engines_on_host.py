@@ -1,6 +1,6 @@
 """What bench/engines.py asks a host: run there, as root, by the host's own Python. Prints JSON.
 
-    engines_on_host.py speed APP SECONDS | boot APP | reload APP
+engines_on_host.py speed APP SECONDS | boot APP | reload APP
 """
 
 from __future__ import annotations

@@ -70,10 +70,11 @@ class Overlap:
         # The new main process has the app's server in it, but not the app: less than a worker.
         fits = int((self.room() - self.each / 2) // self.each)
         if fits < least and not going_back:
+            few = "one new worker" if least == 1 else "two new workers (from one, uvicorn cannot grow)"
             raise HostError(
-                f"memory does not hold even {('one new worker', 'two new workers')[least - 1]} beside the live ones: "
-                f"{self.room():.0f} MiB are left, one takes {self.each:.0f}. Nothing was changed. Lower "
-                "service_workers or service_reserve_memory_mib, or use a larger host"
+                f"memory does not hold even {few} beside the live ones: {self.room():.0f} MiB are left, one "
+                f"takes {self.each:.0f}. Nothing was changed. Lower service_workers or "
+                "service_reserve_memory_mib, or use a larger host"
             )
         return min(workers, max(fits, least))
 

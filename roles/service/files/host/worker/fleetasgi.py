@@ -21,6 +21,8 @@ SERVICE_RESTART = 1012  # RFC 6455's registry: the client may come back at once
 class Worker(ASGIWorker):  # type: ignore[misc]
     """For a server behind nginx on a Unix socket."""
 
+    asgi: Any
+
     def _setup_event_loop(self) -> None:
         """Keep the socket's queue as long as it was: asyncio would cut it to 100, and nginx answers 502 to the rest."""
         super()._setup_event_loop()
