@@ -28,7 +28,7 @@ HOST = {"name": "web1", "os": "ubuntu-24.04", "vcpus": 2, "memory_mb": 4096}
 PROGRAM = REPOSITORY / "bench" / "engines_on_host.py"
 PAGE = REPOSITORY / "docs" / "engines.md"
 BEGIN, END = "<!-- script/bench engines -->\n", "<!-- end -->\n"
-RELOADS, RELOAD_EVERY = 3, 4.0
+RELOADS, RATE = 3, 100
 MIX = "get-new=45,get-keep=35,post-keep=15,post-new=5"
 MOST_ROUNDS = 50
 
@@ -64,12 +64,13 @@ class Host:
     def reload(self, engine: str) -> Figures:
         """Send HUP some times under load; return how many requests were sent and lost."""
         url, header = f"http://{self.address}", f"{engine}.example"
-        with Load(url, rate=150, mix=MIX, host_header=header) as load:
+        with Load(url, rate=RATE, mix=MIX, host_header=header) as load:
+            time.sleep(1)
             for _ in range(RELOADS):
-                time.sleep(RELOAD_EVERY)
-                self.ask("reload", engine)
-            time.sleep(RELOAD_EVERY)
+                self.ask("reload", engine)  # ends when all new workers have answered
+                time.sleep(1)
             report = load.stop()
+        print(f"{engine}: {dict(report.reasons)}", flush=True)
         return {"sent": report.sent, "lost": report.lost}
 
 
@@ -118,8 +119,8 @@ def table(found: dict[str, Any]) -> str:
         (f"boot until all {found['workers']} workers answer", lambda of: f"{of['boot, seconds']:.1f} s"),
         ("CPU time for that", lambda of: f"{of['boot, CPU seconds']:.1f} s"),
         (
-            f"lost of {medians['gunicorn']['sent']:.0f} requests with {reloads} × HUP",
-            lambda of: f"{of['lost']:.0f} [{of['lost, least']:.0f}–{of['lost, most']:.0f}]",
+            f"lost with {reloads} × HUP at {RATE} requests a second",
+            lambda of: f"{of['lost']:.0f} [{of['lost, least']:.0f}–{of['lost, most']:.0f}] of {of['sent']:.0f}",
         ),
     ]
     head = f"| medians of {len(found['rounds'])} rounds | `{'` | `'.join(ENGINES)}` |\n|---|{'---|' * len(ENGINES)}\n"

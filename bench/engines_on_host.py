@@ -21,7 +21,7 @@ from fleet_host.workers import ask, memory_mib, worker_pids
 
 #: Requests under way at a time: enough that no worker waits for the client.
 CLIENTS = 8
-BOOT_LIMIT = 120.0
+LIMIT = 120.0
 
 
 class App:
@@ -79,17 +79,29 @@ class App:
 
     def boot(self) -> dict[str, float]:
         """Start it anew; return how long it takes until each of its workers has answered, in wall and CPU seconds."""
-        count = len(worker_pids(self.show("MainPID")))
+        old = worker_pids(self.show("MainPID"))
         subprocess.run(["systemctl", "restart", self.unit], check=True, capture_output=True)
-        # A restart waits for the old one to end, so the time begins here; `exec` and `notify` differ in what they wait
-        # for, so it is the process's own start that counts.
+        self._wait_for_others(old)
+        # `exec` and `notify` differ in what systemctl waits for: it is since the process's own start.
+        return {"wall": age(self.show("MainPID")), "cpu": self.cpu()}
+
+    def reload(self) -> dict[str, float]:
+        """Send HUP; wait until as many other workers as before have answered."""
         main = self.show("MainPID")
+        old = worker_pids(main)
+        os.kill(main, signal.SIGHUP)
+        self._wait_for_others(old)
+        return {"started anew": float(self.show("MainPID") != main)}
+
+    def _wait_for_others(self, old: list[int]) -> None:
         answered: set[int] = set()
-        deadline = time.monotonic() + BOOT_LIMIT
-        while len(answered) < count and time.monotonic() < deadline:
-            pids = worker_pids(main)
-            answered |= ask(self.socket, "/health", "localhost", 60, 4 * count, pids).pids & set(pids)
-        return {"wall": age(main), "cpu": self.cpu()}
+        deadline = time.monotonic() + LIMIT
+        while len(answered) < len(old):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{len(answered)} of {len(old)} workers of {self.unit} answer")
+            pids = set(worker_pids(self.show("MainPID"))) - set(old)
+            answered = (answered & pids) | ask(self.socket, "/health", "localhost", 60, 4 * len(old), pids).pids & pids
+            time.sleep(0.02)
 
 
 def processes(main_pid: int) -> list[int]:
@@ -112,8 +124,7 @@ def main() -> None:
     elif what == "boot":
         print(json.dumps(app.boot()))
     else:
-        os.kill(app.show("MainPID"), signal.SIGHUP)
-        print("{}")
+        print(json.dumps(app.reload()))
 
 
 if __name__ == "__main__":
