@@ -71,7 +71,7 @@ def check_two_workers(command: list[str], port: int, **environment: str) -> list
     return said
 
 
-@pytest.mark.parametrize("engine", ["gunicorn", "uvicorn"])
+@pytest.mark.parametrize("engine", ["gunicorn", "asgi", "uvicorn"])
 def test_container_serves_with_two_workers_and_sigterm_ends_them_cleanly(engine: str) -> None:
     port = free_port()
     environment = {"PYTHONPATH": str(APP.parent), "FLEET_ENGINE": engine, "FLEET_BIND": f"127.0.0.1:{port}"}

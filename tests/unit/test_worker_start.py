@@ -175,6 +175,15 @@ def test_it_says_why_and_becomes_the_server_which_gets_the_signals(
     (app / engine / "__main__.py").write_text(SERVER)
     options = ["shop.main:app", "--", "--log-level", "debug"]
     process = started(machine, *options, FLEET_ENGINE=engine, WEB_CONCURRENCY=concurrency)
+
+
+@pytest.mark.parametrize("engine", ["gunicorn", "asgi", "uvicorn"])
+def test_it_says_why_and_becomes_the_server_which_gets_the_signals(machine: Path, engine: str) -> None:
+    app = machine / "srv/app"
+    server = "uvicorn" if engine == "uvicorn" else "gunicorn"
+    (app / server).mkdir()
+    (app / server / "__main__.py").write_text(SERVER)
+    process = started(machine, "shop.main:app", "--", "--log-level", "debug", FLEET_ENGINE=engine)
     assert process.stdout
     assert process.stdout.readline().startswith("4 workers = 2 × 1.5 of 8 vCPU by quota + 1")
     pid, number, *arguments = process.stdout.readline().split()
@@ -182,8 +191,8 @@ def test_it_says_why_and_becomes_the_server_which_gets_the_signals(
     assert option(arguments, "--workers") == "4"
     assert number == "4", "the servers read it, too, and gunicorn ends where it is no number"
     assert arguments[-3:] == ["--log-level", "debug", "shop.main:app"]
-    if engine == "gunicorn":
-        assert option(arguments, "-k") == "uvicorn_worker.UvicornWorker"
+    if server == "gunicorn":
+        assert option(arguments, "-k") == ("asgi" if engine == "asgi" else "uvicorn_worker.UvicornWorker")
         assert option(arguments, "--bind") == "0.0.0.0:8000"
     else:
         assert ":".join(option(arguments, name) for name in ("--host", "--port")) == "0.0.0.0:8000"
