@@ -167,6 +167,10 @@ def assert_nothing_lost(report: Report, least: int) -> None:
     assert report.lost == 0, report.table()
 
 
+#: From when to when nginx closes connections, in seconds after systemd has said that it is reloaded.
+RELOAD = (-0.5, 2.0)
+
+
 def assert_lost_by_reload_only(report: Report, least: int, reloads: list[float]) -> None:
     """Every request had its answer, but for POSTs on kept connections at the moment in which nginx was reloaded.
 
@@ -176,7 +180,7 @@ def assert_lost_by_reload_only(report: Report, least: int, reloads: list[float])
     print(report.table())
     assert report.sent >= least, report.table()
     lost = [each for each in report.requests if each.reason]
-    near = [each for each in lost if any(-0.5 < each.finished - at < 2 for at in reloads)]
+    near = [each for each in lost if any(RELOAD[0] < each.finished - at < RELOAD[1] for at in reloads)]
     assert lost == [each for each in near if each.kind == "post-keep" and each.status == 0], report.table()
     assert len(lost) <= 3 * len(reloads), report.table()
 

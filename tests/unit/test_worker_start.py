@@ -166,24 +166,18 @@ def test_the_tightest_of_nested_groups_counts(machine: Path) -> None:
     assert "outer/inner/memory.max says 'never'" in found["notes"][0]
 
 
-@pytest.mark.parametrize(("engine", "concurrency"), [("gunicorn", ""), ("gunicorn", "auto"), ("uvicorn", "")])
+@pytest.mark.parametrize(
+    ("engine", "concurrency"), [("gunicorn", ""), ("gunicorn", "auto"), ("asgi", ""), ("uvicorn", "")]
+)
 def test_it_says_why_and_becomes_the_server_which_gets_the_signals(
     machine: Path, engine: str, concurrency: str
 ) -> None:
     app = machine / "srv/app"
-    (app / engine).mkdir()
-    (app / engine / "__main__.py").write_text(SERVER)
-    options = ["shop.main:app", "--", "--log-level", "debug"]
-    process = started(machine, *options, FLEET_ENGINE=engine, WEB_CONCURRENCY=concurrency)
-
-
-@pytest.mark.parametrize("engine", ["gunicorn", "asgi", "uvicorn"])
-def test_it_says_why_and_becomes_the_server_which_gets_the_signals(machine: Path, engine: str) -> None:
-    app = machine / "srv/app"
     server = "uvicorn" if engine == "uvicorn" else "gunicorn"
     (app / server).mkdir()
     (app / server / "__main__.py").write_text(SERVER)
-    process = started(machine, "shop.main:app", "--", "--log-level", "debug", FLEET_ENGINE=engine)
+    options = ["shop.main:app", "--", "--log-level", "debug"]
+    process = started(machine, *options, FLEET_ENGINE=engine, WEB_CONCURRENCY=concurrency)
     assert process.stdout
     assert process.stdout.readline().startswith("4 workers = 2 × 1.5 of 8 vCPU by quota + 1")
     pid, number, *arguments = process.stdout.readline().split()
