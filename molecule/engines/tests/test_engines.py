@@ -32,8 +32,9 @@ def pss(app: App, pid: int) -> float:
     return int(app.host.check_output(f"awk '/^Pss:/ {{print $2}}' /proc/{pid}/smaps_rollup")) / 1024
 
 
+@pytest.mark.fault(19)
 def test_where_memory_does_not_hold_two_sets_it_grows_one_by_one(app: App, sample: str, second: str) -> None:
-    """By TTIN and TTOU, which both servers know. Three workers: two start, and the third one when an old one has gone."""
+    """By TTIN and TTOU, which both servers know: two of three start, the third one when an old one has gone."""
     sizes = {pid: pss(app, pid) for pid in {app.master, *app.workers}}
     plan = json.loads(app.host.check_output(f"cat /etc/{app.name}/release.json"))["plan"]
     limit = sum(sizes.values()) + 3 * max(sizes[pid] for pid in app.workers)
@@ -49,6 +50,7 @@ def test_where_memory_does_not_hold_two_sets_it_grows_one_by_one(app: App, sampl
     assert app.command("verify")[0] == 0
 
 
+@pytest.mark.fault(11)
 def test_websockets_are_closed_with_1012_once_the_drain_time_is_over(app: App, sample: str, second: str) -> None:
     drain = 4
     if app.live["release"] != second:
@@ -65,25 +67,22 @@ def test_websockets_are_closed_with_1012_once_the_drain_time_is_over(app: App, s
     assert [each for each in report.requests if each.reason] == [], report.table()
 
 
+@pytest.mark.fault(22)
 def test_main_process_that_is_killed_takes_its_workers_along_and_nobody_is_refused(app: App) -> None:
     """uvicorn's workers would live on, and serve, beside those of the next main process."""
     workers, master, slot = app.workers, app.master, app.slot
     with app.load(rate=30, mix="get-new=1,get-keep=1") as load:
         time.sleep(1)
-        killed = time.monotonic()
         app.host.check_output(f"kill -KILL {master}")
-        gone = time.monotonic()
         wait_until(lambda: app.command("verify")[0] == 0)
         report = load.stop()
-    assert app.slot == slot
-    assert not app.workers & workers
+    print(report.table())
+    assert (app.slot, app.workers & workers) == (slot, set())
     found = app.host.run(f"pgrep -u {app.variables.get('service_user', app.name)}").stdout.split()
     assert not {int(pid) for pid in found} & workers
-    lost = [each for each in report.requests if each.reason]
-    print(report.table())
-    assert [each for each in lost if not killed - 1 < each.started < gone + 1] == [], "only what was being served"
-    assert len(lost) < 60, report.table()
-    assert len(report.requests) - len(lost) > 60, report.table()
+    # systemd waits for a second before it starts it again: that would be 30 refusals.
+    assert report.lost < 15, report.table()
+    assert report.ok > 60, report.table()
 
 
 def test_app_sees_its_clients_address_and_scheme(app: App) -> None:
@@ -91,6 +90,10 @@ def test_app_sees_its_clients_address_and_scheme(app: App) -> None:
     seen = json.loads(body)
     assert (status, seen["scheme"]) == (200, "http")
     assert seen["client"] == seen["forwarded"]["x-forwarded-for"] != ""
+
+
+def test_app_gets_every_request_line_that_the_proxy_lets_through(app: App) -> None:
+    assert [app.get(f"/health?q={'x' * length}")[0] for length in (6000, 8100, 9000)] == [200, 200, 414]
 
 
 def test_queue_stays_as_long_as_the_socket_unit_says(app: App) -> None:

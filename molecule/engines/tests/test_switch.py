@@ -1,4 +1,4 @@
-"""A host goes from one engine to the next, and back. Comes last: it leaves the host in another state than it found."""
+"""A host goes from one engine to the next, and back to the one that it had."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def test_as_many_workers_as_planned_run_under_one_master(app: App) -> None:
     command = app.host.check_output(f"systemctl show --property=ExecStart --value {app.unit}")
     servers = {
         "gunicorn": "-m gunicorn -k uvicorn_worker.UvicornWorker ",
-        "asgi": "-m gunicorn -k fleet_asgi.Worker ",
+        "asgi": "-m gunicorn -k fleetasgi.Worker ",
         "uvicorn": "-m uvicorn ",
     }
     assert servers[app.variables.get("service_engine", "gunicorn")] in command

@@ -71,10 +71,11 @@ class Overlap:
         main_pid = self.systemd.state(self.config.service(self.old)).main_pid if self.old else 0
         fits = int((self.room() - anonymous_mib(main_pid)) // self.each)
         if fits < least and not going_back:
+            few = "one new worker" if least == 1 else "two new workers (from one, uvicorn cannot grow)"
             raise HostError(
-                f"memory does not hold even {('one new worker', 'two new workers')[least - 1]} beside the live ones: "
-                f"{self.room():.0f} MiB are left, one takes {self.each:.0f}. Nothing was changed. Lower "
-                "service_workers or service_reserve_memory_mib, or use a larger host"
+                f"memory does not hold even {few} beside the live ones: {self.room():.0f} MiB are left, one "
+                f"takes {self.each:.0f}. Nothing was changed. Lower service_workers or "
+                "service_reserve_memory_mib, or use a larger host"
             )
         return min(workers, max(fits, least))
 

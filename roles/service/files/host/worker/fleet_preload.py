@@ -11,7 +11,8 @@ import gc
 import importlib
 import os
 
-from uvicorn_worker import UvicornWorker
+with contextlib.suppress(ImportError):  # the engine `asgi` does without
+    from uvicorn_worker import UvicornWorker
 
 __all__ = ["UvicornWorker"]
 
