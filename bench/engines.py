@@ -28,7 +28,8 @@ HOST = {"name": "web1", "os": "ubuntu-24.04", "vcpus": 2, "memory_mb": 4096}
 PROGRAM = REPOSITORY / "bench" / "engines_on_host.py"
 PAGE = REPOSITORY / "docs" / "engines.md"
 BEGIN, END = "<!-- script/bench engines -->\n", "<!-- end -->\n"
-RELOADS, RATE = 3, 100
+#: Few enough that all of them can wait, also for nginx, while new workers boot.
+RELOADS, RATE = 3, 30
 MIX = "get-new=45,get-keep=35,post-keep=15,post-new=5"
 MOST_ROUNDS = 50
 
