@@ -46,19 +46,25 @@ def plan(root: Path, environment: Mapping[str, str], workers: str | None) -> Wor
     asked = parse_whole("--workers", workers or "auto", 1, WORKERS_MAX) or whole("WEB_CONCURRENCY", 1, WORKERS_MAX)
     reserve = whole("FLEET_RESERVE_MIB", 0, WORKER_MIB_MAX)
     machine, groups = read_machine(root), read_groups(root)
-    return plan_workers(
-        vcpus=machine["vcpus"] or 1,
-        affinity=machine["affinity"],
-        quota=groups.quota,
-        memory_mib=machine["memory_mib"] or 1,
-        memory_limit_mib=groups.memory_limit_mib,
-        workers=asked or "auto",
-        workers_max=whole("FLEET_WORKERS_MAX", 1, WORKERS_MAX) or WORKERS_MAX,
-        worker_mib=whole("FLEET_WORKER_MIB", 1, WORKER_MIB_MAX) or "auto",
-        reserve_mib=64 if reserve is None else reserve,
-        sets=1,  # the next release starts in a container of its own
-        notes=groups.notes,
-    )
+    most, size = whole("FLEET_WORKERS_MAX", 1, WORKERS_MAX), whole("FLEET_WORKER_MIB", 1, WORKER_MIB_MAX)
+    try:
+        return plan_workers(
+            vcpus=machine["vcpus"] or 1,
+            affinity=machine["affinity"],
+            quota=groups.quota,
+            memory_mib=machine["memory_mib"] or 1,
+            memory_limit_mib=groups.memory_limit_mib,
+            workers=asked or "auto",
+            workers_max=most or WORKERS_MAX,
+            worker_mib=size or "auto",
+            reserve_mib=64 if reserve is None else reserve,
+            sets=1,  # the next release starts in a container of its own
+            notes=groups.notes,
+        )
+    except WorkerPlanError as error:
+        # Settings have other names here than on a host.
+        names = str(error).replace("service_worker_memory_mib", "FLEET_WORKER_MIB")
+        raise WorkerPlanError(names.replace("service_workers", "WEB_CONCURRENCY")) from None
 
 
 def address(environment: Mapping[str, str]) -> tuple[str, str]:
@@ -134,7 +140,8 @@ def main(argv: Sequence[str], environment: Mapping[str, str]) -> int:
         return 0
     for line in (made.reason, *(f"note: {note}" for note in made.notes)):
         print(line, flush=True)
-    return os.execv(start[0], start)
+    # Gunicorn reads the variable whatever --workers says, and ends where it is no number: "" or auto.
+    return os.execve(start[0], start, {**environment, "WEB_CONCURRENCY": str(made.workers)})
 
 
 if __name__ == "__main__":

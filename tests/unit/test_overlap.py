@@ -97,6 +97,7 @@ class Machine(Systemd):
         patch.setattr(Config, "engine_of", lambda _, slot: engines[slot])
         patch.setattr(overlap, "worker_pids", lambda main_pid: list(by_main[main_pid].workers))
         patch.setattr(overlap, "memory_mib", self.memory)
+        patch.setattr(overlap, "anonymous_mib", lambda main_pid: by_main[main_pid].size / 2)
         patch.setattr(overlap, "oldest_first", sorted)
         patch.setattr(overlap, "is_idle", lambda pid, _: pid in self.idle)
         patch.setattr(overlap, "available_mib", lambda: math.inf)

@@ -48,6 +48,11 @@ class Config:
     hook_after: str = ""
     hook_timeout: float = 300.0
     keep_releases: int = 5
+    #: MiB that a worker may take (PSS) before it is replaced; 0: any.
+    worker_memory_max_mib: float = 0
+    worker_timeout: float = 60.0
+    #: A worker that is over the limit so soon after its start would be so again: the limit is wrong, not the worker.
+    recycle_least_seconds: float = 300.0
     writable_paths: tuple[str, ...] = ()
 
     @classmethod

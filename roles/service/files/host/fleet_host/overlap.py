@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .config import ENGINES, Config, HostError
 from .systemd import Systemd
-from .workers import is_idle, memory_mib, oldest_first, worker_pids
+from .workers import anonymous_mib, is_idle, memory_mib, oldest_first, worker_pids
 
 MEMINFO = Path("/proc/meminfo")
 #: How long a server is given to add a worker before it is asked once more.
@@ -67,8 +67,9 @@ class Overlap:
         least = min(workers, 2) if engine == "uvicorn" else 1
         if not self.each or self.limit <= 0:
             return workers
-        # The new main process has the app's server in it, but not the app: less than a worker.
-        fits = int((self.room() - self.each / 2) // self.each)
+        # The new main process has in it what its workers will share: while there are few, that is nearly all its own.
+        main_pid = self.systemd.state(self.config.service(self.old)).main_pid if self.old else 0
+        fits = int((self.room() - anonymous_mib(main_pid)) // self.each)
         if fits < least and not going_back:
             few = "one new worker" if least == 1 else "two new workers (from one, uvicorn cannot grow)"
             raise HostError(

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from typing import Any
 
+import fleet_preload  # noqa: F401 - for what it does
 from gunicorn.workers.gasgi import ASGIWorker
 
 Message = MutableMapping[str, Any]
