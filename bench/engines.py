@@ -13,7 +13,7 @@ import shlex
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ HOST = {"name": "web1", "os": "ubuntu-24.04", "vcpus": 2, "memory_mb": 4096}
 PROGRAM = REPOSITORY / "bench" / "engines_on_host.py"
 PAGE = REPOSITORY / "docs" / "engines.md"
 BEGIN, END = "<!-- script/bench engines -->\n", "<!-- end -->\n"
-RELOADS, RATE = 3, 100
+#: Few enough that all of them can wait, also for nginx, while new workers boot.
+RELOADS, RATE = 3, 30
 MIX = "get-new=45,get-keep=35,post-keep=15,post-new=5"
 MOST_ROUNDS = 50
 
@@ -54,12 +55,11 @@ class Host:
         user = f"{known['ansible_user']}@{self.address}"
         self.ssh = ["ssh", *options, "-i", known["ansible_ssh_private_key_file"], user]
 
-    def ask(self, *words: str) -> Figures:
+    def ask(self, *words: str) -> Any:
         """Run the program on the host; return what it measured."""
         command = [*self.ssh, "sudo", "python3", "-B", "-", *words]
         done = subprocess.run(command, input=PROGRAM.read_bytes(), stdout=subprocess.PIPE, check=True)
-        found: Figures = json.loads(done.stdout)
-        return found
+        return json.loads(done.stdout)
 
     def reload(self, engine: str) -> Figures:
         """Send HUP some times under load; return how many requests were sent and lost."""
@@ -74,21 +74,22 @@ class Host:
         return {"sent": report.sent, "lost": report.lost}
 
 
-def measure(host: Host, engine: str, seconds: float) -> Figures:
-    """Return one round's figures of an engine."""
+def measure(host: Host, order: Sequence[str], seconds: int) -> dict[str, Figures]:
+    """Return one round's figures of each engine."""
     settle()
-    boot = host.ask("boot", engine)
-    speed = host.ask("speed", engine, str(seconds))
-    reload = host.reload(engine)
-    return {
-        "requests per CPU second": speed["requests"] / speed["cpu"],
-        "worker, MiB": speed["worker_mib"],
-        "main process, MiB": speed["main_mib"],
-        "boot, CPU seconds": boot["cpu"],
-        "boot, seconds": boot["wall"],
-        "sent": reload["sent"],
-        "lost": reload["lost"],
-    }
+    speed = host.ask("speed", str(seconds), *order)
+    found = {}
+    for engine in order:
+        boot, reload = host.ask("boot", engine), host.reload(engine)
+        found[engine] = {
+            "requests per CPU second": speed[engine]["requests"] / speed[engine]["cpu"],
+            "worker, MiB": speed[engine]["worker_mib"],
+            "main process, MiB": speed[engine]["main_mib"],
+            "boot, CPU seconds": boot["cpu"],
+            "boot, seconds": boot["wall"],
+            **reload,
+        }
+    return found
 
 
 def summary(rounds: list[dict[str, Figures]]) -> dict[str, Any]:
@@ -133,7 +134,7 @@ def main() -> None:
     """Bring a host up, deploy each engine to it, measure in turn; print and write the figures."""
     parser = argparse.ArgumentParser(prog="script/bench engines", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how often each engine is measured (5)")
-    parser.add_argument("--seconds", type=float, default=6, help="how long requests are sent for the speed (6)")
+    parser.add_argument("--seconds", type=int, default=6, help="how long each is asked for its speed in a round (6)")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "bench" / "engines.json")
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.relative_to(REPOSITORY)}, too")
     given = parser.parse_args()
@@ -147,7 +148,7 @@ def main() -> None:
         for number in range(given.rounds):
             # Each is the first one as often as the others: a machine drifts.
             order = [*ENGINES[number % 3 :], *ENGINES[: number % 3]]
-            rounds.append({engine: measure(host, engine, given.seconds) for engine in order})
+            rounds.append(measure(host, order, given.seconds))
             print(f"round {number + 1}: {json.dumps(rounds[-1])}", flush=True)
     found = summary(rounds)
     given.output.write_text(json.dumps(found, indent=1) + "\n")

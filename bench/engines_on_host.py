@@ -1,6 +1,6 @@
 """What bench/engines.py asks a host: run there, as root, by the host's own Python. Prints JSON.
 
-engines_on_host.py speed APP SECONDS | boot APP | reload APP
+engines_on_host.py speed SECONDS APP… | boot APP | reload APP
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import threading
 import time
 from pathlib import Path
 
-sys.path.insert(0, f"/usr/local/lib/{sys.argv[2]}-release")
+sys.path.insert(0, f"/usr/local/lib/{sys.argv[-1]}-release")
 
 from fleet_host.workers import ask, memory_mib, worker_pids
 
@@ -40,20 +40,20 @@ class App:
         """Return the CPU seconds of all of the unit's processes since it was started."""
         return self.show("CPUUsageNSec") / 1e9
 
-    def speed(self, seconds: float) -> dict[str, float]:
-        """Ask as nginx does, a new connection for each request; the client's own CPU does not count."""
+    def burst(self) -> dict[str, float]:
+        """Ask for a second as nginx does, a new connection for each request; the client's own CPU does not count."""
         counts = [0] * CLIENTS
-        self._ask_for(1.0, [0] * CLIENTS)  # caches, and what the kernel has to learn
         before = self.cpu()
-        self._ask_for(seconds, counts)
-        used, pids = self.cpu() - before, worker_pids(self.show("MainPID"))
-        sizes = [memory_mib(pid) for pid in pids]
-        main = 0.0 if self.show("MainPID") in pids else self._others(pids)
-        return {"requests": sum(counts), "cpu": used, "worker_mib": sum(sizes) / len(sizes), "main_mib": main}
+        self._ask_for(1.0, counts)
+        return {"requests": sum(counts), "cpu": self.cpu() - before}
+
+    def memory(self) -> dict[str, float]:
+        """Return what a worker takes, and all other processes together, in MiB of PSS."""
+        sizes = {pid: memory_mib(pid) for pid in worker_pids(self.show("MainPID"))}
+        return {"worker_mib": sum(sizes.values()) / len(sizes), "main_mib": self._others([*sizes])}
 
     def _others(self, pids: list[int]) -> float:
-        group = self.show("MainPID")
-        return sum(memory_mib(pid) for pid in processes(group) if pid not in pids)
+        return sum(memory_mib(pid) for pid in processes(self.show("MainPID")) if pid not in pids)
 
     def _ask_for(self, seconds: float, counts: list[int]) -> None:
         end = time.monotonic() + seconds
@@ -116,11 +116,21 @@ def age(pid: int) -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
+def speed(seconds: int, apps: list[str]) -> dict[str, dict[str, float]]:
+    """Return requests and CPU seconds of each app, in bursts of a second in turn: a machine's speed drifts."""
+    found: dict[str, dict[str, float]] = {name: {"requests": 0, "cpu": 0} for name in apps}
+    for number in range(-1, seconds):
+        for name in apps:
+            for key, value in App(name).burst().items():
+                found[name][key] += value * (number >= 0)  # the first one warms up
+    return {name: {**found[name], **App(name).memory()} for name in apps}
+
+
 def main() -> None:
     """Do what is asked for."""
-    what, app = sys.argv[1], App(sys.argv[2])
+    what, app = sys.argv[1], App(sys.argv[-1])
     if what == "speed":
-        print(json.dumps(app.speed(float(sys.argv[3]))))
+        print(json.dumps(speed(int(sys.argv[2]), sys.argv[3:])))
     elif what == "boot":
         print(json.dumps(app.boot()))
     else:

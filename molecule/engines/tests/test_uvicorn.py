@@ -30,5 +30,6 @@ def test_one_worker_is_the_main_process_itself(app: App, sample: str) -> None:
     app.host.check_output(f"kill -KILL {master}")
     wait_until(lambda: app.master not in (0, master) and verified())
     # From one worker to three, and other tests find what they expect.
-    rc, said = app.command("activate", sample)
+    with app.settings(watch_seconds=1):
+        rc, said = app.command("activate", sample)
     assert (rc, len(app.workers)) == (0, 3), said
