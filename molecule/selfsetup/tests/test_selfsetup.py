@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +32,7 @@ pytest_plugins = ["fleettest"]
 testinfra_hosts = ["ansible://self1"]
 
 BUCKET, GROUP, HOOK = "bundles", "counter-test", "counter-test-launch"
-SETUP_SECONDS = 300  # for a self-setup on a machine that others use, too; the issue's figure is printed, not asserted
+SETUP_SECONDS = 180  # for a self-setup on a machine that others use, too; the issue's figure is printed, not asserted
 SETTINGS = {
     "app_name": "counter",
     "app_module": "main:app",
@@ -58,7 +59,7 @@ class Instance:
 
     def launch(self, bundle: dict[str, Any], **changes: Any) -> str:
         """Return user data for a new instance, whose launch hook begins to wait now."""
-        self.starts.append(f"i-{self.name}-{len(self.starts)}")
+        self.starts.append(f"i-{uuid.uuid4().hex[:17]}")
         self.aws.expect(self.app.address, self.starts[-1], GROUP, HOOK)
         return user_data(self.aws, bundle, **changes)
 
