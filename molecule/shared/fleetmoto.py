@@ -69,8 +69,7 @@ class LocalAws:
 def local_aws(address: str) -> Iterator[LocalAws]:
     """Run a local AWS on this machine's address `address` for as long as the block lasts."""
     local = LocalAws(address)
-    former = getattr(AutoScalingResponse, "complete_lifecycle_action", None)
-    AutoScalingResponse.complete_lifecycle_action = _complete(local)
+    AutoScalingResponse.complete_lifecycle_action = _complete(local)  # type: ignore[attr-defined]
     server = ThreadedMotoServer(address, 0, verbose=False)
     server.start()
     local.endpoint = "http://{}:{}".format(*server.get_host_and_port())
@@ -81,8 +80,7 @@ def local_aws(address: str) -> Iterator[LocalAws]:
         metadata.shutdown()
         metadata.server_close()
         server.stop()
-        if former is None:
-            del AutoScalingResponse.complete_lifecycle_action
+        del AutoScalingResponse.complete_lifecycle_action  # type: ignore[attr-defined]
 
 
 def _complete(local: LocalAws) -> Callable[[AutoScalingResponse], ActionResult]:

@@ -1,9 +1,9 @@
 """The bundle that an instance sets itself up from: one reproducible `.tar.gz`, made on the controller.
 
-    setup, deploy.yml, ansible.cfg, playbooks/, roles/, plugins/    what runs there, as it is here
-    inventory/                                                      the instance alone, and the app's settings
-    artifacts/                                                      the release, for each Python and architecture
-    ansible/PYTHON-ARCH.tar.gz                                      ansible-core for the same ones, from wheels
+setup, deploy.yml, ansible.cfg, playbooks/, roles/, plugins/    what runs there, as it is here
+inventory/                                                      the instance alone, and the app's settings
+artifacts/                                                      the release, for each Python and architecture
+ansible/PYTHON-ARCH.tar.gz                                      ansible-core for the same ones, from wheels
 """
 
 from __future__ import annotations
