@@ -135,6 +135,7 @@ def _fleet(clients: Clients, name: str) -> dict[str, Any]:
         "latest": max(versions, key=int, default=None),
         "previous": previous_version(pattern, version) if pattern and version else None,
         "image": data.get("ImageId", ""),
+        "security_groups": data.get("SecurityGroupIds", []),
         "user_data": base64.b64decode(data.get("UserData", "")).decode(),
         "description": live.get("VersionDescription", ""),
         "min_size": made["MinSize"] if made else 0,
