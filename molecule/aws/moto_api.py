@@ -1,6 +1,7 @@
 """A local AWS API for the tests: moto's server, and what it lacks for a scaling fleet.
 
-    python molecule/aws/moto_api.py --state DIR      serves on a free port of 127.0.0.1 until it is terminated
+    python molecule/aws/moto_api.py up --state DIR [--port N]     serves on 127.0.0.1, in the background
+    python molecule/aws/moto_api.py down --state DIR              ends it
 
 DIR/url then holds the address, DIR/pid the process. DIR/faults.json, where it is there, makes the API answer otherwise:
 
@@ -9,19 +10,22 @@ DIR/url then holds the address, DIR/pid the process. DIR/faults.json, where it i
      "refresh": "failed"}                                            a refresh does not get past its half
 
 DIR/requests.jsonl has a line for each request: the action or path, and the bytes sent. What is added: instance refreshes
-(each look at one moves it on by a quarter of the group), rollbacks, group attributes, hooks that are completed, template
+(each look at one moves it on by a quarter of the group), rollbacks, group attributes, template
 versions with user data in groups.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import logging
 import os
 import signal
+import subprocess
 import sys
 import threading
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -41,6 +45,7 @@ from werkzeug.serving import make_server
 STEPS = 4  # looks at a refresh until it has replaced all instances
 ACTIVE = {"Pending", "InProgress", "RollbackInProgress"}
 DONE = 100  # per cent
+PATIENCE = 120  # seconds for it to answer
 
 
 class State:
@@ -179,17 +184,6 @@ class Refreshes:
         activity.status_message = reason  # type: ignore[attr-defined]
         return ActionResult({"Activities": [activity]})
 
-    def complete_lifecycle_action(self) -> ActionResult:
-        """Note what an instance says of itself."""
-        said = {name: self._get_param(name) for name in ("InstanceId", "LifecycleHookName", "LifecycleActionResult")}
-        with self.state.lock, (self.state.folder / "hooks.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(said) + "\n")
-        return EmptyResult()
-
-    def record_lifecycle_action_heartbeat(self) -> ActionResult:
-        """Take it."""
-        return EmptyResult()
-
     def disable_metrics_collection(self) -> ActionResult:
         """Take it."""
         self._group().metrics = []
@@ -270,19 +264,56 @@ def extend(state: State) -> None:
     _ = ELBV2Response  # loaded before the first request, which is then as fast as the others
 
 
-def main() -> None:
+def serve(folder: Path, port: int) -> None:
     """Serve until terminated."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--state", type=Path, required=True)
-    folder: Path = parser.parse_args().state
-    folder.mkdir(parents=True, exist_ok=True)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     extend(State(folder))
-    server = make_server("127.0.0.1", 0, DomainDispatcherApplication(create_backend_app), threaded=True)  # type: ignore[no-untyped-call]
+    app = DomainDispatcherApplication(create_backend_app)  # type: ignore[no-untyped-call]
+    server = make_server("127.0.0.1", port, app, threaded=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     (folder / "pid").write_text(str(os.getpid()), encoding="utf-8")
     (folder / "url").write_text(f"http://127.0.0.1:{server.server_port}", encoding="utf-8")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server.serve_forever()
+
+
+def up(folder: Path, port: int = 0) -> str:
+    """Start it as a process of its own and return its address; TimeoutError with its words where it does not answer."""
+    down(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "log"
+    with log.open("w", encoding="utf-8") as output:
+        command = [sys.executable, __file__, "serve", f"--state={folder}", f"--port={port}"]
+        process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True)
+    until = time.monotonic() + PATIENCE
+    while not (folder / "url").exists():
+        if process.poll() is not None or time.monotonic() > until:
+            raise TimeoutError(f"the local AWS API does not start: {log.read_text(encoding='utf-8')[-2000:]}")
+        time.sleep(0.1)
+    return (folder / "url").read_text(encoding="utf-8")
+
+
+def down(folder: Path) -> None:
+    """End the one that a folder knows of, if it runs, and forget all that it kept."""
+    if (folder / "pid").exists():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int((folder / "pid").read_text(encoding="utf-8")), signal.SIGTERM)
+    for name in ("pid", "url", "faults.json", "requests.jsonl"):
+        (folder / name).unlink(missing_ok=True)
+
+
+def main() -> None:
+    """Start, serve or end."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["up", "down", "serve"])
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--port", type=int, default=0)
+    given = parser.parse_args()
+    if given.command == "up":
+        print(up(given.state, given.port))
+    elif given.command == "down":
+        down(given.state)
+    else:
+        serve(given.state, given.port)
 
 
 if __name__ == "__main__":
