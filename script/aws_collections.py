@@ -42,7 +42,7 @@ def missing() -> dict[str, str]:
 
 def from_galaxy() -> str:
     """Install from Galaxy; return why that did not work, "" where it did."""
-    command = [PROGRAMS / "ansible-galaxy", "collection", "install", "--force", "--timeout", PATIENCE]
+    command: list[str | Path] = [PROGRAMS / "ansible-galaxy", "collection", "install", "--force", "--timeout", PATIENCE]
     command += ["--requirements-file", REPOSITORY / "requirements.yml", "--collections-path", TARGET]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return (done.stderr.strip() or "no reason given").splitlines()[-1] if done.returncode else ""
@@ -52,8 +52,21 @@ def from_wheel() -> None:
     """Unpack the collections' folders, and nothing else, of the wheel."""
     with tempfile.TemporaryDirectory() as folder:
         # pip, as it checks the hash and downloads without installing.
-        command = [PROGRAMS / "uv", "tool", "run", "pip@26.3", "download", "--quiet", "--no-deps", "--require-hashes"]
-        command += ["--only-binary=:all:", f"--requirement={REPOSITORY / 'script/ansible-wheel.txt'}", f"--dest={folder}"]
+        command: list[str | Path] = [
+            PROGRAMS / "uv",
+            "tool",
+            "run",
+            "pip@26.3",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--require-hashes",
+        ]
+        command += [
+            "--only-binary=:all:",
+            f"--requirement={REPOSITORY / 'script/ansible-wheel.txt'}",
+            f"--dest={folder}",
+        ]
         subprocess.run(command, check=True)
         (wheel,) = Path(folder).glob("ansible-*.whl")
         prefixes = tuple(f"ansible_collections/{name.replace('.', '/')}/" for name in wanted())

@@ -9,9 +9,9 @@ DIR/url then holds the address, DIR/pid the process. DIR/faults.json, where it i
      "launch": "You have requested more vCPU capacity …",            no instance of a group starts, for this reason
      "refresh": "failed"}                                            a refresh does not get past its half
 
-DIR/requests.jsonl has a line for each request: the action or path, and the bytes sent. What is added: instance refreshes
-(each look at one moves it on by a quarter of the group), rollbacks, group attributes, template
-versions with user data in groups.
+DIR/requests.jsonl has a line for each request: the action or path, and the bytes sent. What is added: instance
+refreshes (each look at one moves it on by a quarter of the group), rollbacks, group attributes, template versions with
+user data in groups.
 """
 
 from __future__ import annotations
@@ -173,7 +173,9 @@ class Refreshes:
             if refresh["Status"] in ACTIVE:
                 refresh["Status"] = status
                 return ActionResult({"InstanceRefreshId": refresh["InstanceRefreshId"]})
-        raise AutoscalingClientError("ActiveInstanceRefreshNotFound", "No in progress or pending Instance Refresh found")
+        raise AutoscalingClientError(
+            "ActiveInstanceRefreshNotFound", "No in progress or pending Instance Refresh found"
+        )
 
     def describe_scaling_activities(self) -> ActionResult:
         """Return why no instance starts, where that is so."""
@@ -268,7 +270,7 @@ def serve(folder: Path, port: int) -> None:
     """Serve until terminated."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     extend(State(folder))
-    app = DomainDispatcherApplication(create_backend_app)  # type: ignore[no-untyped-call]
+    app = DomainDispatcherApplication(create_backend_app)
     server = make_server("127.0.0.1", port, app, threaded=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     (folder / "pid").write_text(str(os.getpid()), encoding="utf-8")
@@ -283,7 +285,9 @@ def up(folder: Path, port: int = 0) -> str:
     log = folder / "log"
     with log.open("w", encoding="utf-8") as output:
         command = [sys.executable, __file__, "serve", f"--state={folder}", f"--port={port}"]
-        process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, start_new_session=True
+        )
     until = time.monotonic() + PATIENCE
     while not (folder / "url").exists():
         if process.poll() is not None or time.monotonic() > until:

@@ -53,6 +53,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def _module(self, given: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         # By the task's own name, so that it is found in a clone and in the installed collection.
         done: dict[str, Any] = self._execute_module(
-            module_name=self._task.action, module_args=given, task_vars=task_vars)
+            module_name=self._task.action, module_args=given, task_vars=task_vars
+        )
         done.pop("invocation", None)
         return done

@@ -51,7 +51,10 @@ def _balancer(clients: Clients, name: str, wanted: Mapping[str, str], *, check: 
     client = clients("elbv2")
     (found,) = client.describe_load_balancers(Names=[name])["LoadBalancers"]
     arn = found["LoadBalancerArn"]
-    there = {item["Key"]: item["Value"] for item in client.describe_load_balancer_attributes(LoadBalancerArn=arn)["Attributes"]}
+    there = {
+        item["Key"]: item["Value"]
+        for item in client.describe_load_balancer_attributes(LoadBalancerArn=arn)["Attributes"]
+    }
     differs = {key: str(value) for key, value in wanted.items() if there.get(key) != str(value)}
     if differs and not check:
         listed = [{"Key": key, "Value": value} for key, value in differs.items()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -90,7 +90,7 @@ def pages(client: Any, action: str, key: str, **given: object) -> list[dict[str,
     return [item for page in client.get_paginator(action).paginate(**given) for item in page[key]]
 
 
-def tags(listed: list[Mapping[str, str]] | None) -> dict[str, str]:
+def tags(listed: Sequence[Mapping[str, str]] | None) -> dict[str, str]:
     """Return AWS's list of keys and values as a dictionary."""
     return {tag["Key"]: tag["Value"] for tag in listed or []}
 
@@ -105,7 +105,7 @@ def template(clients: Clients, name: str) -> dict[str, Any] | None:
     """Return a launch template with its versions, the newest first, None where there is none."""
     ec2 = clients("ec2")
     try:
-        (found,) = ec2.describe_launch_templates(LaunchTemplateNames=[name])["LaunchTemplates"]
+        found = dict(ec2.describe_launch_templates(LaunchTemplateNames=[name])["LaunchTemplates"][0])
     except Exception as error:
         if code(error).startswith("InvalidLaunchTemplateName."):
             return None

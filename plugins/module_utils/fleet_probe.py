@@ -80,7 +80,7 @@ def _zones(clients: Clients, wanted: Wanted) -> list[str]:
 
 
 def _network(clients: Clients, name: str) -> dict[str, dict[str, str]]:
-    """Return the fleet's own subnets by their addresses, and NAT gateways by subnet: what needs no second round trip."""
+    """Return the fleet's own subnets by their addresses, NAT gateways by subnet: they need no second round trip."""
     ec2, own = clients("ec2"), {"Name": f"tag:{TAG}", "Values": [name]}
     alive = {"Name": "state", "Values": ["pending", "available"]}
     subnets = pages(ec2, "describe_subnets", "Subnets", Filters=[own])

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A release's way through a scaling group: an instance refresh to a numbered version of the launch template.
 
-The first release starts the group's first instances; there is nothing to replace yet. Why by numbers: only a refresh with
-a numbered version can be rolled back by AWS itself (EC2 Auto Scaling user guide, "Undo changes with a rollback").
+The first release starts the group's first instances; there is nothing to replace yet. Why by numbers: only a refresh
+with a numbered version can be rolled back by AWS itself (EC2 Auto Scaling user guide, "Undo changes with a rollback").
 """
 
 from __future__ import annotations
@@ -148,18 +148,24 @@ class Rollout:
         active, found, pattern = self.active(), self.group(), self.template()
         if active:
             if version:
-                raise AwsError(f"rollback_to is {version}, but a refresh is under way ({active}): leave it out, or wait")
+                raise AwsError(
+                    f"rollback_to is {version}, but a refresh is under way ({active}): leave it out, or wait"
+                )
             if not check:
                 self.scaling.rollback_instance_refresh(AutoScalingGroupName=self.name)
             return Step("running", f"{self.name}: the refresh under way turns back", active)
         current = current_version(found) or ""
-        known = {str(item["VersionNumber"]) for item in pattern["versions"] if item["LaunchTemplateData"].get("UserData")}
+        known = {
+            str(item["VersionNumber"]) for item in pattern["versions"] if item["LaunchTemplateData"].get("UserData")
+        }
         if version and version not in known:
             listed = ", ".join(sorted(known, key=int)) or "none"
             raise AwsError(f"rollback_to is {version}; allowed: a version with a release: {listed}")
         target = version or (previous_version(pattern, current) if current else None)
         if target is None:
-            raise AwsError(f"{self.name} has nothing to go back to from version {current or 'none'}: no good one before")
+            raise AwsError(
+                f"{self.name} has nothing to go back to from version {current or 'none'}: no good one before"
+            )
         step = self.start(target, sizes, preferences, check=check)
         if step.state == "running" and not check:
             self.mark(current)
@@ -190,7 +196,9 @@ class Rollout:
     def _refresh(self, step: Step) -> Step:
         (found,) = self.refreshes(step.refresh)
         status, reason = found["Status"], found.get("StatusReason", "")
-        text = f"{self.name}: {status}, {found.get('PercentageComplete', 0)} %, {found.get('InstancesToUpdate', 0)} left"
+        text = (
+            f"{self.name}: {status}, {found.get('PercentageComplete', 0)} %, {found.get('InstancesToUpdate', 0)} left"
+        )
         text += f": {reason}" if reason else ""
         if status in FAILED:
             if status != "Cancelled" and step.version:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from .fleet_aws import TAG, AwsError, Clients, code, explained, pages, tags
 
@@ -53,7 +52,14 @@ class Remover:
     def find(self) -> list[Resource]:
         """Return all that carries the tag, in the order of removal."""
         with explained(self.clients.region):
-            found = [*self._groups(), *self._ec2(), *self._balancers(), *self._alarms(), *self._buckets(), *self._roles()]
+            found = [
+                *self._groups(),
+                *self._ec2(),
+                *self._balancers(),
+                *self._alarms(),
+                *self._buckets(),
+                *self._roles(),
+            ]
         return sorted(found, key=lambda resource: ORDER.index(resource.kind))
 
     def remove(self, resources: Iterable[Resource], timeout: float) -> None:
@@ -68,7 +74,9 @@ class Remover:
                     left = left if reason else [item for item in left if item != resource]
                 if reasons and time.monotonic() > until:
                     rest = ", ".join(f"{item.kind} {item.id}" for item in left)
-                    raise AwsError(f"not removed after {timeout:.0f} s: {'; '.join(reasons)}. Left: {rest}. Run it again")
+                    raise AwsError(
+                        f"not removed after {timeout:.0f} s: {'; '.join(reasons)}. Left: {rest}. Run it again"
+                    )
                 if reasons:
                     time.sleep(PAUSE)
         if still := self.find():
@@ -101,7 +109,9 @@ class Remover:
         own = [{"Name": f"tag:{TAG}", "Values": [self.name]}]
         for kind, (action, key, identity) in EC2_KINDS.items():
             listed = (
-                pages(ec2, action, key, Filters=own) if ec2.can_paginate(action) else getattr(ec2, action)(Filters=own)[key]
+                pages(ec2, action, key, Filters=own)
+                if ec2.can_paginate(action)
+                else getattr(ec2, action)(Filters=own)[key]
             )
             # AWS goes on showing NAT gateways and endpoints for a while.
             alive = [item for item in listed if str(item.get("State", "")).lower() != "deleted"]

@@ -79,9 +79,7 @@ def main() -> None:
     try:
         clients = Clients(given["region"])
         alarms = dict.fromkeys(given["alarms"], given["tags"])
-        names = settle(
-            clients, given["name"], given["group"], given["balancer"], alarms, check=module.check_mode
-        )
+        names = settle(clients, given["name"], given["group"], given["balancer"], alarms, check=module.check_mode)
     except AwsError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=bool(names), attributes=names)

@@ -75,9 +75,9 @@ zones:
   returned: success
 fleet:
   description:
-    - What there is. C(exists); C(version), C(latest) and C(previous) are numbers of the launch template's versions, null
-      where there is none; C(image), C(user_data) and C(description) are those of the live version; C(instances) counts
-      them; C(refresh) is the id of a refresh that is under way.
+    - What there is. C(exists); C(version), C(latest) and C(previous) are numbers of the launch template's versions,
+      null where there is none; C(image), C(user_data) and C(description) are those of the live version; C(instances)
+      counts them; C(refresh) is the id of a refresh that is under way.
   type: dict
   returned: success
 """

@@ -36,15 +36,22 @@ def client(service: str) -> Any:
     return boto3.client(service, region_name=REGION, endpoint_url=ENVIRONMENT["AWS_ENDPOINT_URL"], **keys)
 
 
-def playbook(name: str, environment: dict[str, str] | None = None, **settings: object) -> subprocess.CompletedProcess[str]:
+def playbook(
+    name: str, environment: dict[str, str] | None = None, **settings: object
+) -> subprocess.CompletedProcess[str]:
     """Run a playbook as a user would, with the inventory of this repository."""
     given = {"aws_fleet_image": IMAGE, "aws_fleet_refresh_interval": 1, **settings}
-    command = [Path(sys.executable).with_name("ansible-playbook"), "-i", "inventory/aws_ec2.yml", "-e", json.dumps(given)]
-    words = name.split()
+    command: list[str | Path] = [
+        Path(sys.executable).with_name("ansible-playbook"),
+        "-i",
+        "inventory/aws_ec2.yml",
+        "-e",
+        json.dumps(given),
+    ]
     inherited = {key: text for key, text in os.environ.items() if not key.startswith(("MOLECULE_", "AWS_"))}
     own = {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
     return subprocess.run(
-        [*command, *words], cwd=REPOSITORY, env=inherited | own | (ENVIRONMENT if environment is None else environment),
+        [*command, *name.split()], cwd=REPOSITORY, env=inherited | own | (ENVIRONMENT if environment is None else environment),
         capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
@@ -83,7 +90,9 @@ def versions() -> set[str]:
 
 def template(version: str = "$Latest") -> dict[str, Any]:
     asked = {"LaunchTemplateName": FLEET, "Versions": [version]}
-    return dict(client("ec2").describe_launch_template_versions(**asked)["LaunchTemplateVersions"][0]["LaunchTemplateData"])
+    return dict(
+        client("ec2").describe_launch_template_versions(**asked)["LaunchTemplateVersions"][0]["LaunchTemplateData"]
+    )
 
 
 def tagged(name: str) -> list[str]:
@@ -130,14 +139,18 @@ def edit(source: Path, text: str) -> str:
 
 def test_the_network_lets_only_the_load_balancer_reach_the_app() -> None:
     ec2, named = client("ec2"), {}
-    for found in ec2.describe_security_groups(Filters=[{"Name": "tag:fastapi-fleet:fleet", "Values": [FLEET]}])["SecurityGroups"]:
+    for found in ec2.describe_security_groups(Filters=[{"Name": "tag:fastapi-fleet:fleet", "Values": [FLEET]}])[
+        "SecurityGroups"
+    ]:
         named[found["GroupName"]] = found
     (rule,) = named[f"{FLEET}-app"]["IpPermissions"]
     assert (rule["FromPort"], rule["ToPort"], rule["IpRanges"]) == (80, 80, [])
     assert [pair["GroupId"] for pair in rule["UserIdGroupPairs"]] == [named[f"{FLEET}-balancer"]["GroupId"]]
     subnets = set(group()["VPCZoneIdentifier"].split(","))
     assert len(subnets) == 3
-    for table in ec2.describe_route_tables(Filters=[{"Name": "tag:fastapi-fleet:fleet", "Values": [FLEET]}])["RouteTables"]:
+    for table in ec2.describe_route_tables(Filters=[{"Name": "tag:fastapi-fleet:fleet", "Values": [FLEET]}])[
+        "RouteTables"
+    ]:
         if subnets & {item.get("SubnetId") for item in table["Associations"]}:
             assert not [route for route in table["Routes"] if str(route.get("GatewayId")).startswith("igw-")]
 
@@ -186,7 +199,7 @@ def test_the_plan_says_what_there_will_be_and_makes_nothing() -> None:
         ({"aws_fleet_image": "ami-0"}, [], r"aws_fleet_image is 'ami-0'; allowed: an image that is in eu-central-1"),
         ({"aws_fleet_name": "internal-shop"}, [], r'aws_fleet_name is "internal-shop"; allowed: 3 to 32 of a-z'),
         ({"aws_fleet_max": 2}, [], r"aws_fleet_max is 2; allowed: aws_fleet_min, 3, or more"),
-        ({"aws_fleet_checkpoints": [50, 20]}, [], r"aws_fleet_checkpoints is \[50, 20\]; allowed: percentages that rise"),
+        ({"aws_fleet_checkpoints": [50, 20]}, [], r"aws_fleet_checkpoints is \[50, 20\]; allowed: percentages that"),
     ],
     ids=["credentials", "region", "type", "image", "name", "sizes", "checkpoints"],
 )  # fmt: skip
@@ -290,7 +303,10 @@ def vpc() -> dict[str, Any]:
     """A network that somebody else made."""
     ec2 = client("ec2")
     (found,) = ec2.describe_vpcs(Filters=[{"Name": "isDefault", "Values": ["true"]}])["Vpcs"]
-    subnets = [item["SubnetId"] for item in ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [found["VpcId"]]}])["Subnets"]]
+    subnets = [
+        item["SubnetId"]
+        for item in ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [found["VpcId"]]}])["Subnets"]
+    ]
     return {
         "aws_fleet_vpc": found["VpcId"], "aws_fleet_public_subnets": subnets, "aws_fleet_private_subnets": subnets,
         "aws_fleet_shape": "instances", "aws_fleet_environment": "test", "aws_fleet_count": 4,
@@ -334,9 +350,13 @@ def test_a_host_leaves_the_load_balancer_and_comes_back(tmp_path: Path) -> None:
     assert targets() == 4
     for traffic, left in (("unused", 3), ("present", 4)):
         play = tmp_path / f"{traffic}.yml"
-        task = {"ansible.builtin.include_role": {"name": "aws_fleet", "tasks_from": "drain", "rolespec_validate": False}}
+        task = {
+            "ansible.builtin.include_role": {"name": "aws_fleet", "tasks_from": "drain", "rolespec_validate": False}
+        }
         play.write_text(
-            json.dumps([{"hosts": "app[0]", "gather_facts": False, "vars": {"aws_fleet_traffic": traffic}, "tasks": [task]}])
+            json.dumps(
+                [{"hosts": "app[0]", "gather_facts": False, "vars": {"aws_fleet_traffic": traffic}, "tasks": [task]}]
+            )
         )
         good(playbook(str(play), aws_fleet_environment="test"))
         assert targets() == left
@@ -348,13 +368,17 @@ def test_a_host_leaves_the_load_balancer_and_comes_back(tmp_path: Path) -> None:
 def test_destroy_asks_and_removes_only_what_carries_the_tag(source: Path) -> None:
     others = tagged("counter-test")
     said = refused(playbook("playbooks/destroy.yml"))
-    assert f"launch template {client('ec2').describe_launch_templates()['LaunchTemplates'][0]['LaunchTemplateId']}" in said
+    assert (
+        f"launch template {client('ec2').describe_launch_templates()['LaunchTemplates'][0]['LaunchTemplateId']}" in said
+    )
     assert f'Nothing was removed. confirm is ""; allowed: the fleet\'s name, {FLEET}' in said
     assert tagged(FLEET)
     good(playbook("playbooks/destroy.yml", confirm=FLEET))
     assert tagged(FLEET) == []
     assert client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"] == []
-    assert [item["LoadBalancerName"] for item in client("elbv2").describe_load_balancers()["LoadBalancers"]] == ["counter-test"]
+    assert [item["LoadBalancerName"] for item in client("elbv2").describe_load_balancers()["LoadBalancers"]] == [
+        "counter-test"
+    ]
     assert [item["RoleName"] for item in client("iam").list_roles()["Roles"]] == [f"counter-test-{REGION}"]
     assert client("s3").list_buckets()["Buckets"] == []
     assert client("cloudwatch").describe_alarms()["MetricAlarms"] == []
