@@ -50,8 +50,9 @@ def playbook(
     ]
     inherited = {key: text for key, text in os.environ.items() if not key.startswith(("MOLECULE_", "AWS_"))}
     own = {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+    aws = ENVIRONMENT if environment is None else environment
     return subprocess.run(
-        [*command, *name.split()], cwd=REPOSITORY, env=inherited | own | (ENVIRONMENT if environment is None else environment),
+        [*command, *name.split()], cwd=REPOSITORY, env=inherited | own | aws,
         capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
