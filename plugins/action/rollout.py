@@ -35,7 +35,7 @@ WIDTH = 240  # characters of a reason in the table
 #: What the hosts have said, by the variable that keeps it.
 SAID = (
     "service_probe", "service_files", "release_id", "fleet_failure", "service_run", "service_switch",
-    "service_status", "service_restore",
+    "service_status", "service_restore", "aws_fleet_told",
 )  # fmt: skip
 
 Said = Mapping[str, Any]
@@ -193,6 +193,8 @@ class Host:
         if self.lost:
             settled = f"it runs {self.now}" if self.asked_again else "it finishes the switch or goes back by itself"
             yield f"the connection was lost during the switch; {settled}"
+        if self.result("aws_fleet_told").get("failed"):
+            yield f"not back in the load balancer: {short(self.result('aws_fleet_told').get('msg', ''))}"
         if failed(switch):
             yield f"{answer(switch).get('outcome', 'failed')}: {reason(switch)}"
 

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the modules for AWS have in common: clients, one error with a sentence for people, tags."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+#: Every resource of a fleet carries it, with the fleet's name; only what does is ever removed.
+TAG = "fastapi-fleet:fleet"
+#: On the launch template: numbers of versions that failed or that somebody went back from, the newest last.
+BAD_TAG = "fastapi-fleet:bad"
+
+#: What AWS answers when it does not take who asks.
+REFUSED = {
+    "AuthFailure", "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+}  # fmt: skip
+CREDENTIALS = (
+    "allowed: the variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile named by AWS_PROFILE, "
+    "or the role of the machine that runs Ansible"
+)
+
+
+class AwsError(Exception):
+    """What went wrong, as a sentence."""
+
+
+def code(error: Exception) -> str:
+    """Return the code of an error that AWS answered with, "" for any other."""
+    return str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+
+
+def explain(error: Exception, region: str) -> str:
+    """Say what an error of botocore's means for the person who runs this."""
+    kind = type(error).__name__
+    if kind in {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "CredentialRetrievalError"}:
+        return f"AWS credentials: {error}; {CREDENTIALS}"
+    if code(error) in REFUSED:
+        return f"AWS refuses the credentials ({code(error)}): they are wrong, have expired, or {region} is off for them"
+    if kind in {"EndpointConnectionError", "ConnectTimeoutError", "ProxyConnectionError"}:
+        return f"AWS cannot be reached in the region {region}: {error}"
+    return str(error)
+
+
+@contextmanager
+def explained(region: str) -> Iterator[None]:
+    """Turn what botocore raises into AwsError."""
+    try:
+        yield
+    except AwsError:
+        raise
+    except Exception as error:
+        if not type(error).__module__.startswith(("botocore.", "boto3.")):
+            raise
+        raise AwsError(explain(error, region)) from error
+
+
+class Clients:
+    """Clients for a region, each made once; AwsError where boto3 is not there or the region is none."""
+
+    def __init__(self, region: str) -> None:
+        try:
+            import boto3  # noqa: PLC0415  a controller that has nothing to do with AWS needs no boto3
+        except ImportError as error:
+            raise AwsError(f"{sys.executable} has no boto3; script/bootstrap --aws installs it") from error
+        self.region = region
+        with explained(region):
+            self._session = boto3.session.Session()
+        partitions = self._session.get_available_partitions()
+        known = {name for part in partitions for name in self._session.get_available_regions("ec2", part)}
+        # A region that is newer than botocore is none that it could ask, unless somebody names the address.
+        if region not in known and not os.environ.get("AWS_ENDPOINT_URL_EC2"):
+            near = sorted(name for name in known if name.startswith(region[:3])) or sorted(known)
+            raise AwsError(f"aws_fleet_region is {region!r}; allowed: a region of AWS, such as {', '.join(near[:6])}")
+        self._made: dict[str, Any] = {}
+
+    def __call__(self, service: str) -> Any:
+        """Return the client of a service."""
+        if service not in self._made:
+            self._made[service] = self._session.client(service, region_name=self.region)
+        return self._made[service]
+
+
+def pages(client: Any, action: str, key: str, **given: object) -> list[dict[str, Any]]:
+    """Return all items of a list that AWS gives page by page."""
+    return [item for page in client.get_paginator(action).paginate(**given) for item in page[key]]
+
+
+def tags(listed: Sequence[Mapping[str, str]] | None) -> dict[str, str]:
+    """Return AWS's list of keys and values as a dictionary."""
+    return {tag["Key"]: tag["Value"] for tag in listed or []}
+
+
+def group(clients: Clients, name: str) -> dict[str, Any] | None:
+    """Return a scaling group as AWS describes it, None where there is none."""
+    found = clients("autoscaling").describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"]
+    return dict(found[0]) if found else None
+
+
+def template(clients: Clients, name: str) -> dict[str, Any] | None:
+    """Return a launch template with its versions, the newest first, None where there is none."""
+    ec2 = clients("ec2")
+    try:
+        found = dict(ec2.describe_launch_templates(LaunchTemplateNames=[name])["LaunchTemplates"][0])
+    except Exception as error:
+        if code(error).startswith("InvalidLaunchTemplateName."):
+            return None
+        raise
+    versions = pages(
+        ec2, "describe_launch_template_versions", "LaunchTemplateVersions", LaunchTemplateId=found["LaunchTemplateId"]
+    )
+    return found | {"versions": sorted(versions, key=lambda version: -int(version["VersionNumber"]))}

@@ -1,0 +1,106 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
+"""Read from AWS what a fleet's playbooks must know before they change anything."""
+
+from __future__ import annotations
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.fleet_aws import AwsError
+from ..module_utils.fleet_probe import Wanted, probe
+
+DOCUMENTATION = r"""
+module: aws_probe
+short_description: Read account, zones, instance type, image and a fleet from AWS in one go
+version_added: "0.2.0"
+description:
+  - Judges what only AWS can judge (credentials, region, instance type, image, zones) and says what there is of the
+    fleet. Changes nothing. Runs where boto3 is, on the controller.
+options:
+  name:
+    description: The fleet's name; its scaling group and launch template have it.
+    type: str
+    required: true
+  region:
+    description: The region.
+    type: str
+    required: true
+  instance_type:
+    description: The instances' type.
+    type: str
+    required: true
+  image:
+    description: An image's id. Empty means the one that the fleet has, else Canonical's newest of O(ubuntu).
+    type: str
+    default: ""
+  ubuntu:
+    description: Ubuntu's release.
+    type: str
+    required: true
+  zones:
+    description: In how many availability zones the fleet is to be.
+    type: int
+    required: true
+author: The fastapi-fleet developers
+"""
+
+EXAMPLES = r"""
+- name: Ask AWS
+  aws_probe:
+    name: shop-production
+    region: eu-central-1
+    instance_type: m7g.large
+    ubuntu: "24.04"
+    zones: 3
+  register: aws
+"""
+
+RETURN = r"""
+account:
+  description: The account's number.
+  type: str
+  returned: success
+partition:
+  description: AWS's partition, as V(aws).
+  type: str
+  returned: success
+machine:
+  description: The instance type's C(architecture), C(vcpus) and C(memory_mib).
+  type: dict
+  returned: success
+zones:
+  description: The first zones that have the type, as many as asked for.
+  type: list
+  elements: str
+  returned: success
+fleet:
+  description:
+    - What there is. C(exists); C(version), C(latest) and C(previous) are numbers of the launch template's versions,
+      null where there is none; C(image), C(user_data) and C(description) are those of the live version; C(instances)
+      counts them; C(refresh) is the id of a refresh that is under way.
+  type: dict
+  returned: success
+"""
+
+
+def main() -> None:
+    """Read the parameters, ask, report."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "region": {"type": "str", "required": True},
+            "instance_type": {"type": "str", "required": True},
+            "image": {"type": "str", "default": ""},
+            "ubuntu": {"type": "str", "required": True},
+            "zones": {"type": "int", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        module.exit_json(changed=False, **probe(Wanted(**module.params)))
+    except AwsError as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()
