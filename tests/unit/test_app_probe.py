@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
 
 from plugins.module_utils.worker_limits import Groups
 from plugins.modules import app_probe
@@ -171,3 +172,15 @@ def test_what_workers_take_now_is_for_another_release_than_the_live_one(
     assert (facts["plan"]["workers"], facts["plan_live"]["workers"]) == (plan, plan_live)
     assert facts["plan"]["inputs"]["memory_limit_mib"] == 972
     assert facts["plan"]["notes"] == ["a note"]
+
+
+def test_memory_for_less_than_one_worker_ends_the_module_with_what_can_be_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = {"app": "web", "root": str(tmp_path), "plan": {"worker_mib": 1048576}}
+    monkeypatch.setattr(app_probe, "systemd_version", lambda: 0)
+    with patch_module_args(params), pytest.raises(SystemExit, match="1"):
+        app_probe.main()
+    message = json.loads(capsys.readouterr().out)["msg"]
+    assert "less than one worker takes, 1048576 MiB: allowed are more memory" in message
+    assert "service_worker_memory_mib" in message
