@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.facts.hardware import linux
+from ansible.module_utils.testing import patch_module_args
 
 from plugins.module_utils.worker_limits import Groups
 from plugins.modules import app_probe
@@ -198,3 +199,15 @@ def test_memory_is_counted_as_ansible_counts_it() -> None:
     text = Path("/proc/meminfo").read_text()
     assert app_probe.memory_of(text) == linux.LinuxHardware(SimpleNamespace()).get_memory_facts()["memtotal_mb"]
     assert app_probe.memory_of("") == 0
+
+
+def test_memory_for_less_than_one_worker_ends_the_module_with_what_can_be_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    params = {"app": "web", "root": str(tmp_path), "plan": {"worker_mib": 1048576}}
+    monkeypatch.setattr(app_probe, "systemd_version", lambda: 0)
+    with patch_module_args(params), pytest.raises(SystemExit, match="1"):
+        app_probe.main()
+    message = json.loads(capsys.readouterr().out)["msg"]
+    assert "less than one worker takes, 1048576 MiB: allowed are more memory" in message
+    assert "service_worker_memory_mib" in message
