@@ -6,6 +6,8 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,6 +136,30 @@ class Systemd:
         if check and done.returncode != 0:
             raise SystemdError(f"systemctl {' '.join(words)}: {done.stderr.strip() or done.stdout.strip()}")
         return done
+
+
+def become_unit(
+    unit: str, about: str, settings: Path, words: Sequence[str], after: Sequence[str], seconds: float
+) -> None:
+    """Become a client of this same program in a transient unit, run with `words`; does not return.
+
+    systemd ends it after so many seconds, and however it ends, runs this program with the words `after`.
+    """
+    program = [sys.executable, "-I", "-B", str(Path(__file__).parents[1]), "--config", str(settings)]
+    properties = {
+        "RuntimeMaxSec": f"{seconds:g}",
+        "TimeoutStopSec": f"{seconds:g}",
+        # "-": what the caller is told is how the program ended, not how the look after it did.
+        "ExecStopPost": f"-{' '.join([*program, *after])}",
+    }
+    os.execvp(
+        "systemd-run",
+        [
+            "systemd-run", "--quiet", "--wait", "--pipe", "--collect", f"--description={about}", f"--unit={unit}",
+            *(f"--property={name}={value}" for name, value in properties.items()),
+            *program[:4], *words,
+        ],
+    )  # fmt: skip
 
 
 def _call(*words: str, stderr: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
