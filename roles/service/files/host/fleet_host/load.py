@@ -105,8 +105,9 @@ class Loop:
 def run(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Send the load; return what was answered between `warm` and `warm` + `seconds` seconds from now.
 
-    Once no new requests are sent, those that have begun have `drain` seconds to end; they do not count. Result: `bad` (how often each status that is not 200 to 399 came; 0 is no whole answer), `took` (seconds of each
-    good one), `cpu` (seconds that the processes `pids` used meanwhile), `own` (this program's share of one CPU).
+    Once no new requests are sent, those that have begun have `drain` seconds to end; they do not count. Result: `bad`
+    (how often each status that is not 200 to 399 came; 0 is no whole answer), `took` (seconds of each good one), `cpu`
+    (seconds that the processes `pids` used meanwhile), `own` (this program's share of one CPU).
     """
     lines = "".join(f"{name}: {value}\r\n" for name, value in settings["headers"].items())
     asked = [f"GET {path} HTTP/1.1\r\n{lines}Connection: close\r\n\r\n".encode() for path in order(settings["load"])]

@@ -1,7 +1,7 @@
 """A third slot, beside blue and green: same release, same units, same environment as the live one, for measuring.
 
-It has a socket of its own that nginx does not know of, its two unit files stand in /run, it changes nothing else, and no
-switch knows it. It is stopped and removed however its user ends: by itself, by ExecStopPost of the unit that tune.py
+It has a socket of its own that nginx does not know of, its two unit files stand in /run, it changes nothing else, and
+no switch knows it. It is stopped and removed however its user ends: by itself, by ExecStopPost of the unit that tune.py
 runs in, by a limit of time in its own unit, by a reboot.
 """
 

@@ -207,7 +207,8 @@ def measure_once(slot: Slot, wanted: Wanted) -> dict[str, Any]:
     programs = max(1, min(int(slot.config.plan.get("inputs", {}).get("vcpus", 1)) // CPUS_PER_LOAD, 16))
     settings = {
         "socket": str(slot.config.socket(SLOT)), "load": wanted.load, "pids": [main_pid, *pids],
-        "connections": -(-wanted.connections // programs), "warm": WARM_SECONDS, "seconds": wanted.seconds, "drain": DRAIN_SECONDS,
+        "connections": -(-wanted.connections // programs), "warm": WARM_SECONDS, "seconds": wanted.seconds,
+        "drain": DRAIN_SECONDS,
         "headers": {
             "Host": slot.config.health_host, "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "http",
             "X-Forwarded-Host": slot.config.health_host, "User-Agent": "release-tune",
