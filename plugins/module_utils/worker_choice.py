@@ -16,7 +16,7 @@ from typing import Any
 #: The smallest number is chosen that gives at least this share of the best throughput.
 ENOUGH = 0.97
 #: How often the rounds are drawn anew, to see how far the choice depends on which they were.
-DRAWS = 1000
+DRAWS = 500
 #: With fewer rounds, drawing them anew says nothing.
 FEW_ROUNDS = 3
 
@@ -72,10 +72,11 @@ def choose(rounds: Mapping[int, Sequence[float]], most: int) -> Choice:
         raise ValueError("every number of workers has to be measured in every round, and to have served something")
     (count,) = counts
     everything = list(range(count))
-    shares = _shares(rounds, everything)
+    same = paired(rounds)
+    shares = _shares(same, everything)
     workers, best = _pick(shares, most), _best(shares)
     randomly = random.Random(0)
-    drawn = [_shares(rounds, [randomly.randrange(count) for _ in everything]) for _ in range(DRAWS)]
+    drawn = [_shares(same, [randomly.randrange(count) for _ in everything]) for _ in range(DRAWS)]
     ratios = sorted(draw[workers] / draw[best] for draw in drawn)
     picks = Counter(_pick(draw, most) for draw in drawn)
     stays = fmean(draw[workers] >= ENOUGH * max(_fitting(draw, most).values()) for draw in drawn)
@@ -99,9 +100,8 @@ def paired(rounds: Mapping[int, Sequence[float]]) -> dict[int, list[float]]:
 
 
 def _shares(rounds: Mapping[int, Sequence[float]], draw: Sequence[int]) -> dict[int, float]:
-    """Return each number's throughput in terms of the mean of all numbers in the same round: the median over a draw."""
-    means = {index: fmean(values[index] for values in rounds.values()) for index in set(draw)}
-    return {number: median(values[index] / means[index] for index in draw) for number, values in rounds.items()}
+    """Return each number's throughput: the median over a draw of paired rounds."""
+    return {number: median([values[index] for index in draw]) for number, values in rounds.items()}
 
 
 def _best(shares: Mapping[int, float]) -> int:

@@ -6,6 +6,7 @@ Drawn with matplotlib, on the controller; nothing but the drawing needs it.
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -82,7 +83,7 @@ def as_text(result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", result["sentence"], *result["notes"]])
 
 
-def figure(result: Mapping[str, Any]) -> Any:
+def figure(result: Mapping[str, Any], titled: bool) -> Any:
     """Draw throughput and latency over workers, with the memory line, the rule of thumb and the choice marked."""
     speed, p50, p99 = (by_number(result["rounds"], name) for name in ("throughput", "p50_ms", "p99_ms"))
     speed = paired(speed)
@@ -90,7 +91,8 @@ def figure(result: Mapping[str, Any]) -> Any:
     chosen, rule, most = result["choice"]["workers"], result["rule"], result["most"]
     drawing = Figure(figsize=(9, 6.6), layout="constrained")
     above, below = drawing.subplots(2, 1, sharex=True, height_ratios=[3, 2])
-    drawing.suptitle(f"{result['app']} on {result['host']}: {result['headline']}", fontsize=13)
+    if titled:
+        drawing.suptitle(f"{result['app']} on {result['host']}: {result['headline']}", fontsize=13)
 
     middle = [median(speed[number]) for number in numbers]
     best = median(speed[result["choice"]["best"]])
@@ -132,11 +134,11 @@ def figure(result: Mapping[str, Any]) -> Any:
 
 
 def draw(result: Mapping[str, Any], kind: str) -> bytes:
-    """Return the curve as `png` or `svg`; the same figures give the same bytes."""
+    """Return the curve as `png`, or as `svg` for a page that has the title itself; equal for equal figures."""
     stream = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {}
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "tune", "font.family": "sans-serif"}):
-        figure(result).savefig(stream, format=kind, dpi=110, metadata=metadata)
+        figure(result, titled=kind != "svg").savefig(stream, format=kind, dpi=110, metadata=metadata)
     return stream.getvalue()
 
 
@@ -166,13 +168,18 @@ def page(result: Mapping[str, Any]) -> str:
 
 
 def write(result: Mapping[str, Any], folder: Path) -> list[str]:
-    """Write HOST.png and HOST.html to a folder; return their paths."""
+    """Write HOST.png, HOST.html and HOST.json to a folder; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^A-Za-z0-9._-]", "_", str(result["host"]))
-    picture, text = folder / f"{name}.png", folder / f"{name}.html"
-    picture.write_bytes(draw(result, "png"))
-    text.write_text(page(result), encoding="utf-8")
-    return [str(picture), str(text)]
+    contents = {
+        "png": draw(result, "png"),
+        "html": page(result).encode(),
+        "json": json.dumps(result, indent=1).encode() + b"\n",
+    }
+    paths = [folder / f"{name}.{kind}" for kind in contents]
+    for path, content in zip(paths, contents.values(), strict=True):
+        path.write_bytes(content)
+    return [str(path) for path in paths]
 
 
 PAGE = """<!doctype html>
@@ -189,20 +196,21 @@ figure {{ padding: .5rem; }}
 figure svg {{ display: block; width: 100%; height: auto; }}
 .table {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .35rem .8rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #eaeef2; }}
+th, td {{ padding: .35rem .6rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #eaeef2; }}
 td:last-child, thead th:last-child {{ text-align: left; }}
 tr.chosen {{ background: #dcfce7; }}
 tr.chosen th {{ color: #166534; }}
 dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; }}
 dt {{ color: #57606a; }}
 dd {{ margin: 0; overflow-wrap: anywhere; }}
+@media (max-width: 40rem) {{ dl {{ display: block; }} dd {{ margin-bottom: .5rem; }} }}
 </style>
 <main>
 <h1>{title}</h1>
 <p>{sentence}</p>
 {notes}
 <figure>{svg}</figure>
-<div class="table"><table>
+<div class="table" role="region" aria-label="figures" tabindex="0"><table>
 <thead><tr>{heads}</tr></thead>
 <tbody>
 {rows}

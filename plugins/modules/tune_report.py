@@ -216,12 +216,11 @@ def result_of(measured: Mapping[str, Any], host: str, today: str) -> dict[str, A
     """Return all that there is to say of what was measured."""
     inputs, rounds = measured["plan"]["inputs"], measured["rounds"]
     worker = max((entry["worker_mib"] for entry in rounds), default=0.0)
-    allowed = most(inputs, worker)
     speed = worker_curve.by_number(rounds, "throughput")
-    try:
-        choice = choose(speed, allowed)
-    except ValueError as error:
-        raise TuneError(f"nothing to choose from: {error}") from error
+    if not rounds:
+        raise TuneError(f"nothing to choose from: {'; '.join(measured['notes']) or 'no number was measured'}")
+    allowed = most(inputs, worker)
+    choice = choose(speed, allowed)
     load = ", ".join(f"{path} × {weight}" for path, weight in measured["load"])
     return {
         "app": measured["app"], "host": host, "date": today, "headline": _count(choice.workers),
@@ -252,7 +251,7 @@ def sentence(choice: Choice, by_rule: int, allowed: int) -> str:
     if choice.workers != choice.best:
         span = f"{choice.ratio:.2f} [{choice.low:.2f}–{choice.high:.2f}]"
         what = f"{span} of the best throughput, which {choice.best} had"
-    sure = f"; {choice.sure:.0%} sure that no other has 3 % more" if choice.sure is not None else ""
+    sure = f"; {100 * choice.sure:.0f} % sure that no other that fits has 3 % more" if choice.sure is not None else ""
     return (
         f"Take {_count(choice.workers)}: {what}{sure}. The rule of thumb says {by_rule}, memory would allow {allowed}."
     )
@@ -282,7 +281,7 @@ def after(params: Mapping[str, Any]) -> dict[str, Any]:
     result = result_of(measured, params["host"], today)
     files = worker_curve.write(result, Path(params["folder"]).expanduser()) if params["folder"] else []
     choice = result["choice"]
-    sure = f", {choice['sure']:.0%} sure" if choice["sure"] is not None else ""
+    sure = f", {100 * choice['sure']:.0f} % sure" if choice["sure"] is not None else ""
     why = f"tune.yml on {params['host']}, {today}: {choice['ratio']:.2f} of the best ({choice['best']}){sure}"
     return {
         "result": result, "text": worker_curve.as_text(result), "files": files, "path": str(path or ""),
