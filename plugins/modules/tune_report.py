@@ -41,27 +41,13 @@ options:
   tuned:
     description: The result of C(APP-release tune --json), with its C(rc), C(stdout) and C(stderr).
     type: dict
-  workers:
-    description: Numbers to try; worked out from the host where there are none.
-    type: list
-    elements: int
-    default: []
-  rounds:
-    description: How often each is measured.
-    type: int
+  settings:
+    description:
+      - C(workers), numbers to try, worked out from the host where there are none; C(rounds) and C(seconds), how often
+        and how long each is measured; C(report), the folder for the files, none are written where that is empty; and
+        C(write), the group of the inventory whose variables are to have the number, empty for none.
+    type: dict
     required: true
-  seconds:
-    description: How long each time.
-    type: float
-    required: true
-  folder:
-    description: Where the files go; none are written where it is empty.
-    type: str
-    default: ""
-  group:
-    description: Group of the inventory whose variables are to have the number; empty for none.
-    type: str
-    default: ""
   groups:
     description: The host's groups.
     type: list
@@ -80,8 +66,7 @@ EXAMPLES = r"""
     app: counter
     host: web1
     status: "{{ service_status.stdout }}"
-    rounds: 5
-    seconds: 4
+    settings: {workers: [], rounds: 5, seconds: 4, report: "", write: ""}
   delegate_to: localhost
 """
 
@@ -108,7 +93,7 @@ files:
   type: list
 path:
   description: The group's file that has the number, or should have it.
-  returned: with group
+  returned: with C(write)
   type: str
 line:
   description: What it is to say.
@@ -175,12 +160,12 @@ def group_file(inventory: Path, group: str) -> Path:
 
 def check(params: Mapping[str, Any]) -> Path | None:
     """Check what the result is to be written to, before anything is measured; return the group's file."""
-    if params["folder"] and not worker_curve.CAN_DRAW:
+    if params["settings"]["report"] and not worker_curve.CAN_DRAW:
         raise TuneError(
             "matplotlib is missing in the Python that runs Ansible, and the curve cannot be drawn: install it there "
             "(pip install matplotlib), or set tune_report to an empty text. Nothing was changed"
         )
-    group = params["group"]
+    group = params["settings"]["write"]
     if not group:
         return None
     if group not in {*params["groups"], "all"}:
@@ -195,8 +180,11 @@ def before(params: Mapping[str, Any]) -> dict[str, Any]:
     """Return what to try and how long it takes."""
     status = said(params["status"], params["app"], params["host"])
     path = check(params)
-    numbers = sorted({*params["workers"]}) or numbers_to_try(rule(status["inputs"]), int(status["planned"]))
-    seconds = len(numbers) * params["rounds"] * (params["seconds"] + CHANGE_SECONDS)
+    given = params["settings"]
+    numbers = sorted({int(number) for number in given["workers"]}) or numbers_to_try(
+        rule(status["inputs"]), int(status["planned"])
+    )
+    seconds = len(numbers) * int(given["rounds"]) * (float(given["seconds"]) + CHANGE_SECONDS)
     return {"numbers": numbers, "minutes": round(seconds / 60, 1), "path": str(path or "")}
 
 
@@ -279,7 +267,13 @@ def after(params: Mapping[str, Any]) -> dict[str, Any]:
     measured = tuned(params["tuned"], params["app"], params["host"])
     today = datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat()
     result = result_of(measured, params["host"], today)
-    files = worker_curve.write(result, Path(params["folder"]).expanduser()) if params["folder"] else []
+    files = (
+        worker_curve.write(result, Path(params["settings"]["report"]).expanduser())
+        if params["settings"]["report"]
+        else []
+    )
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
     choice = result["choice"]
     sure = f", {100 * choice['sure']:.0f} % sure" if choice["sure"] is not None else ""
     why = f"tune.yml on {params['host']}, {today}: {choice['ratio']:.2f} of the best ({choice['best']}){sure}"
@@ -297,11 +291,7 @@ def main() -> None:
             "host": {"type": "str", "required": True},
             "status": {"type": "str", "required": True},
             "tuned": {"type": "dict"},
-            "workers": {"type": "list", "elements": "int", "default": []},
-            "rounds": {"type": "int", "required": True},
-            "seconds": {"type": "float", "required": True},
-            "folder": {"type": "str", "default": ""},
-            "group": {"type": "str", "default": ""},
+            "settings": {"type": "dict", "required": True},
             "groups": {"type": "list", "elements": "str", "default": []},
             "inventory": {"type": "path"},
         },

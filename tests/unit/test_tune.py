@@ -18,8 +18,10 @@ import pytest
 from fleet_host import load, private, tune
 from fleet_host.config import Config, HostError
 from fleet_host.gate import GateError
+from fleet_host.lease import Lease
 from fleet_host.private import Slot, clean, private_unit
 from fleet_host.switch import RefusedError
+from fleet_host.systemd import UnitState
 from fleet_host.tune import Wanted, callers, measure
 
 from tests.unit.fake_systemd import Host
@@ -87,7 +89,7 @@ def slot(monkeypatch: pytest.MonkeyPatch) -> FakeSlot:
     found = FakeSlot()
     monkeypatch.setattr(tune, "Slot", found)
     figures = {"throughput": 10.0}
-    monkeypatch.setattr(tune, "measure_once", lambda slot, _: {"workers": slot.sizes[-1], **figures})
+    monkeypatch.setattr(tune, "measure_once", lambda slot, *_: {"workers": slot.sizes[-1], **figures})
     return found
 
 
@@ -160,7 +162,7 @@ def test_connection_that_stays_open_is_a_user(serving: Host, slot: FakeSlot) -> 
 
 
 def test_traffic_that_comes_meanwhile_ends_it(serving: Host, slot: FakeSlot, monkeypatch: pytest.MonkeyPatch) -> None:
-    def measured(_: object, __: Wanted) -> dict[str, Any]:
+    def measured(*_: object) -> dict[str, Any]:
         requests(serving, 50)
         return {"workers": slot.sizes[-1], "throughput": 1.0}
 
@@ -170,19 +172,49 @@ def test_traffic_that_comes_meanwhile_ends_it(serving: Host, slot: FakeSlot, mon
     assert slot.gone
 
 
-def test_caller_that_is_gone_ends_it(host: Host, slot: FakeSlot, monkeypatch: pytest.MonkeyPatch) -> None:
-    caller = subprocess.Popen(["sleep", "60"])
-    assert callers(caller.pid)[:2] == [caller.pid, os.getpid()]
-
-    def measured(_: object, __: Wanted) -> dict[str, Any]:
-        caller.kill()
-        caller.wait()
-        return {"workers": slot.sizes[-1], "throughput": 1.0}
-
-    monkeypatch.setattr(tune, "measure_once", measured)
+def test_it_ends_when_it_is_not_wanted_any_more(host: Host, slot: FakeSlot) -> None:
     with pytest.raises(HostError, match="whoever asked for this is gone"):
-        run(host, caller=caller.pid)
-    assert (slot.gone, slot.sizes) == (True, [1])
+        measure(host.config, host.systemd, wanted(host), lambda _: None, lambda: len(slot.sizes) < 2)
+    assert (slot.gone, slot.sizes) == (True, [1, 2])
+
+
+def test_caller_on_the_host_is_known_by_its_processes() -> None:
+    caller = subprocess.Popen(["sleep", "60"])
+    before = callers(caller.pid)
+    assert before[:2] == [caller.pid, os.getpid()]
+    assert callers(caller.pid) == before
+    caller.kill()
+    caller.wait()
+    assert callers(caller.pid) != before
+
+
+def test_detached_run_ends_when_nobody_looks_at_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks hears what is new and, once it has ended, the outcome; then nothing is left of it."""
+    lease = Lease(host.config)
+    output = lease.begin()
+    monkeypatch.setattr(host.systemd, "state", lambda _: UnitState("active", "success", 1, 0))
+    monkeypatch.setattr("fleet_host.lease.LOOK_SECONDS", 0)
+    assert lease.is_wanted()
+    lease.say("one")
+    assert lease.look(host.systemd, 0) == {"new": ["one"], "running": True, "said": ""}
+    assert lease.look(host.systemd, 1)["new"] == []
+
+    # Looked at: it goes on, whatever time has passed.
+    now = time.monotonic()
+    monkeypatch.setattr("fleet_host.lease.time.monotonic", lambda: now + 1000)
+    assert lease.is_wanted()
+    monkeypatch.setattr("fleet_host.lease.time.monotonic", lambda: now + 1030)
+    assert lease.is_wanted()
+    monkeypatch.setattr("fleet_host.lease.time.monotonic", lambda: now + 1050)
+    assert not lease.is_wanted()
+    assert os.listdir(host.config.run) == []
+
+    lease.begin()
+    lease.say("two")
+    output.write_text("{}")
+    monkeypatch.setattr(host.systemd, "state", lambda _: UnitState("inactive", "success", 0, 0))
+    assert lease.look(host.systemd, 0) == {"new": ["two"], "running": False, "said": "{}"}
+    assert os.listdir(host.config.run) == []
 
 
 def test_load_tool_that_is_missing(host: Host, slot: FakeSlot, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,7 +373,7 @@ def test_load_counts_errors_and_answers_that_were_cut_off(server: Server) -> Non
 
 
 def test_load_runs_as_programs_of_their_own(server: Server) -> None:
-    seen = tune.fire([settings(server, [("/a", 1)], skip=number) for number in range(2)])
+    seen = tune.fire([settings(server, [("/a", 1)], skip=number) for number in range(2)], lambda: None)
     assert [len(one["took"]) > 3 for one in seen] == [True, True]
 
 

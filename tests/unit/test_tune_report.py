@@ -39,11 +39,12 @@ def measured(rounds: int = 5, pss: float = 70.0, **inputs: Any) -> dict[str, Any
     }  # fmt: skip
 
 
-def params(**changes: Any) -> dict[str, Any]:
+def params(settings: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
     status = {"planned": 5, "plan": {"workers": 5, "inputs": INPUTS}}
     return {
-        "app": "counter", "host": "web1", "status": json.dumps(status), "tuned": None, "workers": [], "rounds": 5,
-        "seconds": 4.0, "folder": "", "group": "", "groups": ["app", "web"], "inventory": "", **changes,
+        "app": "counter", "host": "web1", "status": json.dumps(status), "tuned": None, "groups": ["app", "web"],
+        "inventory": "", **changes,
+        "settings": {"workers": [], "rounds": "5", "seconds": 4, "report": "", "write": "", **(settings or {})},
     }  # fmt: skip
 
 
@@ -119,7 +120,7 @@ def test_numbers_are_worked_out_or_taken_as_given() -> None:
     found = before(params())
     assert found["numbers"] == [1, 2, 3, 4, 5, 7, 9, 10]
     assert found["minutes"] == pytest.approx(8 * 5 * 6.5 / 60, abs=0.1)
-    assert before(params(workers=[4, 2, 4]))["numbers"] == [2, 4]
+    assert before(params({"workers": ["4", 2, 4]}))["numbers"] == [2, 4]
 
 
 @pytest.mark.parametrize(
@@ -127,8 +128,8 @@ def test_numbers_are_worked_out_or_taken_as_given() -> None:
     [
         ({"status": ""}, "counter has no live release on web1 to measure: deploy first"),
         ({"status": '{"error": "x"}'}, "no live release"),
-        ({"group": "db"}, "tune_write is 'db': allowed are groups of web1: all, app, web"),
-        ({"group": "web", "inventory": "/nowhere"}, "the inventory is no folder"),
+        ({"settings": {"write": "db"}}, "tune_write is 'db': allowed are groups of web1: all, app, web"),
+        ({"settings": {"write": "web"}, "inventory": "/nowhere"}, "the inventory is no folder"),
     ],
 )
 def test_what_cannot_end_well_is_refused_before_it_begins(changes: dict[str, Any], message: str) -> None:
@@ -139,8 +140,8 @@ def test_what_cannot_end_well_is_refused_before_it_begins(changes: dict[str, Any
 def test_without_matplotlib_it_is_said_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker_curve, "CAN_DRAW", False)
     with pytest.raises(TuneError, match="matplotlib is missing"):
-        before(params(folder="report"))
-    assert before(params(folder=""))["numbers"]
+        before(params({"report": "report"}))
+    assert before(params())["numbers"]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_host_that_did_not_measure_says_why(tuned: dict[str, Any], message: str)
 
 def test_outcome_has_the_line_for_the_inventory(tmp_path: Path) -> None:
     tuned = {"rc": 0, "stdout": json.dumps({"tuned": measured()}), "stderr": ""}
-    found = after(params(tuned=tuned, group="web", inventory=str(tmp_path), folder=str(tmp_path / "report")))
+    found = after(params({"write": "web", "report": str(tmp_path / "report")}, tuned=tuned, inventory=str(tmp_path)))
     assert found["line"].startswith("service_workers: 3  # tune.yml on web1, ")
     assert found["line"].endswith(": 0.99 of the best (4), 100 % sure")
     assert found["path"] == str(tmp_path / "group_vars/web/workers.yml")

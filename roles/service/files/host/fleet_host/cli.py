@@ -20,7 +20,7 @@ from .preflight import check_release, check_state
 from .prune import check_prune, prune
 from .settle import recover, settle
 from .switch import ACTIVATE, RESTORE, ROLLBACK, Order, RefusedError, Say, switch
-from .systemd import Systemd, SystemdError, become_unit
+from .systemd import Systemd, SystemdError, in_unit
 
 EXIT_REFUSED, EXIT_NOTHING_DONE, EXIT_UNFINISHED = 1, 2, 3
 UNFINISHED = "the host finishes the switch or takes it back now, see history"
@@ -200,7 +200,8 @@ def _run_in_unit(config: Config, given: argparse.Namespace, words: list[str]) ->
     # It speaks for a switch that was killed, so in the way that was asked for.
     recovery = ["recover", "--in-unit", f"--by={AFTER}", *(["--json"] if given.json else [])]
     unit, about = f"{config.app}-release-{given.verb}-{os.getpid()}", f"Switch of {config.app}"
-    become_unit(unit, about, given.config, [*words, "--in-unit", *by], recovery, config.expiry)
+    command = in_unit(unit, about, given.config, [*words, "--in-unit", *by], recovery, config.expiry)
+    os.execvp(command[0], command)
 
 
 def _print(text: str) -> None:

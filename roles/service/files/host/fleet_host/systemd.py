@@ -138,12 +138,14 @@ class Systemd:
         return done
 
 
-def become_unit(
-    unit: str, about: str, settings: Path, words: Sequence[str], after: Sequence[str], seconds: float
-) -> None:
-    """Become a client of this same program in a transient unit, run with `words`; does not return.
+def in_unit(
+    unit: str, about: str, settings: Path, words: Sequence[str], after: Sequence[str], seconds: float,
+    output: Path | None = None,
+) -> list[str]:  # fmt: skip
+    """Return the command that runs this same program with `words` in a transient unit, and waits for it.
 
-    systemd ends it after so many seconds, and however it ends, runs this program with the words `after`.
+    systemd ends it after so many seconds, and however it ends, runs this program with the words `after`. With `output`,
+    a file for what it prints, it is not waited for.
     """
     program = [sys.executable, "-I", "-B", str(Path(__file__).parents[1]), "--config", str(settings)]
     properties = {
@@ -151,15 +153,13 @@ def become_unit(
         "TimeoutStopSec": f"{seconds:g}",
         # "-": what the caller is told is how the program ended, not how the look after it did.
         "ExecStopPost": f"-{' '.join([*program, *after])}",
+        # Not "truncate": what ExecStopPost runs would open it anew.
+        **({"StandardOutput": f"append:{output}"} if output else {}),
     }
-    os.execvp(
-        "systemd-run",
-        [
-            "systemd-run", "--quiet", "--wait", "--pipe", "--collect", f"--description={about}", f"--unit={unit}",
-            *(f"--property={name}={value}" for name, value in properties.items()),
-            *program[:4], *words,
-        ],
-    )  # fmt: skip
+    return [
+        "systemd-run", "--quiet", *([] if output else ["--wait", "--pipe"]), "--collect", f"--description={about}",
+        f"--unit={unit}", *(f"--property={name}={value}" for name, value in properties.items()), *program[:4], *words,
+    ]  # fmt: skip
 
 
 def _call(*words: str, stderr: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:

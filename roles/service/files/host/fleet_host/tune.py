@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from .config import Config, HostError
+from .lease import Lease
 from .lock import describe, holder, locked
 from .preflight import check_state
 from .private import SLOT, Slot, clean
 from .switch import Say
-from .systemd import Systemd, become_unit
+from .systemd import Systemd, SystemdError, in_unit
 from .watch import ProxyLog
 from .workers import PROC, connections, memory_mib
 
@@ -96,6 +97,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--in-unit", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--by", default="", help=argparse.SUPPRESS)
     parser.add_argument("--caller", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--detach", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--leased", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--look", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--seen", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--clean", action="store_true", help="only remove what a killed run may have left")
 
 
@@ -104,10 +109,12 @@ def command(config: Config, given: argparse.Namespace, say: Say) -> tuple[dict[s
 
     `systemctl stop APP-release-tune` ends it at any time; whoever asked for it and is gone does so, too.
     """
-    systemd = Systemd()
+    systemd, lease = Systemd(), Lease(config)
     if given.clean:
         clean(config, systemd)
         return {}, 0
+    if given.look:
+        return lease.look(systemd, given.seen), 0
     wanted = Wanted.read(config, given)
     check_state(config)
     by = given.by or os.environ.get("SUDO_USER") or getpass.getuser()
@@ -115,13 +122,30 @@ def command(config: Config, given: argparse.Namespace, say: Say) -> tuple[dict[s
         if (about := holder(config)) is not None:
             raise HostError(f"the lock is held: {describe(about)}. Nothing was done")
         # systemd-run keeps this process's number.
-        words = [*sys.argv[1:], "--in-unit", f"--by={by}", f"--caller={os.getpid()}"]
-        unit = f"{config.app}-release-tune"
-        become_unit(
-            unit, f"Measuring {config.app}", given.config, words, ["tune", "--clean", "--in-unit"], wanted.limit(config)
-        )
+        ends_with = "--leased" if given.detach else f"--caller={os.getpid()}"
+        output = lease.begin() if given.detach else None
+        words = in_unit(
+            lease.unit, f"Measuring {config.app}", given.config, [*sys.argv[1:], "--in-unit", f"--by={by}", ends_with],
+            ["tune", "--clean", "--in-unit"], wanted.limit(config), output,
+        )  # fmt: skip
+        if output is None:
+            os.execvp(words[0], words)
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemdError(f"systemd-run: {done.stderr.strip()}")
+        return {}, 0
+    here = callers(wanted.caller)
+
+    def is_wanted() -> bool:
+        return lease.is_wanted() if given.leased else callers(wanted.caller) == here
+
+    def say_it(step: str) -> None:
+        say(step)
+        if given.leased:
+            lease.say(step)
+
     with locked(config, "tune", by, wanted.limit(config)):
-        return measure(config, systemd, wanted, say), 0
+        return measure(config, systemd, wanted, say_it, is_wanted), 0
 
 
 class Traffic:
@@ -153,10 +177,13 @@ class Traffic:
         return " and ".join(found)
 
 
-def measure(config: Config, systemd: Systemd, wanted: Wanted, say: Say) -> dict[str, Any]:
+def measure(
+    config: Config, systemd: Systemd, wanted: Wanted, say: Say, is_wanted: Callable[[], bool] = lambda: True
+) -> dict[str, Any]:
     """Measure each number in each round, upwards and downwards in turn; return every figure.
 
-    HostError before anything was changed, or with the private slot gone again.
+    It ends early where the figures are not wanted any more. HostError before anything was changed, or with the private
+    slot gone again.
     """
     live, record = config.live_slot(), config.live_record()
     if live is None or not record:
@@ -165,7 +192,6 @@ def measure(config: Config, systemd: Systemd, wanted: Wanted, say: Say) -> dict[
         raise HostError(f"a switch was cut off: {config.app}-release recover. Nothing was changed")
     if not LOAD.is_file():
         raise HostError(f"the load tool is missing ({LOAD}): deploy once more to bring it. Nothing was changed")
-    here = callers(wanted.caller)
     traffic = Traffic(config, live)
     if not wanted.while_serving and (found := traffic.trouble(DRAINED_SECONDS)):
         raise HostError(
@@ -173,6 +199,11 @@ def measure(config: Config, systemd: Systemd, wanted: Wanted, say: Say) -> dict[
             "load balancer, or measure beside its users all the same: tune_while_serving (on the host: --while-serving)"
         )
     say(f"starting release {record['release']} in a private slot, beside the live one ({live})")
+
+    def go_on() -> None:
+        if not is_wanted():
+            raise HostError("whoever asked for this is gone: measuring was stopped, the private slot is removed")
+
     rounds: list[dict[str, Any]] = []
     numbers, notes = list(wanted.workers), []
     with Slot(config, systemd, live, wanted.limit(config)) as slot:
@@ -180,7 +211,8 @@ def measure(config: Config, systemd: Systemd, wanted: Wanted, say: Say) -> dict[
             slot.check(path)
         for number in range(wanted.rounds):
             for workers in numbers if number % 2 == 0 else numbers[::-1]:
-                _go_on(wanted, here, traffic)
+                go_on()
+                _go_on(wanted, traffic)
                 if workers not in numbers:
                     continue
                 if not slot.resize(workers):
@@ -189,7 +221,7 @@ def measure(config: Config, systemd: Systemd, wanted: Wanted, say: Say) -> dict[
                     )
                     numbers = [least for least in numbers if least < workers]
                     continue
-                rounds.append({"round": number + 1, **measure_once(slot, wanted)})
+                rounds.append({"round": number + 1, **measure_once(slot, wanted, go_on)})
                 say(f"round {number + 1}: {workers} workers, {rounds[-1]['throughput']:g} requests a second")
     return {
         "tuned": {
@@ -200,7 +232,7 @@ def measure(config: Config, systemd: Systemd, wanted: Wanted, say: Say) -> dict[
     }  # fmt: skip
 
 
-def measure_once(slot: Slot, wanted: Wanted) -> dict[str, Any]:
+def measure_once(slot: Slot, wanted: Wanted, go_on: Callable[[], None]) -> dict[str, Any]:
     """Send the load for a while; return the figures."""
     main_pid = slot.systemd.state(slot.config.service(SLOT)).main_pid
     pids = slot.overlap.pids(SLOT)
@@ -214,7 +246,7 @@ def measure_once(slot: Slot, wanted: Wanted) -> dict[str, Any]:
             "X-Forwarded-Host": slot.config.health_host, "User-Agent": "release-tune",
         },
     }  # fmt: skip
-    seen = fire([{**settings, "skip": number} for number in range(programs)])
+    seen = fire([{**settings, "skip": number} for number in range(programs)], go_on)
     took = sorted(seconds for one in seen for seconds in one["took"])
     bad: dict[str, int] = {}
     for one in seen:
@@ -242,10 +274,8 @@ def measure_once(slot: Slot, wanted: Wanted) -> dict[str, Any]:
     }
 
 
-def _go_on(wanted: Wanted, here: Sequence[int], traffic: Traffic) -> None:
-    """Raise HostError where traffic has come, or nobody waits for the figures any more."""
-    if callers(wanted.caller) != list(here):
-        raise HostError("whoever asked for this is gone: measuring was stopped, the private slot is removed")
+def _go_on(wanted: Wanted, traffic: Traffic) -> None:
+    """Raise HostError where traffic has come."""
     found = traffic.trouble()
     if found and not wanted.while_serving:
         raise HostError(f"this host got traffic again, {found}: measuring was stopped, the private slot is removed")
@@ -261,17 +291,27 @@ def callers(pid: int) -> list[int]:
     return found
 
 
-def fire(settings: Sequence[dict[str, Any]], run: Callable[..., Any] = subprocess.Popen) -> list[dict[str, Any]]:
-    """Run load programs side by side; return what each saw."""
-    seconds = settings[0]["warm"] + settings[0]["seconds"] + DRAIN_SECONDS + CHANGE_SECONDS
+def fire(settings: Sequence[dict[str, Any]], go_on: Callable[[], None]) -> list[dict[str, Any]]:
+    """Run load programs side by side; return what each saw. `go_on` raises where that is not wanted any more."""
+    deadline = time.monotonic() + sum(settings[0][key] for key in ("warm", "seconds", "drain")) + CHANGE_SECONDS
     programs = [
-        run([sys.executable, "-I", "-B", str(LOAD), json.dumps(one)], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "-I", "-B", str(LOAD), json.dumps(one)], stdout=subprocess.PIPE, text=True)
         for one in settings
     ]
     try:
-        return [json.loads(program.communicate(timeout=seconds)[0]) for program in programs]
-    except (subprocess.TimeoutExpired, ValueError) as error:
+        return [json.loads(_output(program, deadline, go_on)) for program in programs]
+    except ValueError as error:
         raise HostError(f"the load program failed: {error}") from error
     finally:
         for program in programs:
             program.kill()
+
+
+def _output(program: subprocess.Popen[str], deadline: float, go_on: Callable[[], None]) -> str:
+    while True:
+        go_on()
+        try:
+            return program.communicate(timeout=1)[0]
+        except subprocess.TimeoutExpired as error:
+            if time.monotonic() > deadline:
+                raise HostError("the load program did not end") from error
