@@ -9,6 +9,7 @@ the result has `rc`, `stdout` and `stderr`, as a command's has.
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -34,8 +35,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             )
 
         done = call("--detach", *map(str, self._task.args["options"]))
-        seen = 0
-        while not done.get("unreachable") and done.get("rc") == 0:
+        seen, parent = 0, os.getppid()
+        # A run that was killed leaves this process behind: then nobody is to look any more.
+        while os.getppid() == parent and not done.get("unreachable") and done.get("rc") == 0:
             done = call("--look", f"--seen={seen}")
             if done.get("rc") != 0:
                 break

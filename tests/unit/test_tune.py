@@ -203,7 +203,7 @@ def test_detached_run_ends_when_nobody_looks_at_it(host: Host, monkeypatch: pyte
     now = time.monotonic()
     monkeypatch.setattr("fleet_host.lease.time.monotonic", lambda: now + 1000)
     assert lease.is_wanted()
-    monkeypatch.setattr("fleet_host.lease.time.monotonic", lambda: now + 1030)
+    monkeypatch.setattr("fleet_host.lease.time.monotonic", lambda: now + 1020)
     assert lease.is_wanted()
     monkeypatch.setattr("fleet_host.lease.time.monotonic", lambda: now + 1050)
     assert not lease.is_wanted()

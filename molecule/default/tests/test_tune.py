@@ -166,11 +166,16 @@ def start(app: App) -> subprocess.Popen[bytes]:
     return process
 
 
-def test_controller_that_is_killed_ends_it(app: App) -> None:
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, *([signal.SIGINT] if os.environ.get("FLEET_FULL") else [])],
+    ids=lambda number: number.name,
+)
+def test_controller_that_is_killed_ends_it(app: App, number: signal.Signals) -> None:
     process = start(app)
     rc, said = app.command("activate", app.live["release"])
     assert (rc, "the lock is held: tune by" in said["error"]) == (2, True), said
-    os.killpg(process.pid, signal.SIGKILL)
+    os.killpg(process.pid, number)
     process.communicate()
     # It hears no more of who asked for it; systemd's own limit is far away.
     wait_until(lambda: not traces(app), 120)

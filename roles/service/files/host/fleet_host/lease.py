@@ -12,7 +12,7 @@ from .config import Config
 from .systemd import Systemd
 
 #: It ends when nobody has looked at it for so long; a look takes this long at most.
-LEASE_SECONDS, LOOK_SECONDS = 45.0, 8.0
+LEASE_SECONDS, LOOK_SECONDS = 30.0, 5.0
 
 
 class Lease:

@@ -112,6 +112,9 @@ def command(config: Config, given: argparse.Namespace, say: Say) -> tuple[dict[s
     systemd, lease = Systemd(), Lease(config)
     if given.clean:
         clean(config, systemd)
+        if not lease.looked.exists():
+            # Nobody fetches the outcome; systemd has made the file anew to run this.
+            lease.end()
         return {}, 0
     if given.look:
         return lease.look(systemd, given.seen), 0
