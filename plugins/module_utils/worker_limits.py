@@ -213,8 +213,12 @@ def measured_mib(main_pid: int, root: Path = ROOT, now: float | None = None) -> 
             found = re.search(r"^Pss:\s+(\d+) kB", _text(proc / pid / "smaps_rollup") or "", re.MULTILINE)
             if found and up - ticks / os.sysconf("SC_CLK_TCK") >= SERVED_SECONDS:
                 sizes.append(int(found[1]) / 1024)
-    largest = max(sizes, default=0.0)
-    return math.ceil(largest * ROOM / STEP_MIB) * STEP_MIB if largest else None
+    return planned_mib(max(sizes, default=0.0)) or None
+
+
+def planned_mib(measured: float) -> int:
+    """Return what a plan counts for a worker that was measured to take so much, in MiB."""
+    return math.ceil(measured * ROOM / STEP_MIB) * STEP_MIB
 
 
 def _text(path: Path) -> str | None:

@@ -112,7 +112,7 @@ def plan_workers(
     cpu_bound, by_cpu, cpu_sum = _by_cpu(vcpus, affinity, quota)
     each, origin = (size, "") if size else (measured_mib, " as measured") if measured_mib else (WORKER_MIB, "")
     memory = memory_mib if memory_limit_mib is None else min(memory_mib, memory_limit_mib)
-    by_memory = max(1, (memory - reserve_mib) // (sets * each))
+    by_memory = workers_by_memory(memory, each, reserve_mib, sets)
     if asked is None and not origin and memory < each:
         limited = f" by limit, of {memory_mib}" if memory < memory_mib else ""
         raise WorkerPlanError(
@@ -141,6 +141,16 @@ def plan_workers(
         return plan(number, "memory", f"{room}{held} ({cpu_sum} would be {by_cpu})")
     more = f"{cpu_sum} would be {by_cpu}, memory would allow {by_memory}{origin}"
     return plan(number, "limit", f", the most that was allowed ({more})")
+
+
+def workers_by_memory(memory_mib: int, worker_mib: int, reserve_mib: int, sets: int) -> int:
+    """Return how many workers memory holds in each of `sets` sets beside the reserve, at least 1. All in MiB."""
+    return max(1, (memory_mib - reserve_mib) // (sets * worker_mib))
+
+
+def workers_by_cpu(vcpus: int, affinity: int | None, quota: float | None) -> int:
+    """Return what the rule gives for CPUs alone; see plan_workers."""
+    return _by_cpu(vcpus, affinity, quota)[1]
 
 
 def kept_mib(record: dict[str, Any]) -> int | None:

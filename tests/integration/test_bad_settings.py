@@ -259,6 +259,38 @@ def test_going_back_looks_at_few_settings(deploys: Deploys) -> None:
     assert done.returncode != 0
 
 
+TUNE = {
+    "tune_load": (["http://web1/"], 'has "http://web1/"; allowed: a list of paths that begin with /'),
+    "tune_workers": ([0, 1025, 2], "has 0, 1025; allowed: a list of whole numbers from 1 to 1024"),
+    "tune_rounds": (0, "is 0; allowed: a whole number from 1 to 100"),
+    "tune_seconds": ("x", 'is "x"; allowed: a whole number of seconds from 1 to 600'),
+    "tune_connections": (-1, "is -1; allowed: a whole number of requests from 0 to 1000"),
+    "tune_while_serving": ("x", 'is "x"; allowed: true or false'),
+    "tune_report": (["x"], 'is ["x"]; allowed: a folder on the controller'),
+    "tune_write": ("../x", 'is "../x"; allowed: a group of the inventory'),
+}
+
+
+def test_measuring_with_bad_settings_is_refused_before_any_host_is_asked(deploys: Deploys) -> None:
+    before = deploys.listener.visits
+    extra = {"tune_host": "web1", **{name: value for name, (value, _) in TUNE.items()}}
+    done = deploys.run("playbooks/tune.yml", {"web1": GOOD, "web2": GOOD}, "-e", json.dumps(extra))
+    said = message_of("web1", done.stdout)
+    for name, (_, message) in TUNE.items():
+        assert f"{name} {message}" in said
+    assert done.returncode != 0
+    assert deploys.listener.visits == before
+
+
+@pytest.mark.parametrize("extra", ["tune_rounds=5", "tune_host=app", "tune_host=web3"])
+def test_measuring_wants_one_host_by_its_name(deploys: Deploys, extra: str) -> None:
+    before = deploys.listener.visits
+    done = deploys.run("playbooks/tune.yml", {"web1": GOOD, "web2": GOOD}, "-e", extra)
+    assert done.returncode != 0
+    assert "-e tune_host=HOST has to name one host of the group app" in done.stdout + done.stderr
+    assert deploys.listener.visits == before
+
+
 @pytest.mark.parametrize("playbook", ["deploy.yml", "playbooks/verify.yml", "playbooks/rollback.yml"])
 def test_inventory_without_hosts_is_no_success(tmp_path: Path, playbook: str) -> None:
     (tmp_path / "hosts.yml").write_text("web: {hosts: {web1: {ansible_connection: local}}}\n")

@@ -105,13 +105,15 @@ def known_names() -> set[str]:
             names |= {*task.get("ansible.builtin.set_fact", {}), task.get("register", "")}
     rollout = yaml.safe_load((REPOSITORY / "playbooks" / "vars" / "fleet.yml").read_text(encoding="utf-8"))
     names |= rollout["_fleet_rules"].keys()
+    tuning = yaml.safe_load((REPOSITORY / "playbooks" / "vars" / "tune.yml").read_text(encoding="utf-8"))
+    names |= tuning["_tune_rules"].keys() | {"tune_host"}
     return names
 
 
 @pytest.mark.parametrize("page", DOCS, ids=name)
 def test_settings_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    named = set(re.findall(r"\b(?:service|proxy|release|fleet)_[a-z_]*[a-z]\b", text))
+    named = set(re.findall(r"\b(?:service|proxy|release|fleet|tune)_[a-z_]*[a-z]\b", text))
     assert named <= known_names(), named - known_names()
 
 

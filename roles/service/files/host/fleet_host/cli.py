@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import history, recycle, status
+from . import history, recycle, status, tune
 from .config import Config, HostError
 from .hooks import command
 from .lock import holder, locked
@@ -20,7 +20,7 @@ from .preflight import check_release, check_state
 from .prune import check_prune, prune
 from .settle import recover, settle
 from .switch import ACTIVATE, RESTORE, ROLLBACK, Order, RefusedError, Say, switch
-from .systemd import Systemd, SystemdError
+from .systemd import Systemd, SystemdError, in_unit
 
 EXIT_REFUSED, EXIT_NOTHING_DONE, EXIT_UNFINISHED = 1, 2, 3
 UNFINISHED = "the host finishes the switch or takes it back now, see history"
@@ -53,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     one = verbs.add_parser(recycle.VERB, help="replace workers over service_worker_memory_max_mib, one at a time")
     one.add_argument("--by", default="", help="who asks, for the record")
     verbs.add_parser("recover", help="finish or take back a switch that was cut off; nothing to do otherwise")
+    tune.add_arguments(verbs.add_parser("tune", help="measure other numbers of workers in a private slot"))
     for name in IN_UNIT:
         verbs.choices[name].add_argument("--in-unit", action="store_true", help=argparse.SUPPRESS)
         verbs.choices[name].add_argument("--by", default="", help="who asks, for the history")
@@ -104,7 +105,8 @@ def _main(given: argparse.Namespace, words: list[str]) -> int:
         config = Config.read(given.config)
         if given.verb in IN_UNIT and not given.in_unit:
             _run_in_unit(config, given, words)
-        result, code = _do(config, given, say)
+        do = tune.command if given.verb == "tune" else _do
+        result, code = do(config, given, say)
     except RefusedError as error:
         result, code = {"error": str(error), "log": error.log, "outcome": error.outcome}, EXIT_REFUSED
     except recycle.RecycleError as error:
@@ -217,27 +219,14 @@ def _run_in_unit(config: Config, given: argparse.Namespace, words: list[str]) ->
     systemd ends it when its time is over (RuntimeMaxSec), and however it ends, what it left undone is finished or
     taken back at once (ExecStopPost); after a power cut, the unit `<app>-release-recover` does that at boot.
     """
-    program = [sys.executable, "-I", "-B", str(Path(__file__).parents[1]), "--config", str(given.config)]
     by = [] if given.by else ["--by", os.environ.get("SUDO_USER") or getpass.getuser()]
     # It speaks for a switch that was killed, so in the way that was asked for. After one that has ended by itself and
     # left nothing behind, no Python is started for it.
-    recovery = " ".join([*program, "recover", "--in-unit", f"--by={AFTER}", *(["--json"] if given.json else [])])
+    recovery = ["recover", "--in-unit", f"--by={AFTER}", *(["--json"] if given.json else [])]
+    unit, about = f"{config.app}-release-{given.verb}-{os.getpid()}", f"Switch of {config.app}"
     nothing_left = f'[ "$$EXIT_CODE" = exited ] && [ ! -e {config.transaction} ]'
-    properties = {
-        "RuntimeMaxSec": f"{config.expiry:g}",
-        "TimeoutStopSec": f"{config.expiry:g}",
-        # "-": what the caller is told is how the switch ended, not how the look after it did.
-        "ExecStopPost": f"-/bin/sh -c '{nothing_left} || exec {recovery}'",
-    }
-    os.execvp(
-        "systemd-run",
-        [
-            "systemd-run", "--quiet", "--wait", "--pipe", "--collect", f"--description=Switch of {config.app}",
-            f"--unit={config.app}-release-{given.verb}-{os.getpid()}",
-            *(f"--property={name}={value}" for name, value in properties.items()),
-            *program[:4], *words, "--in-unit", *by,
-        ],
-    )  # fmt: skip
+    command = in_unit(unit, about, given.config, [*words, "--in-unit", *by], recovery, config.expiry, unless=nothing_left)
+    os.execvp(command[0], command)
 
 
 def _print(text: str) -> None:

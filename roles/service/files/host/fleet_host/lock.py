@@ -17,11 +17,11 @@ READER_PAUSES = (0.01, 0.05, 0.1, 0.3)
 
 
 @contextlib.contextmanager
-def locked(config: Config, what: str, by: str) -> Iterator[None]:
+def locked(config: Config, what: str, by: str, limit: float | None = None) -> Iterator[None]:
     """Hold the app's lock while doing `what`; HostError at once, with the holder's name, where another has it.
 
     Nobody waits and nobody unlocks: a holder that dies has let go, one that hangs is ended by systemd (RuntimeMaxSec
-    of its unit) at the time that it wrote down here.
+    of its unit) at the time that it wrote down here: `limit` seconds from now, by default a switch's.
     """
     # Readable by root only: whoever can open it can lock it.
     descriptor = os.open(config.root / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -29,7 +29,8 @@ def locked(config: Config, what: str, by: str) -> Iterator[None]:
         if not _lock(descriptor):
             raise HostError(f"the lock is held: {describe(_read(descriptor))}. Nothing was done")
         now = time.time()
-        about = {"what": what, "by": by, "pid": os.getpid(), "since": int(now), "expires": int(now + config.expiry)}
+        expires = int(now + (config.expiry if limit is None else limit))
+        about = {"what": what, "by": by, "pid": os.getpid(), "since": int(now), "expires": expires}
         os.ftruncate(descriptor, 0)
         with contextlib.suppress(OSError):
             # A full disk costs the name, not the lock: nobody could make room with `prune` otherwise.

@@ -109,6 +109,11 @@ def as_text(result: dict[str, Any]) -> list[str]:
             )
         if result["lock"] is not None:
             lines.append(f"lock: {describe(result['lock'])}")
+    for entry in result.get("tuned", {}).get("rounds", ()):
+        figures = f"{entry['throughput']:g} a second, p50 {entry['p50_ms']:g} ms, p99 {entry['p99_ms']:g} ms"
+        memory = f"{entry['cpu_ms']:g} ms of CPU each, {entry['pss_mib']:g} MiB"
+        lines.append(f"round {entry['round']}: {entry['workers']} workers, {figures}, {memory}")
+    lines += [f"note: {note}" for note in result.get("tuned", {}).get("notes", ())]
     return lines
 
 

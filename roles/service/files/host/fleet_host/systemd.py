@@ -6,6 +6,8 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,6 +136,31 @@ class Systemd:
         if check and done.returncode != 0:
             raise SystemdError(f"systemctl {' '.join(words)}: {done.stderr.strip() or done.stdout.strip()}")
         return done
+
+
+def in_unit(
+    unit: str, about: str, settings: Path, words: Sequence[str], after: Sequence[str], seconds: float,
+    output: Path | None = None, unless: str = "",
+) -> list[str]:  # fmt: skip
+    """Return the command that runs this same program with `words` in a transient unit, and waits for it.
+
+    systemd ends it after so many seconds, and however it ends, runs this program with the words `after`, but where the
+    shell's condition `unless` holds. With `output`, a file for what it prints, it is not waited for.
+    """
+    program = [sys.executable, "-I", "-B", str(Path(__file__).parents[1]), "--config", str(settings)]
+    then = " ".join([*program, *after])
+    properties = {
+        "RuntimeMaxSec": f"{seconds:g}",
+        "TimeoutStopSec": f"{seconds:g}",
+        # "-": what the caller is told is how the program ended, not how the look after it did.
+        "ExecStopPost": f"-/bin/sh -c '{unless} || exec {then}'" if unless else f"-{then}",
+        # Not "truncate": what ExecStopPost runs would open it anew.
+        **({"StandardOutput": f"append:{output}"} if output else {}),
+    }
+    return [
+        "systemd-run", "--quiet", *([] if output else ["--wait", "--pipe"]), "--collect", f"--description={about}",
+        f"--unit={unit}", *(f"--property={name}={value}" for name, value in properties.items()), *program[:4], *words,
+    ]  # fmt: skip
 
 
 def _call(*words: str, stderr: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Have a host measure numbers of workers, show each step as it comes, and return what the host says in the end.
+
+The host measures by itself, and ends when nobody has looked at it for some time: so it ends soon after the run that
+asked for it, however that ended. `argv` is the host's command, `options` are words for it. A refusal is no failure;
+the result has `rc`, `stdout` and `stderr`, as a command's has.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+display = Display()
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """Start it, then look at it until it is over."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run the task on one host."""
+        result: dict[str, Any] = super().run(tmp, task_vars) | {"changed": False}
+        argv = list(self._task.args["argv"])
+
+        def call(*words: str) -> dict[str, Any]:
+            arguments = {"argv": [*argv, *words], "expand_argument_vars": False}
+            return dict(
+                self._execute_module(module_name="ansible.legacy.command", module_args=arguments, task_vars=task_vars)
+            )
+
+        done = call("--detach", *map(str, self._task.args["options"]))
+        seen, parent = 0, os.getppid()
+        # A run that was killed leaves this process behind: then nobody is to look any more.
+        while os.getppid() == parent and not done.get("unreachable") and done.get("rc") == 0:
+            done = call("--look", f"--seen={seen}")
+            if done.get("rc") != 0:
+                break
+            found = json.loads(done["stdout"])
+            for step in found["new"]:
+                display.display(f"  {(task_vars or {}).get('inventory_hostname')}: {step}")
+            seen += len(found["new"])
+            if not found["running"]:
+                return result | {"rc": 0, "stdout": found["said"], "stderr": ""}
+        if done.get("unreachable"):
+            return done
+        return result | {key: done.get(key, "") for key in ("rc", "stdout", "stderr", "msg")}
