@@ -224,8 +224,8 @@ def _run_in_unit(config: Config, given: argparse.Namespace, words: list[str]) ->
     # left nothing behind, no Python is started for it.
     recovery = ["recover", "--in-unit", f"--by={AFTER}", *(["--json"] if given.json else [])]
     unit, about = f"{config.app}-release-{given.verb}-{os.getpid()}", f"Switch of {config.app}"
-    nothing_left = f'[ "$$EXIT_CODE" = exited ] && [ ! -e {config.transaction} ]'
-    command = in_unit(unit, about, given.config, [*words, "--in-unit", *by], recovery, config.expiry, unless=nothing_left)
+    settled = f'[ "$$EXIT_CODE" = exited ] && [ ! -e {config.transaction} ]'
+    command = in_unit(unit, about, given.config, [*words, "--in-unit", *by], recovery, config.expiry, unless=settled)
     os.execvp(command[0], command)
 
 
