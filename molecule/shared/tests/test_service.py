@@ -22,7 +22,7 @@ def test_live_slot_is_enabled_and_active_and_the_other_is_neither(app: App) -> N
 def test_as_many_workers_as_planned_run_under_one_master(app: App) -> None:
     command = app.host.check_output(f"systemctl show --property=ExecStart --value {app.unit}")
     servers = {
-        "gunicorn": "-m gunicorn -k uvicorn_worker.UvicornWorker ",
+        "gunicorn": "-m gunicorn -k fleet_preload.UvicornWorker ",
         "asgi": "-m gunicorn -k fleetasgi.Worker ",
         "uvicorn": "-m uvicorn ",
     }
