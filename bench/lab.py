@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import shutil
@@ -36,9 +37,10 @@ class Fleet:
         with (self.source / "main.py").open("a") as main:
             main.write(f"\nBENCH = {text!r}\n")
 
-    def deploy(self) -> dict[str, float]:
-        """Deploy with this project, as a user would."""
-        return timed([PLAYBOOK, "-i", str(self.inventory), "deploy.yml"], REPOSITORY, OWN_CONFIG)
+    def deploy(self, **settings: Any) -> dict[str, float]:
+        """Deploy with this project, as a user would; settings go before those that the fleet was made with."""
+        command = [PLAYBOOK, "-i", str(self.inventory), "deploy.yml", "-e", json.dumps(settings)]
+        return timed(command, REPOSITORY, OWN_CONFIG)
 
     def rollback(self) -> dict[str, float]:
         """Go back with this project, as a user would."""

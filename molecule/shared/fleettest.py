@@ -51,8 +51,9 @@ class App:
 
     @property
     def workers(self) -> set[int]:
-        """The master's children: the workers."""
-        return {int(pid) for pid in self.host.run(f"pgrep --parent {self.master}").stdout.split()}
+        """The master's children: the workers. uvicorn has one more, multiprocessing's resource tracker."""
+        found = self.host.run(f"pgrep --parent {self.master} --list-full").stdout.splitlines()
+        return {int(line.split()[0]) for line in found if "resource_tracker" not in line}
 
     @property
     def live(self) -> dict[str, Any]:
@@ -131,6 +132,11 @@ class App:
         assert seen.split()[:4] == wanted, seen
         assert "transaction.json" not in seen, seen
 
+    def reloads(self) -> list[float]:
+        """Return when nginx was reloaded since this host started, in monotonic seconds, which all hosts here share."""
+        lines = self.host.check_output("journalctl --unit=nginx --output=json --grep='^Reloaded ' || true").splitlines()
+        return [int(json.loads(line)["__MONOTONIC_TIMESTAMP"]) / 1e6 for line in lines]
+
     def load(self, **settings: Any) -> Load:
         """Return a load on the host that counts every request; it runs in a process of its own until it is stopped."""
         return Load(f"http://{self.address}", **{"rate": 60, **settings})
@@ -159,6 +165,24 @@ def assert_nothing_lost(report: Report, least: int) -> None:
     print(report.table())
     assert report.sent >= least, report.table()
     assert report.lost == 0, report.table()
+
+
+#: From when to when nginx closes connections, in seconds after systemd has said that it is reloaded.
+RELOAD = (-0.5, 2.0)
+
+
+def assert_lost_by_reload_only(report: Report, least: int, reloads: list[float]) -> None:
+    """Every request had its answer, but for POSTs on kept connections at the moment in which nginx was reloaded.
+
+    nginx closes idle connections then, at once, and a client must not send a POST twice by itself (RFC 9110, 9.2.2).
+    `reloads` are monotonic seconds.
+    """
+    print(report.table())
+    assert report.sent >= least, report.table()
+    lost = [each for each in report.requests if each.reason]
+    near = [each for each in lost if any(RELOAD[0] < each.finished - at < RELOAD[1] for at in reloads)]
+    assert lost == [each for each in near if each.kind == "post-keep" and each.status == 0], report.table()
+    assert len(lost) <= 3 * len(reloads), report.table()
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:

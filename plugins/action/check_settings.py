@@ -10,6 +10,7 @@ A task's only option is `rules`, a dictionary from a variable's name to one of
     {each: REGEX, allowed: TEXT}        a list of such texts; `empty: true` allows none
     {names: REGEX, allowed: TEXT}       a dictionary with such names; its values are shown nowhere
 
+`only: {OTHER: VALUE}` refuses a setting that is not off (0, false) where another one has another value.
 What a role's argument_specs cannot say (ranges, patterns) or says without the value. `after: OTHER` keeps a setting
 that follows another one from being complained about twice; `optional: true` is for one that has its default elsewhere.
 No host is asked; one task, however many settings.
@@ -104,8 +105,21 @@ def _names(value: object, rule: Mapping[str, Any]) -> str:
     return f"has {', '.join(map(shown, dict.fromkeys(wrong)))}" if wrong else ""
 
 
+def _alone(value: object, rule: Mapping[str, Any], read: Callable[[str], object]) -> str:
+    """Say which other setting a value does not go together with."""
+    if str(value).lower() in {"0", "false", "no", "off"}:
+        return ""
+    others = {name: read(name) for name, needed in rule.get("only", {}).items() if read(name) != needed}
+    return "".join(f"is {shown(value)}, but {name} is {shown(other)}" for name, other in others.items())
+
+
 def allowed(rule: Mapping[str, Any]) -> str:
     """Say what a rule allows."""
+    needs = "".join(f", with {name} {value} only" for name, value in rule.get("only", {}).items())
+    return _allowed(rule) + needs
+
+
+def _allowed(rule: Mapping[str, Any]) -> str:
     if "whole" in rule:
         low, high = rule["whole"]
         unit = f" of {rule['unit']}" if "unit" in rule else ""
@@ -131,7 +145,7 @@ def complaints(rules: Mapping[str, Mapping[str, Any]], read: Callable[[str], obj
         except ValueError as error:
             said = f"cannot be worked out ({error})"
         else:
-            said = fault(value, rule)
+            said = fault(value, rule) or _alone(value, rule, read)
         if said:
             found[name] = f"{name} {said}; allowed: {allowed(rule)}"
     return list(found.values())

@@ -34,7 +34,7 @@ FEW = 4  # hosts: after the canary all others at once
 WIDTH = 240  # characters of a reason in the table
 #: What the hosts have said, by the variable that keeps it.
 SAID = (
-    "service_probe", "service_wants_switch", "release_id", "fleet_failure", "service_run", "service_switch",
+    "service_probe", "service_files", "release_id", "fleet_failure", "service_run", "service_switch",
     "service_status", "service_restore",
 )  # fmt: skip
 
@@ -122,9 +122,14 @@ class Host:
         return found if isinstance(found, Mapping) else {}
 
     @property
+    def _probe(self) -> Said:
+        found = self.result("service_probe").get("ansible_facts", {}).get("app_probe", {})
+        return found if isinstance(found, Mapping) else {}
+
+    @property
     def before(self) -> Said:
         """The record of what was live when the run began."""
-        return self.result("service_probe").get("ansible_facts", {}).get("app_probe", {}).get("live") or {}
+        return self._probe.get("live") or {}
 
     @property
     def unreached(self) -> bool:
@@ -151,8 +156,12 @@ class Host:
 
     @property
     def wants(self) -> bool:
-        """Whether the host was not as it should be when the run began."""
-        return bool(self.said.get("service_wants_switch"))
+        """Whether the host was not as it should be when the run began: `_service_needs_switch`, for all hosts."""
+        files = self.result("service_files")
+        if not files or not self.release:
+            return False
+        same = self.before.get("release") == self.release
+        return not (same and self.before.get("fingerprint") == files["fingerprint"] and self._probe.get("intact"))
 
     @property
     def now(self) -> str:
@@ -279,12 +288,11 @@ def as_if_probed(target: str, said: Mapping[str, Said]) -> dict[str, Said]:
         live = answer(status).get("live") or {}
         probe = {
             "unreachable": status.get("unreachable"), "msg": status.get("msg"),
-            "ansible_facts": {"app_probe": {"live": live}},
+            "ansible_facts": {"app_probe": {"live": live, "intact": True}},
         }  # fmt: skip
-        wants = bool(target) and live.get("release") != target
-        switch = of_host.get("service_switch", {})
         found[name] = {
-            "service_probe": probe, "service_wants_switch": wants, "release_id": target, "service_switch": switch
+            "service_probe": probe, "service_files": {"fingerprint": live.get("fingerprint")}, "release_id": target,
+            "service_switch": of_host.get("service_switch", {}),
         }  # fmt: skip
     return found
 

@@ -204,7 +204,10 @@ def measured_mib(main_pid: int, root: Path = ROOT, now: float | None = None) -> 
     # Since boot, as in /proc/PID/stat; /proc/uptime may be a container's own.
     up = time.clock_gettime(time.CLOCK_BOOTTIME) if now is None else now
     sizes = []
-    for pid in (_text(proc / f"{main_pid}/task/{main_pid}/children") or "").split():
+    children = (_text(proc / f"{main_pid}/task/{main_pid}/children") or "").split()
+    if not children and "\0uvicorn\0" in (_text(proc / f"{main_pid}/cmdline") or ""):
+        children = [str(main_pid)]  # with one worker, it serves itself
+    for pid in children:
         with contextlib.suppress(ValueError, IndexError):
             ticks = int((_text(proc / pid / "stat") or "").rpartition(")")[2].split()[19])
             found = re.search(r"^Pss:\s+(\d+) kB", _text(proc / pid / "smaps_rollup") or "", re.MULTILINE)

@@ -91,7 +91,8 @@ def plan_workers(
     Units: memory in MiB; quota in CPUs; vcpus as `ansible_facts['processor_vcpus']` counts them;
     affinity as `ansible_facts['processor_nproc']` does. None: unknown, or no limit.
 
-    Raises WorkerPlanError for a value that is out of range.
+    Raises WorkerPlanError for a value that is out of range, and where there is less memory than one worker takes
+    (by a number or the default: one that was measured runs already) and no number of workers is asked for.
     """
     inputs: dict[str, Any] = {
         "vcpus": vcpus, "affinity": affinity, "quota": quota,
@@ -112,6 +113,12 @@ def plan_workers(
     each, origin = (size, "") if size else (measured_mib, " as measured") if measured_mib else (WORKER_MIB, "")
     memory = memory_mib if memory_limit_mib is None else min(memory_mib, memory_limit_mib)
     by_memory = workers_by_memory(memory, each, reserve_mib, sets)
+    if asked is None and not origin and memory < each:
+        limited = f" by limit, of {memory_mib}" if memory < memory_mib else ""
+        raise WorkerPlanError(
+            f"memory is {memory} MiB{limited}, less than one worker takes, {each} MiB: allowed are more memory, "
+            "a smaller service_worker_memory_mib if it does take less, or a number in service_workers"
+        )
 
     def plan(number: int, bound_by: str, reason: str) -> WorkerPlan:
         return WorkerPlan(number, bound_by, f"{_count(number)}{reason}", inputs, tuple(notes))

@@ -4,7 +4,7 @@
 
 What stays is the server itself, as this process: it gets the signals. Set by the environment:
 
-FLEET_ENGINE        gunicorn (the default) or uvicorn
+FLEET_ENGINE        gunicorn (the default), asgi or uvicorn
 FLEET_MODULE        MODULE:ATTRIBUTE, main:app by default
 FLEET_BIND          HOST:PORT to listen on, 0.0.0.0:8000 by default
 WEB_CONCURRENCY     so many workers instead of the plan's; --workers N goes before it
@@ -30,7 +30,7 @@ from pathlib import Path
 from .worker_limits import read_groups, read_machine
 from .worker_plan import WORKER_MIB_MAX, WORKERS_MAX, WorkerPlan, WorkerPlanError, parse_whole, plan_workers
 
-ENGINES = ("gunicorn", "uvicorn")
+ENGINES = ("gunicorn", "asgi", "uvicorn")
 #: A worker whose event loop stands still for so many seconds is replaced; as service_worker_timeout.
 TIMEOUT = "60"
 SHM = "/dev/shm"  # noqa: S108 (memory: a worker's heartbeat must wait for no disk)
@@ -46,19 +46,25 @@ def plan(root: Path, environment: Mapping[str, str], workers: str | None) -> Wor
     asked = parse_whole("--workers", workers or "auto", 1, WORKERS_MAX) or whole("WEB_CONCURRENCY", 1, WORKERS_MAX)
     reserve = whole("FLEET_RESERVE_MIB", 0, WORKER_MIB_MAX)
     machine, groups = read_machine(root), read_groups(root)
-    return plan_workers(
-        vcpus=machine["vcpus"] or 1,
-        affinity=machine["affinity"],
-        quota=groups.quota,
-        memory_mib=machine["memory_mib"] or 1,
-        memory_limit_mib=groups.memory_limit_mib,
-        workers=asked or "auto",
-        workers_max=whole("FLEET_WORKERS_MAX", 1, WORKERS_MAX) or WORKERS_MAX,
-        worker_mib=whole("FLEET_WORKER_MIB", 1, WORKER_MIB_MAX) or "auto",
-        reserve_mib=64 if reserve is None else reserve,
-        sets=1,  # the next release starts in a container of its own
-        notes=groups.notes,
-    )
+    most, size = whole("FLEET_WORKERS_MAX", 1, WORKERS_MAX), whole("FLEET_WORKER_MIB", 1, WORKER_MIB_MAX)
+    try:
+        return plan_workers(
+            vcpus=machine["vcpus"] or 1,
+            affinity=machine["affinity"],
+            quota=groups.quota,
+            memory_mib=machine["memory_mib"] or 1,
+            memory_limit_mib=groups.memory_limit_mib,
+            workers=asked or "auto",
+            workers_max=most or WORKERS_MAX,
+            worker_mib=size or "auto",
+            reserve_mib=64 if reserve is None else reserve,
+            sets=1,  # the next release starts in a container of its own
+            notes=groups.notes,
+        )
+    except WorkerPlanError as error:
+        # Settings have other names here than on a host.
+        names = str(error).replace("service_worker_memory_mib", "FLEET_WORKER_MIB")
+        raise WorkerPlanError(names.replace("service_workers", "WEB_CONCURRENCY")) from None
 
 
 def address(environment: Mapping[str, str]) -> tuple[str, str]:
@@ -75,14 +81,17 @@ def command(environment: Mapping[str, str], app: str, workers: int, options: Seq
     engine = environment.get("FLEET_ENGINE") or ENGINES[0]
     host, port = address(environment)
     if engine not in ENGINES:
-        raise WorkerPlanError(f"FLEET_ENGINE is {engine!r}: allowed are {' and '.join(ENGINES)}")
+        raise WorkerPlanError(f"FLEET_ENGINE is {engine!r}: allowed are {', '.join(ENGINES)}")
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(\))?", app):
         raise WorkerPlanError(f"the app is {app!r}: allowed is MODULE:ATTRIBUTE, for example main:app")
-    start = [sys.executable, "-m", engine]
     if engine == "uvicorn":
+        start = [sys.executable, "-m", "uvicorn"]
         start += ["--host", host.strip("[]"), "--port", port, "--timeout-worker-healthcheck", TIMEOUT]
+        app = app.removesuffix("()")  # uvicorn calls what makes the app by itself
     else:
-        start += ["-k", "uvicorn_worker.UvicornWorker", "--bind", f"{host}:{port}", "--timeout", TIMEOUT]
+        worker_class = "asgi" if engine == "asgi" else "uvicorn_worker.UvicornWorker"
+        start = [sys.executable, "-m", "gunicorn", "-k", worker_class]
+        start += ["--bind", f"{host}:{port}", "--timeout", TIMEOUT]
         start += ["--no-control-socket"]
         start += ["--worker-tmp-dir", SHM] if os.access(SHM, os.W_OK) else []
     return [*start, "--workers", str(workers), *options, app]
@@ -131,7 +140,8 @@ def main(argv: Sequence[str], environment: Mapping[str, str]) -> int:
         return 0
     for line in (made.reason, *(f"note: {note}" for note in made.notes)):
         print(line, flush=True)
-    return os.execv(start[0], start)
+    # Gunicorn reads the variable whatever --workers says, and ends where it is no number: "" or auto.
+    return os.execve(start[0], start, {**environment, "WEB_CONCURRENCY": str(made.workers)})
 
 
 if __name__ == "__main__":

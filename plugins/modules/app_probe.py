@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.facts.hardware.linux import LinuxHardware
 
 from ..module_utils.worker_limits import measured_mib, read_groups
 from ..module_utils.worker_plan import WorkerPlanError, kept_mib, plan_workers
@@ -30,9 +29,11 @@ FILES = (
     "etc/systemd/system/{app}@.service",
     "etc/systemd/system/{app}@.socket",
     "etc/systemd/system/{app}-release-recover.service",
+    "etc/systemd/system/{app}-release-recycle.*",
     "etc/systemd/system/multi-user.target.wants/{app}-release-recover.service",
     "usr/local/lib/{app}-release/*",
     "usr/local/lib/{app}-release/fleet_host/*",
+    "usr/local/lib/{app}-release/worker/*",
     "usr/local/sbin/{app}-release",
 )
 
@@ -41,8 +42,8 @@ module: app_probe
 short_description: Read what a host is and what it runs of an app
 description:
   - Returns as facts what sizing, building and shipping need, and how many workers the host should run.
-  - One call instead of C(setup) and a row of C(stat) tasks. The CPU and memory figures come from
-    Ansible's own fact code, so they are the same as those of C(setup).
+  - One call instead of C(setup) and a row of C(stat) tasks. CPUs and memory are counted as C(setup) counts them; its
+    own code would more than double what is sent to each host, and compiled there, for three numbers.
   - Fails, with the reason, on a host that cannot run the app. Changes nothing.
 options:
   app:
@@ -93,8 +94,8 @@ ansible_facts:
     C(plan) (for another release than the live one) and C(plan_live) (for the live one: it keeps the memory per worker
     that it was planned with, so that a second deploy changes nothing; see worker_plan), C(releases) (complete ones
     on disk), C(live) (what the last switch recorded), C(intact) (whether that still is so), C(files) (the
-    bundle's own, so that M(webfleet.fastapi.host_files) need not look at them once more), C(user), C(nginx)
-    (whether they are there) and C(nginx_active).
+    bundle's own, so that M(webfleet.fastapi.host_files) need not look at them once more), C(user) (whether it is
+    there), C(nginx) (its version, empty where it is not installed) and C(nginx_active).
   returned: always
   type: dict
 """
@@ -111,6 +112,36 @@ def python_version(python: str) -> str:
         return ""
     said = done.stdout.strip()
     return said if re.fullmatch(r"\d+\.\d+", said) else ""
+
+
+def cpus_of(cpuinfo: str) -> int:
+    """Return sockets × cores × threads, as `setup` counts `processor_vcpus`, from the text of /proc/cpuinfo.
+
+    Where it names no sockets, as on ARM, each processor counts.
+    """
+    processors, socket, siblings = 0, "", {}
+    for line in cpuinfo.splitlines():
+        key, _, value = (part.strip() for part in line.partition(":"))
+        if key == "processor":
+            processors += 1
+        elif key == "physical id":
+            socket = value
+        elif key == "siblings":
+            siblings[socket] = int(value)
+    return sum(siblings.values()) or processors
+
+
+def memory_of(meminfo: str) -> int:
+    """Return MiB of memory, as `setup` counts `memtotal_mb`, from the text of /proc/meminfo; 0 where it is not told."""
+    found = re.search(r"^MemTotal:\s+(\d+) kB", meminfo, re.MULTILINE)
+    return int(found[1]) // 1024 if found else 0
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def systemd_version() -> int:
@@ -201,6 +232,16 @@ def files_of(app: str) -> dict[str, dict[str, str] | None]:
     return {str(path): file_as_found(path) for path in sorted(found) if path.is_symlink() or not path.is_dir()}
 
 
+def nginx_version() -> str:
+    """Return nginx's version, as 1.24.0; "" where it is not installed."""
+    program = shutil.which("nginx", path="/usr/sbin:/usr/bin")
+    if program is None:
+        return ""
+    said = subprocess.run([program, "-v"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r"\d+(\.\d+)+", said)
+    return found[0] if found else "0"
+
+
 def user_exists(name: str) -> bool:
     """Return whether the host knows this user."""
     try:
@@ -232,11 +273,9 @@ def _version(text: str) -> tuple[int, ...]:
 def probe(module: AnsibleModule) -> dict[str, Any]:
     """Return the facts. Raises WorkerPlanError for settings that no plan can be made from."""
     app, root = module.params["app"], Path(module.params["root"])
-    hardware = LinuxHardware(module)
-    cpu = hardware.get_cpu_facts()
-    vcpus = int(cpu.get("processor_vcpus") or os.cpu_count() or 1)
-    nproc = int(cpu.get("processor_nproc") or vcpus)
-    memory = int(hardware.get_memory_facts().get("memtotal_mb", 0))
+    vcpus = cpus_of(_text(Path("/proc/cpuinfo"))) or os.cpu_count() or 1
+    nproc = len(os.sched_getaffinity(0))
+    memory = memory_of(_text(Path("/proc/meminfo")))
     systemd = systemd_version()
     live = live_record(root)
     groups = read_groups(pid="1", below="system.slice")
@@ -259,7 +298,7 @@ def probe(module: AnsibleModule) -> dict[str, Any]:
             "live": live,
             "intact": bool(systemd) and intact(live, root, app),
             "user": user_exists(module.params["user"] or app),
-            "nginx": shutil.which("nginx", path="/usr/sbin:/usr/bin") is not None,
+            "nginx": nginx_version(),
             "files": files_of(app),
             "nginx_active": bool(systemd) and active("nginx.service") == [True],
         },

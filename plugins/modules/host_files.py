@@ -39,6 +39,21 @@ options:
           Take the content from this file of the role's own C(files/) instead; of a folder, from each Python file in it.
           The action plugin of the same name does that.
         type: str
+      template:
+        description: >-
+          Take the content from this file of the role's own C(templates/) instead, worked out like a task's own text.
+          The action plugin does that, too.
+        type: str
+      fingerprint:
+        description: >-
+          Whether a template's content counts for the RV(fingerprint). The other templates find that as
+          C(host_files_fingerprint).
+        type: bool
+        default: false
+      secret:
+        description: Whether the content must show nowhere, as with O(secrets).
+        type: bool
+        default: false
       link:
         description: Make the path a symbolic link to this instead.
         type: str
@@ -64,6 +79,10 @@ options:
       Only root can read them (0600).
     type: dict
     default: {}
+  salt:
+    description: What else counts for the RV(fingerprint).
+    type: str
+    default: ""
   check:
     description: >-
       Command that must succeed with the new files in place, as a list of words, run where something changed. Where
@@ -90,7 +109,7 @@ EXAMPLES = r"""
   host_files:
     files:
       - path: /etc/systemd/system/counter@.service
-        content: "{{ lookup('ansible.builtin.template', 'app@.service.j2') }}"
+        template: app@.service.j2
 """
 
 RETURN = r"""
@@ -99,6 +118,10 @@ paths:
   returned: always
   type: list
   elements: str
+fingerprint:
+  description: A hash of the contents that are marked so, and of O(salt). The action plugin makes it.
+  returned: always
+  type: str
 """
 
 FILE_SPEC: dict[str, Any] = {

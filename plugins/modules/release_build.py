@@ -1,19 +1,8 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: Apache-2.0
-"""Build a release of a FastAPI app on the controller."""
+"""Build a release of a FastAPI app on the controller: the documentation of the action plugin of this name."""
 
 from __future__ import annotations
-
-import os
-from pathlib import Path
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ..module_utils.release_assemble import build
-from ..module_utils.release_cache import Cache
-from ..module_utils.release_platform import Wanted
-from ..module_utils.release_publish import parts, publish, upload_note
-from ..module_utils.release_uv import BuildError, Uv
 
 DOCUMENTATION = r"""
 module: release_build
@@ -22,8 +11,8 @@ version_added: "0.1.0"
 description:
   - Takes an app's source and writes one reproducible C(.tar.gz) per platform with the code, its locked dependencies
     and a manifest. The same input gives the same id and the same bytes.
-  - Runs on the controller (C(delegate_to=localhost), C(run_once=true)) and needs uv there. It writes into a
-    cache, touches no host, and so does the same in check mode; only O(publish) changes something.
+  - Runs on the controller, by an action plugin, and needs uv there. It writes into a cache, touches no host, and does
+    the same in check mode; only O(publish) changes something.
 options:
   app:
     description: The app's name.
@@ -121,10 +110,7 @@ EXAMPLES = r"""
     engine_files: roles/release/files
     platforms:
       - {python: "3.12", arch: x86_64, hosts: [web1, web2]}
-  delegate_to: localhost
   run_once: true
-  vars:
-    ansible_python_interpreter: "{{ ansible_playbook_python }}"
   register: release
 """
 
@@ -171,59 +157,3 @@ seconds:
   type: float
   returned: success
 """
-
-
-def main() -> None:
-    """Read the parameters, build, report."""
-    platform = {
-        "python": {"type": "str", "required": True},
-        "arch": {"type": "str", "required": True, "choices": ["x86_64", "aarch64"]},
-        "hosts": {"type": "list", "elements": "str", "default": []},
-    }
-    module = AnsibleModule(
-        argument_spec={
-            "app": {"type": "str", "required": True},
-            "source": {"type": "str", "required": True},
-            "module": {"type": "str", "required": True},
-            "platforms": {"type": "list", "elements": "dict", "required": True, "options": platform},
-            "engine": {"type": "str", "choices": ["gunicorn", "asgi", "uvicorn"], "default": "gunicorn"},
-            "engine_files": {"type": "path", "required": True},
-            "exclude": {"type": "list", "elements": "str", "default": []},
-            "lock": {"type": "str", "default": ""},
-            "cache": {"type": "path"},
-            "uv": {"type": "path"},
-            "index_url": {"type": "str", "no_log": True},
-            "sdists": {"type": "bool", "default": False},
-            "wheels": {"type": "list", "elements": "dict", "default": []},
-            "pull": {"type": "bool", "default": False},
-            "publish": {"type": "str", "default": ""},
-        },
-        supports_check_mode=True,
-    )
-    given = module.params
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "fastapi-fleet", "builds")
-    wanted = Wanted(
-        app=given["app"],
-        source=given["source"],
-        module=given["module"],
-        platforms=given["platforms"],
-        engine=given["engine"],
-        engine_files=Path(given["engine_files"]),
-        exclude=given["exclude"],
-        lock=given["lock"],
-        sdists=given["sdists"],
-    )
-    try:
-        uv = Uv(given["uv"], given["index_url"])
-        result = build(wanted, Cache(Path(given["cache"] or default)), uv, given["wheels"])
-        files = parts(wanted.app, result["artifacts"].values()) if given["pull"] or given["publish"] else {}
-        published = publish(files, Path(given["publish"]), module.check_mode) if given["publish"] else []
-    except BuildError as error:
-        module.fail_json(msg=str(error))
-    if files and not given["publish"]:
-        result["notes"].append(upload_note(files))
-    module.exit_json(changed=bool(published), published=published, **result)
-
-
-if __name__ == "__main__":
-    main()

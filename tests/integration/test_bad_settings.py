@@ -87,6 +87,13 @@ CASES: list[tuple[str, Any, str, str]] = [
     ("service_workers_max", 1025, "is 1025", "a whole number from 1 to 1024"),
     ("service_worker_memory_mib", 0, "is 0", "auto, or a whole number of MiB from 1 to 1048576"),
     ("service_worker_memory_mib", 1048577, "is 1048577", "auto, or a whole number of MiB from 1 to 1048576"),
+    ("service_even_bursts", "perhaps", 'is "perhaps"', "true or false, with service_engine gunicorn only"),
+    (
+        "service_worker_memory_max_mib",
+        "auto",
+        'is "auto"',
+        "a whole number of MiB from 0 to 1048576, with service_engine",
+    ),
     ("service_reserve_memory_mib", -5, "is -5", "a whole number of MiB from 0 to 1048576"),
     ("service_reserve_memory_mib", 1048577, "is 1048577", "a whole number of MiB from 0 to 1048576"),
     ("service_health_timeout", 0, "is 0", "a whole number of seconds from 1 to 300"),

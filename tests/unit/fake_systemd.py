@@ -201,6 +201,7 @@ class Host:
         monkeypatch.setattr(settle, "connections", lambda path: host.clients.get(path.stem, 0))
         monkeypatch.setattr(overlap, "worker_pids", host.systemd.workers)
         monkeypatch.setattr(overlap, "memory_mib", lambda pid: WORKER if pid >= 1000 else WORKER / 2)
+        monkeypatch.setattr(overlap, "anonymous_mib", lambda main_pid: WORKER / 2 if main_pid else 0.0)
         monkeypatch.setattr(overlap, "oldest_first", sorted)
         monkeypatch.setattr(overlap, "is_idle", lambda _, path: not host.clients.get(path.stem))
         monkeypatch.setattr(overlap, "available_mib", lambda: float("inf"))

@@ -40,7 +40,7 @@ def host(
             "live": {},
             "intact": False,
             "user": True,
-            "nginx": True,
+            "nginx": "1.24.0",
             **probe,
         }
     }
@@ -64,6 +64,7 @@ def value(role: str, expression: str, **given: object) -> Any:
         "inventory_hostname": "web1",
         "ansible_search_path": [str(ROLES / role)],
         "ansible_facts": host(),
+        "host_files_fingerprint": "0" * 16,
     }
     templar = Templar(loader=DataLoader(), variables={**variables, **_own(role), **given})
     return templar.template(trust_as_template("{{ " + expression + " }}"))

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.module_utils.facts.hardware import linux
 
 from plugins.module_utils.worker_limits import Groups
 from plugins.modules import app_probe
@@ -156,11 +157,9 @@ def test_what_workers_take_now_is_for_another_release_than_the_live_one(
     (tmp_path / "slots").mkdir()
     (tmp_path / "slots/blue.json").write_text(json.dumps(record))
     (tmp_path / "live.sock").symlink_to("/run/web/blue.sock")
-    hardware = SimpleNamespace(
-        get_cpu_facts=lambda: {"processor_vcpus": 4, "processor_nproc": 4},
-        get_memory_facts=lambda: {"memtotal_mb": 8192},
-    )
-    monkeypatch.setattr(app_probe, "LinuxHardware", lambda _: hardware)
+    monkeypatch.setattr(app_probe, "cpus_of", lambda _: 4)
+    monkeypatch.setattr(app_probe, "memory_of", lambda _: 8192)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3})
     monkeypatch.setattr(app_probe, "systemd_version", lambda: 255)
     monkeypatch.setattr(app_probe, "active", lambda *units: [True] * len(units))
     monkeypatch.setattr(app_probe, "main_pid", lambda live, _: {"blue": 7}[live["slot"]])
@@ -171,3 +170,31 @@ def test_what_workers_take_now_is_for_another_release_than_the_live_one(
     assert (facts["plan"]["workers"], facts["plan_live"]["workers"]) == (plan, plan_live)
     assert facts["plan"]["inputs"]["memory_limit_mib"] == 972
     assert facts["plan"]["notes"] == ["a note"]
+
+
+def cpuinfo(sockets: int, cores: int, threads: int) -> str:
+    """Return what a PC's kernel would tell of its processors."""
+    found = []
+    for number in range(sockets * cores * threads):
+        socket, core = number // (cores * threads), number % cores
+        found.append(
+            f"processor\t: {number}\nvendor_id\t: GenuineIntel\nmodel name\t: CPU\nphysical id\t: {socket}\n"
+            f"siblings\t: {cores * threads}\ncore id\t\t: {core}\ncpu cores\t: {cores}\nflags\t\t: fpu vme\n"
+        )
+    return "\n".join(found)
+
+
+ARM = "".join(f"processor\t: {number}\nBogoMIPS\t: 243.75\nCPU implementer\t: 0x41\n\n" for number in range(8))
+
+
+@pytest.mark.parametrize("text", [*(cpuinfo(*shape) for shape in ((1, 1, 1), (1, 2, 2), (2, 8, 2), (2, 12, 1))), ARM])
+def test_cpus_are_counted_as_ansible_counts_them(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linux, "get_file_lines", lambda path: text.splitlines() if "cpuinfo" in path else [])
+    setup = linux.LinuxHardware(SimpleNamespace(get_bin_path=lambda _: None)).get_cpu_facts()
+    assert app_probe.cpus_of(text) == setup["processor_vcpus"]
+
+
+def test_memory_is_counted_as_ansible_counts_it() -> None:
+    text = Path("/proc/meminfo").read_text()
+    assert app_probe.memory_of(text) == linux.LinuxHardware(SimpleNamespace()).get_memory_facts()["memtotal_mb"]
+    assert app_probe.memory_of("") == 0

@@ -150,3 +150,22 @@ def test_batches_are_numbers_of_hosts_and_percentages(value: object, good: bool)
     file = ROLES.parent / "playbooks" / "vars" / "fleet.yml"
     fleet: dict[str, Any] = yaml.safe_load(file.read_text())["_fleet_rules"]
     assert bool(check(fleet["fleet_batches"], value)) != good
+
+
+@pytest.mark.parametrize(
+    ("value", "engine", "said"),
+    [
+        (60, "gunicorn", []),
+        (0, "uvicorn", []),
+        ("0", "uvicorn", []),
+        (
+            60,
+            "uvicorn",
+            ['x is 60, but engine is "uvicorn"; allowed: a whole number from 0 to 90, with engine gunicorn only'],
+        ),
+        (99, "uvicorn", ["x is 99; allowed: a whole number from 0 to 90, with engine gunicorn only"]),
+    ],
+)
+def test_setting_that_only_goes_with_another_one(value: int, engine: str, said: list[str]) -> None:
+    rule = {"x": {"whole": [0, 90], "only": {"engine": "gunicorn"}}}
+    assert complaints(rule, {"x": value, "engine": engine}.__getitem__) == said

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 
 import pytest
 import yaml
+
+from bench import engines
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = sorted(
@@ -112,6 +115,12 @@ def test_settings_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     named = set(re.findall(r"\b(?:service|proxy|release|fleet|tune)_[a-z_]*[a-z]\b", text))
     assert named <= known_names(), named - known_names()
+
+
+def test_engines_page_has_the_benchmarks_figures() -> None:
+    """`script/bench engines --write` writes both."""
+    found = json.loads((REPOSITORY / "bench" / "engines.json").read_text())
+    assert engines.PAGE.read_text().partition(engines.BEGIN)[2].partition(engines.END)[0] == engines.table(found)
 
 
 def test_messages_that_operations_explains_are_the_codes_own() -> None:

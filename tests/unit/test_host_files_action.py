@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from plugins.action.host_files import all_right, is_right, with_sources
+from plugins.action.host_files import FINGERPRINT, all_right, is_right, with_sources, with_templates
 from plugins.modules.app_probe import file_as_found, files_of
 from plugins.modules.host_files import is_as_wanted
 
@@ -80,3 +80,23 @@ def test_the_probe_looks_at_paths_that_are_not_there_too() -> None:
     seen = files_of("no-such-app")
     assert seen["/etc/nginx/conf.d/no-such-app.conf"] is None
     assert not [path for path in seen if "*" in path]
+
+
+def test_fingerprint_is_of_what_is_marked_and_known_to_the_other_templates() -> None:
+    items: list[dict[str, Any]] = [
+        {"path": "/later", "template": "later"},
+        {"path": "/unit", "template": "unit", "fingerprint": True},
+        {"path": "/plain", "content": "x"},
+    ]
+
+    def made(unit: str, salt: str = "3.12") -> tuple[list[dict[str, Any]], str]:
+        texts = {"unit": unit, "later": "{}"}
+        return with_templates(items, lambda name, more: texts[name].format(more.get(FINGERPRINT)), salt)
+
+    found, digest = made("a")
+    assert found == [
+        {"path": "/later", "content": digest},
+        {"path": "/unit", "content": "a"},
+        {"path": "/plain", "content": "x"},
+    ]
+    assert len({digest, made("b")[1], made("a", "3.14")[1]}) == 3

@@ -27,10 +27,13 @@ STEP = 0.25
 
 
 class Server:
-    """A slot's server on a made-up host: it adds and ends workers some time after it was asked to, oldest first."""
+    """A slot's server on a made-up host: it adds and ends workers some time after it was asked to.
 
-    def __init__(self, main_pid: int, size: float) -> None:
-        self.main_pid, self.size = main_pid, size
+    gunicorn ends its oldest one, uvicorn the last of its list.
+    """
+
+    def __init__(self, main_pid: int, size: float, engine: str = "gunicorn") -> None:
+        self.main_pid, self.size, self.engine = main_pid, size, engine
         self.workers: list[int] = []
         self.due: list[tuple[float, int]] = []
         self.next = main_pid + 1
@@ -72,7 +75,7 @@ class Machine(Systemd):
                 if due[1] > 0:
                     server.add(1)
                 elif server.workers:
-                    gone = server.workers.pop(0)
+                    gone = server.workers.pop(-1 if server.engine == "uvicorn" else 0)
                     if gone not in self.idle:
                         self.cut_off.append(gone)
         self.most = max(self.most, self.used())
@@ -90,8 +93,11 @@ class Machine(Systemd):
 
     def install(self, patch: pytest.MonkeyPatch) -> Machine:
         by_main = {server.main_pid: server for server in self.servers.values()}
+        engines = {unit.partition("@")[2].partition(".")[0]: server.engine for unit, server in self.servers.items()}
+        patch.setattr(Config, "engine_of", lambda _, slot: engines[slot])
         patch.setattr(overlap, "worker_pids", lambda main_pid: list(by_main[main_pid].workers))
         patch.setattr(overlap, "memory_mib", self.memory)
+        patch.setattr(overlap, "anonymous_mib", lambda main_pid: by_main[main_pid].size / 2)
         patch.setattr(overlap, "oldest_first", sorted)
         patch.setattr(overlap, "is_idle", lambda pid, _: pid in self.idle)
         patch.setattr(overlap, "available_mib", lambda: math.inf)
@@ -113,6 +119,24 @@ def test_as_many_start_as_fit_beside_the_old_ones(monkeypatch: pytest.MonkeyPatc
     else:
         with pytest.raises(HostError, match=r"does not hold even one new worker .*: 59 MiB are left, one takes 40"):
             made.first(4)
+
+
+@pytest.mark.parametrize(
+    ("limit", "workers", "first"), [(1000, 4, 4), (260, 4, 2), (259, 4, 0), (259, 1, 1), (219, 1, 0)]
+)
+def test_uvicorn_starts_with_two_as_from_one_it_cannot_grow(
+    monkeypatch: pytest.MonkeyPatch, limit: float, workers: int, first: int
+) -> None:
+    """With `--workers 1` it has no main process that would take TTIN: the signal would stop it."""
+    machine = Machine(Server(1, 40).add(4), Server(1000, 40), limit).install(monkeypatch)
+    machine.servers["counter@green.service"].main_pid = 0
+    made = Overlap(machine.config, machine, "blue", "green")
+    if first:
+        assert made.first(workers, "uvicorn") == first
+    else:
+        with pytest.raises(HostError, match=f"does not hold even {'two' if workers > 1 else 'one'} new worker"):
+            made.first(workers, "uvicorn")
+    assert made.first(workers, "uvicorn", going_back=True) == max(first, min(workers, 2))
 
 
 @given(
@@ -195,15 +219,16 @@ def grow(machine: Machine, made: Overlap, workers: int, idle: random.Random, unt
 @given(
     size=st.floats(10, 200), live=st.integers(1, 8), wanted=st.integers(1, 8), spare=st.floats(1.51, 12),
     main=st.floats(0, 5), delay=st.sampled_from([0.0, 0.2, 0.6, 2.0]), seed=st.integers(0, 999),
-    heavier=st.floats(0.5, 2.0),
+    heavier=st.floats(0.5, 2.0), engine=st.sampled_from(["gunicorn", "uvicorn"]),
 )  # fmt: skip
 def test_growing_never_takes_more_than_there_is_and_ends_with_all(
-    size: float, live: int, wanted: int, spare: float, main: float, delay: float, seed: int, heavier: float
-) -> None:
+    size: float, live: int, wanted: int, spare: float, main: float, delay: float, seed: int, heavier: float,
+    engine: str,
+) -> None:  # fmt: skip
     """`spare` is how many workers' memory is left beside the old ones, `heavier` how much more a new one takes."""
     new_size = size * heavier
     limit = max(live * size + max(new_size, size) * spare, wanted * new_size + 0.01) + 2 * main
-    blue, green = Server(1, size).add(live), Server(1000, new_size)
+    blue, green = Server(1, size, engine).add(live), Server(1000, new_size)
     with pytest.MonkeyPatch.context() as patch:
         machine = Machine(blue, green, limit, main, delay).install(patch)
         green.main_pid = 0
@@ -225,9 +250,9 @@ def test_growing_never_takes_more_than_there_is_and_ends_with_all(
         assert machine.most <= limit + 1e-6
 
 
-def tight(monkeypatch: pytest.MonkeyPatch, live: int = 3) -> tuple[Machine, Overlap]:
+def tight(monkeypatch: pytest.MonkeyPatch, live: int = 3, engine: str = "gunicorn") -> tuple[Machine, Overlap]:
     """Memory for the old workers and one new one, which is up."""
-    machine = Machine(Server(1, 40).add(live), Server(1000, 40).add(1), 40 * live + 60).install(monkeypatch)
+    machine = Machine(Server(1, 40, engine).add(live), Server(1000, 40).add(1), 40 * live + 60).install(monkeypatch)
     return machine, Overlap(machine.config, machine, "blue", "green")
 
 
@@ -261,6 +286,21 @@ def test_a_busy_oldest_worker_is_not_ended_even_when_others_are_idle(monkeypatch
         assert not made.grow(3)
         machine.pass_time()
     assert machine.asked == []
+
+
+def test_of_uvicorns_none_is_ended_before_all_are_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends the last of its list, which cannot be seen: one that died was replaced at its place."""
+    machine, made = tight(monkeypatch, engine="uvicorn")
+    machine.idle = {2, 4}
+    for _ in range(20):
+        assert not made.grow(3)
+        machine.pass_time()
+    assert machine.asked == []
+    machine.idle, machine.delay = {2, 3, 4}, 30.0
+    for _ in range(100):
+        made.grow(3)
+        machine.pass_time()
+    assert machine.asked == [("counter@blue.service", -1)], "one that takes its time to end is waited for"
 
 
 def test_the_last_old_worker_stays_for_who_is_still_in_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -690,7 +690,7 @@ def test_a_switch_runs_in_a_unit_of_its_own_that_cleans_up_after_it(
     assert words[words.index("--config") :] == [*given, "--in-unit", "--by", "carol"]
     after = [word for word in words if word.startswith("--property=ExecStopPost=")]
     assert after[0].startswith("--property=ExecStopPost=-"), "its result is not the switch's"
-    assert after[0].endswith(f" --config {given[1]} recover --in-unit --by=recovery --json")
+    assert after[0].endswith(f" --config {given[1]} recover --in-unit --by=recovery --json'")
     assert f"--property=RuntimeMaxSec={host.config.expiry:g}" in words
 
 

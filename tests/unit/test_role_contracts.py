@@ -19,7 +19,7 @@ PLAYBOOKS = sorted(
 SHORT = [  # lines that a reader has before him at once
     ("roles/*/tasks/*.yml", 60),
     ("roles/*/handlers/*.yml", 60),
-    ("roles/*/defaults/*.yml", 60),
+    ("roles/*/defaults/*.yml", 70),
     ("roles/*/templates/*", 80),
     ("playbooks/templates/*", 80),
     ("playbooks/tasks/*.yml", 60),

@@ -26,8 +26,12 @@ def says(rc: int, **answer: object) -> Said:
 
 def prepared(before: str = OLD, wants: bool = True, **more: Any) -> Said:
     """A host that everything has been put on."""
-    probe = {"ansible_facts": {"app_probe": {"live": live(before) if before else {}}}}
-    return {"service_probe": probe, "service_wants_switch": wants, "release_id": NEW, **more}
+    record = {**live(before), "fingerprint": "former"} if before else {}
+    probe = {"ansible_facts": {"app_probe": {"live": record, "intact": True}}}
+    as_it_is = before == NEW and not wants
+    assert wants or as_it_is, "another release is always wanted"
+    files = {"fingerprint": "former" if as_it_is else "new"}
+    return {"service_probe": probe, "service_files": files, "release_id": NEW, **more}
 
 
 def switched(before: str = OLD, **more: Any) -> Said:

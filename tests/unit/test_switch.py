@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ def test_the_slot_is_told_its_release_and_search_path(host: Host) -> None:
     assert (host.config.root / "slots" / "blue.env").read_text().splitlines() == [
         "FLEET_RELEASE=aaa",
         "FLEET_MODULE=main:app",
+        "FLEET_APP=main:app",
         f"PYTHONPATH={folder}/app:{folder}/lib",
     ]
 
@@ -244,6 +246,36 @@ def test_rollback_brings_the_settings_of_that_time_and_marks_what_it_leaves(
     assert (newer.live["workers"], newer.live["fingerprint"], newer.live["settings"]) == (3, "first", "kept")
     assert "alice@laptop went back from it to aaa" in history.bad(newer.config)["bbb"]["reason"]
     assert history.rollback_candidates(newer.config) == []
+
+
+def test_slots_may_run_different_engines_and_going_back_brings_the_one_of_that_time(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do(host, "aaa")
+    record = host.config.slot_record("blue")
+    record.write_text(record.read_text().replace('"engine": "gunicorn",', ""))
+    host.want("second")
+    newer = Host(host.folder, engine="uvicorn").install(monkeypatch)
+    do(newer, "bbb")
+    engines = {slot: newer.config.engine_of(slot) for slot in ("blue", "green")}
+    assert engines == {"blue": "gunicorn", "green": "uvicorn"}, "version 0.2, which had only one, wrote none down"
+    do(newer, "aaa", ROLLBACK)
+    assert (newer.live["engine"], newer.live["settings"]) == ("gunicorn", "kept")
+
+
+def test_release_that_lacks_what_the_engine_needs_is_refused_before_anything_changes(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do(host, "aaa")
+    newer = Host(host.folder, engine="uvicorn").install(monkeypatch)
+    manifest = newer.config.release_dir("bbb") / "manifest.json"
+    built = {**json.loads(manifest.read_text()), "engine": "asgi", "packages": {"gunicorn": "27.0.1"}}
+    manifest.write_text(json.dumps(built))
+    with pytest.raises(HostError, match=r"bbb was built for the engine asgi and lacks uvicorn, which uvicorn \("):
+        do(newer, "bbb")
+    assert (newer.live["release"], newer.config.transaction.exists()) == ("aaa", False)
+    manifest.write_text(json.dumps({**built, "packages": {"uvicorn": "0.54.0", "uvicorn-worker": "0.4.0"}}))
+    do(newer, "bbb")
 
 
 def test_restore_marks_nothing(host: Host) -> None:

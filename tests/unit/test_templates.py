@@ -13,16 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from fleet_host.cli import read_words
-from fleet_host.config import SLOTS, Config
+from fleet_host.config import ENGINES, SLOTS, Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from plugins.action.host_files import with_templates
+from plugins.action.rollout import Host
 from plugins.module_utils.worker_plan import kept_mib
 from tests.unit.rendering import REPOSITORY, ROLES, environment, host, nginx, template, unit, value
 
 SERVICE = "app@.service.j2"
 SOCKET = "app@.socket.j2"
+BOTH = (SERVICE, SOCKET)
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
 
 
@@ -70,17 +74,36 @@ def test_unit_follows_the_settings(variable: str, setting: object, key: str, exp
     assert unit(template("service", SERVICE, **{variable: setting})).get(f"Service.{key}") == expected
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("drain", [0, 30, "45"])
-def test_systemd_waits_longer_than_the_workers_may_take_to_end(drain: int | str) -> None:
-    found = unit(template("service", SERVICE, service_drain_timeout=drain))
-    assert int(option(found["Service.ExecStart"][0], "--graceful-timeout")) == int(drain)
+def test_systemd_waits_longer_than_the_workers_may_take_to_end(drain: int | str, engine: str) -> None:
+    found = unit(template("service", SERVICE, service_drain_timeout=drain, service_engine=engine))
+    name = "--timeout-graceful-shutdown" if engine == "uvicorn" else "--graceful-timeout"
+    assert int(option(found["Service.ExecStart"][0], name)) == int(drain)
     assert int(found["Service.TimeoutStopSec"][0]) > int(drain)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_engine_gets_its_own_command_and_everything_else_stays(engine: str) -> None:
+    default, found = (unit(template("service", SERVICE, **given)) for given in ({}, {"service_engine": engine}))
+    (command,) = found["Service.ExecStart"]
+    server = unit("[Service]\n" + template("service", "server.j2", service_engine=engine))
+    assert found["Service.ExecStart"] == server["Service.ExecStart"]
+    assert option(command, "--workers") == "5"
+    assert option(command, "--forwarded-allow-ips") == "*"
+    limit = "--timeout-worker-healthcheck" if engine == "uvicorn" else "--timeout"
+    assert option(command, limit) == "60", "uvicorn's 5 s would kill apps that take longer to import"
+    assert found["Service.KillMode"] == ["mixed"], "uvicorn's workers outlive a main process that is killed"
+    differ = {key for key in default if default[key] != found[key]}
+    assert differ == {
+        "gunicorn": set(), "asgi": {"Service.ExecStart"}, "uvicorn": {"Service.ExecStart", "Service.Type"}
+    }[engine]  # fmt: skip
 
 
 def test_units_and_host_tool_mean_the_same_places(tmp_path: Path) -> None:
     (tmp_path / "settings.json").write_text(template("service", "settings.json.j2"))
     config = Config.read(tmp_path / "settings.json")
-    units = {Path(file["path"]).name: unit(file["content"]) for file in value("service", "_service_units")}
+    units = {file.replace("app", "counter").removesuffix(".j2"): unit(template("service", file)) for file in BOTH}
     for slot in SLOTS:
         service = units[config.service(slot).replace(slot, "")]
         socket = units[config.socket_unit(slot).replace(slot, "")]
@@ -108,14 +131,14 @@ def test_what_a_crash_left_is_looked_after_at_boot_where_the_command_left_it(tmp
 def test_settings_cannot_hold_what_systemd_would_expand() -> None:
     """In units, `%` begins a specifier and `$` a variable: only the templates themselves may use the first."""
     rules = value("service", "_service_rules")
-    used = {name for file in (SERVICE, SOCKET) for name in re.findall(r"\b(?:app|service)_\w+", source(file))}
+    used = {name for file in BOTH for name in re.findall(r"\b(?:app|service)_\w+", source(file))}
     texts = {name: rules[name].get("pattern") or rules[name].get("each") for name in used if name in rules}
     assert {"app_name", "service_user", "service_writable_paths"} <= set(texts)
     for name, pattern in texts.items():
         for good in ("main:app", "counter", "/usr/bin/python3"):
             for sign in "%$\\\"' \n":
                 assert not re.fullmatch(pattern or "", good + sign + "n"), f"{name} may hold {sign!r}"
-    for file in (SERVICE, SOCKET):
+    for file in BOTH:
         text = template("service", file, service_env={"SECRET": "100%n"})
         assert set(re.findall("%.", text)) == {"%i"}
         assert "SECRET" not in text, "units are readable for everybody"
@@ -129,8 +152,8 @@ def source(name: str) -> str:
 def units_on_disk(tmp_path: Path) -> Path:
     """The folder with an app's units, for a Python that this machine has."""
     given = {"service_python": sys.executable, "service_writable_paths": ["/srv"]}
-    for file in value("service", "_service_units", **given):
-        (tmp_path / Path(file["path"]).name).write_text(file["content"])
+    for file in BOTH:
+        (tmp_path / file.removesuffix(".j2").replace("app", "counter")).write_text(template("service", file, **given))
     return tmp_path
 
 
@@ -227,6 +250,15 @@ def test_reference_reader_knows_the_rules_of_systemd(text: str, found: dict[str,
 # What a new worker is needed for
 
 
+def fingerprint(**given: Any) -> str:
+    """Return the fingerprint that the task of roles/service/tasks/prepare.yml gives."""
+    tasks = yaml.safe_load((ROLES / "service/tasks/prepare.yml").read_text())
+    task = next(task["host_files"] for task in tasks if "host_files" in task)
+    salt = value("service", task["salt"].strip("{ }"), **given)
+    items = [item for item in task["files"] if item.get("fingerprint")]
+    return with_templates(items, lambda name, more: template("service", name, **given, **more), salt)[1]
+
+
 @pytest.mark.parametrize(
     ("changed", "given"),
     [
@@ -241,7 +273,7 @@ def test_reference_reader_knows_the_rules_of_systemd(text: str, found: dict[str,
     ],
 )
 def test_fingerprint_is_of_what_workers_depend_on(changed: bool, given: dict[str, Any]) -> None:
-    before, after = (value("service", "_service_fingerprint", **extra) for extra in ({}, given))
+    before, after = (fingerprint(**extra) for extra in ({}, given))
     assert re.fullmatch("[0-9a-f]{16}", before)
     assert (before != after) is changed
 
@@ -257,9 +289,12 @@ def test_fingerprint_is_of_what_workers_depend_on(changed: bool, given: dict[str
     ],
 )
 def test_switch_only_where_workers_must_be_new(live: dict[str, str], intact: bool, switch: bool) -> None:
-    recorded = {"fingerprint": value("service", "_service_fingerprint"), **live} if live else {}
-    facts = host(live=recorded, intact=intact)
-    assert value("service", "_service_needs_switch", ansible_facts=facts, release_id="new") is switch
+    files = {"fingerprint": "as it is"}
+    facts = host(live={**files, **live} if live else {}, intact=intact)
+    needs = value("service", "_service_needs_switch", ansible_facts=facts, service_files=files, release_id="new")
+    said = {"service_probe": {"ansible_facts": facts}, "service_files": files}
+    assert needs is switch
+    assert Host("web1", said, "new").wants is switch, "the role and the rollout do not mean the same"
 
 
 @pytest.mark.parametrize(("release", "workers"), [("new", 3), ("live", 2)])
@@ -288,7 +323,8 @@ def test_deploying_twice_changes_nothing_after_a_measurement() -> None:
 def test_settings_are_those_that_the_host_tool_reads(tmp_path: Path) -> None:
     facts = host(workers=7)
     times = {"service_boot_timeout": "90", "service_drain_timeout": 0, "service_health_timeout": 2}
-    text = template("service", "settings.json.j2", ansible_facts=facts, service_health_path='/up?a="b"', **times)
+    given = {"service_health_path": '/up?a="b"', "host_files_fingerprint": "f" * 16, **times}
+    text = template("service", "settings.json.j2", ansible_facts=facts, **given)
     (tmp_path / "settings.json").write_text(text)
     config = Config.read(tmp_path / "settings.json")
     assert (config.app, config.root, config.run) == ("counter", Path("/srv/counter"), Path("/run/counter"))
@@ -296,7 +332,7 @@ def test_settings_are_those_that_the_host_tool_reads(tmp_path: Path) -> None:
     assert (config.boot_timeout, config.drain_timeout, config.health_timeout) == (90, 0, 2)
     assert config.health_path == '/up?a="b"'
     assert (config.workers, config.plan) == (7, facts["app_probe"]["plan"])
-    assert config.fingerprint == value("service", "_service_fingerprint", ansible_facts=facts, **times)
+    assert config.fingerprint == "f" * 16
     assert {type(field) for name, field in json.loads(text).items() if "timeout" in name} == {int}
 
 
@@ -566,8 +602,9 @@ def test_report_is_short_where_all_is_well() -> None:
 
 
 def test_every_template_is_rendered_here() -> None:
-    """A template that nobody renders here is one that only a host can find broken."""
+    """A template that nobody renders is one that only a host can find broken."""
     tested = Path(__file__).read_text()
     files = [*ROLES.glob("*/templates/*"), *REPOSITORY.glob("playbooks/templates/*")]
+    tested += Path(__file__).with_name("test_recycle.py").read_text()
     assert len(files) >= 9
     assert [file.name for file in files if file.name not in tested] == []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from plugins.module_utils.worker_plan import WorkerPlanError, kept_mib, parse_workers, plan_workers
@@ -17,7 +18,7 @@ TYPES: list[dict[str, Any]] = yaml.safe_load(
 )
 SEEN_SHARES = (0.925, 0.95, 0.98)
 cpus = st.integers(1, 512)
-memory = st.integers(1, 4_194_304)
+memory = st.integers(100, 4_194_304)  # from what one worker is taken to need
 worker = st.integers(1, 8192)
 reserve = st.integers(0, 8192)
 quotas = st.integers(1, 6400).map(lambda hundredths: hundredths / 100)
@@ -75,6 +76,7 @@ def test_never_zero_and_never_over_memory_or_cpu(
     reserve_mib: int,
     sets: int,
 ) -> None:
+    assume(measured or size <= min(mib, limit or mib))
     plan = plan_workers(
         vcpus=cpus,
         affinity=affinity,
@@ -180,10 +182,29 @@ def test_a_container_has_one_set_of_workers() -> None:
     assert "hold 4 × 100 MiB (" in plan.reason
 
 
-def test_memory_for_less_than_one_worker_gives_one_and_says_so() -> None:
-    plan = plan_workers(vcpus=8, memory_mib=65536, memory_limit_mib=64, reserve_mib=64, sets=1)
+def test_memory_for_one_worker_but_not_for_the_reserve_gives_one_and_says_so() -> None:
+    plan = plan_workers(vcpus=8, memory_mib=65536, memory_limit_mib=128, reserve_mib=64, sets=1)
     assert (plan.workers, plan.bound_by) == (1, "memory")
     assert "are not enough for even 1 × 100 MiB, so the least there is" in plan.reason
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"memory_limit_mib": 99}, "memory is 99 MiB by limit, of 65536, less than one worker takes, 100 MiB: allowed"),
+        ({"memory_mib": 64}, "memory is 64 MiB, less than one worker takes, 100 MiB: allowed are more memory, "),
+        ({"memory_mib": 486, "worker_mib": 500}, "service_worker_memory_mib if it does take less, or a number in serv"),
+        ({"memory_mib": 486, "worker_mib": 500, "measured_mib": 50}, "less than one worker takes, 500 MiB"),
+    ],
+)
+def test_memory_for_less_than_one_worker_is_refused_with_what_helps(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(WorkerPlanError, match=re.escape(words)):
+        plan_workers(**{"vcpus": 8, "memory_mib": 65536, **given})
+    assert plan_workers(**{"vcpus": 8, "memory_mib": 65536, **given}, workers=2).workers == 2, "a number is taken"
+
+
+def test_workers_that_were_measured_run_already_whatever_room_they_are_given() -> None:
+    assert plan_workers(vcpus=2, memory_mib=486, measured_mib=500).workers == 1
 
 
 @pytest.mark.parametrize(

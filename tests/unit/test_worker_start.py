@@ -27,7 +27,7 @@ def ended(number, frame):
     os.write(1, b"ended by %d\\n" % number)
     sys.exit(0)
 signal.signal(signal.SIGTERM, ended)
-print(os.getpid(), *sys.argv[1:], flush=True)
+print(os.getpid(), os.environ["WEB_CONCURRENCY"], *sys.argv[1:], flush=True)
 while True:
     signal.pause()
 """
@@ -117,7 +117,7 @@ def test_a_number_that_was_set_counts(
         ([], {"WEB_CONCURRENCY": "0"}, "WEB_CONCURRENCY is '0'"),
         (["--workers", "-1"], {}, "--workers"),
         ([], {"FLEET_WORKER_MIB": "1.5"}, "FLEET_WORKER_MIB is '1.5'"),
-        ([], {"FLEET_ENGINE": "apache"}, "FLEET_ENGINE is 'apache': allowed are gunicorn and uvicorn"),
+        ([], {"FLEET_ENGINE": "apache"}, "FLEET_ENGINE is 'apache': allowed are gunicorn, asgi, uvicorn"),
         ([], {"FLEET_BIND": "8000"}, "FLEET_BIND is '8000'"),
         (["main.py"], {}, "the app is 'main.py': allowed is MODULE:ATTRIBUTE"),
     ],
@@ -131,20 +131,62 @@ def test_a_bad_setting_starts_nothing_and_is_named(
     assert words in error
 
 
-@pytest.mark.parametrize("engine", ["gunicorn", "uvicorn"])
-def test_it_says_why_and_becomes_the_server_which_gets_the_signals(machine: Path, engine: str) -> None:
+def test_memory_for_less_than_one_worker_starts_nothing_and_names_what_can_be_set(machine: Path) -> None:
+    (machine / "sys/fs/cgroup/memory.max").write_text(f"{64 * MIB}\n")
+    process = started(machine)
+    out, error = process.communicate(timeout=30)
+    assert (process.returncode, out) == (2, "")
+    assert "memory is 64 MiB by limit, of 65536, less than one worker takes, 100 MiB: allowed are " in error
+    assert "FLEET_WORKER_MIB" in error
+    assert "WEB_CONCURRENCY" in error
+    assert "service_" not in error
+    assert said(machine, FLEET_WORKER_MIB="40")["workers"] == 1
+    assert said(machine, WEB_CONCURRENCY="2")["workers"] == 2
+
+
+def test_without_any_quota_file_the_machine_is_what_there_is(machine: Path) -> None:
+    for name in ("cpu.max", "memory.max"):
+        (machine / "sys/fs/cgroup" / name).unlink()
+    assert (said(machine)["workers"], said(machine)["bound_by"], said(machine)["notes"]) == (17, "cpu", [])
+    (machine / "sys/fs/cgroup/cpu.max").write_text("max 100000\n")
+    (machine / "sys/fs/cgroup/memory.max").write_text("max\n")
+    assert (said(machine)["workers"], said(machine)["notes"]) == (17, [])
+
+
+def test_the_tightest_of_nested_groups_counts(machine: Path) -> None:
+    group = machine / "sys/fs/cgroup/outer/inner"
+    group.mkdir(parents=True)
+    (machine / "proc/self/cgroup").write_text("0::/outer/inner\n")
+    (machine / "sys/fs/cgroup/cpu.max").write_text("max 100000\n")
+    (group / "cpu.max").write_text("400000 100000\n")
+    (group.parent / "cpu.max").write_text("50000 100000\n")
+    (group / "memory.max").write_text("never\n")
+    found = said(machine)
+    assert (found["workers"], found["bound_by"], found["inputs"]["memory_limit_mib"]) == (2, "quota", 512)
+    assert "outer/inner/memory.max says 'never'" in found["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("engine", "concurrency"), [("gunicorn", ""), ("gunicorn", "auto"), ("asgi", ""), ("uvicorn", "")]
+)
+def test_it_says_why_and_becomes_the_server_which_gets_the_signals(
+    machine: Path, engine: str, concurrency: str
+) -> None:
     app = machine / "srv/app"
-    (app / engine).mkdir()
-    (app / engine / "__main__.py").write_text(SERVER)
-    process = started(machine, "shop.main:app", "--", "--log-level", "debug", FLEET_ENGINE=engine)
+    server = "uvicorn" if engine == "uvicorn" else "gunicorn"
+    (app / server).mkdir()
+    (app / server / "__main__.py").write_text(SERVER)
+    options = ["shop.main:app", "--", "--log-level", "debug"]
+    process = started(machine, *options, FLEET_ENGINE=engine, WEB_CONCURRENCY=concurrency)
     assert process.stdout
     assert process.stdout.readline().startswith("4 workers = 2 × 1.5 of 8 vCPU by quota + 1")
-    pid, *arguments = process.stdout.readline().split()
+    pid, number, *arguments = process.stdout.readline().split()
     assert int(pid) == process.pid, "the same process"
     assert option(arguments, "--workers") == "4"
+    assert number == "4", "the servers read it, too, and gunicorn ends where it is no number"
     assert arguments[-3:] == ["--log-level", "debug", "shop.main:app"]
-    if engine == "gunicorn":
-        assert option(arguments, "-k") == "uvicorn_worker.UvicornWorker"
+    if server == "gunicorn":
+        assert option(arguments, "-k") == ("asgi" if engine == "asgi" else "uvicorn_worker.UvicornWorker")
         assert option(arguments, "--bind") == "0.0.0.0:8000"
     else:
         assert ":".join(option(arguments, name) for name in ("--host", "--port")) == "0.0.0.0:8000"
@@ -237,5 +279,7 @@ def test_compose_waits_for_requests_to_end_and_gives_the_plan_limits() -> None:
     (service,) = yaml.safe_load((REPOSITORY / "compose.yaml").read_text(encoding="utf-8"))["services"].values()
     assert int(service["stop_grace_period"].rstrip("s")) > 30
     assert service["build"]["dockerfile"] == "app/Dockerfile"
+    assert service["build"]["args"].keys() == {name.partition("=")[0] for name in instructions("ARG")}
+    assert f"ARG BASE={service['build']['args']['BASE'][len('${BASE:-') : -1]}\n" in DOCKERFILE
     assert {"cpus", "mem_limit"} <= service.keys()
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])

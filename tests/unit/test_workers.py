@@ -59,6 +59,31 @@ def pool(tmp_path: Path) -> Iterator[Pool]:
         os.waitpid(pid, 0)
 
 
+@pytest.mark.parametrize(
+    ("command", "children", "workers"),
+    [
+        ("python3 -m gunicorn --workers 2 main:app", {11: "python3 -m gunicorn", 12: "python3 -m gunicorn"}, [11, 12]),
+        ("python3 -m gunicorn --workers 1 main:app", {}, []),
+        (
+            "python3 -m uvicorn --workers 2 main:app",
+            {11: "python3 -c from multiprocessing.resource_tracker import main;main(4)", 12: "spawn", 13: "spawn"},
+            [12, 13],
+        ),
+        ("python3 -m uvicorn --workers 2 main:app", {11: "from multiprocessing.resource_tracker"}, []),
+        ("python3 -m uvicorn --workers 1 main:app", {}, [10]),
+    ],
+)
+def test_workers_are_the_main_processs_children_or_uvicorns_main_process_where_it_is_alone(
+    command: str, children: dict[int, str], workers: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for pid, words in {10: command, **children, 20: "other"}.items():
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} (a ) b) S {10 if pid in children else 1} 10 0")
+        (tmp_path / str(pid) / "cmdline").write_bytes(words.replace(" ", "\0").encode())
+    monkeypatch.setattr("fleet_host.workers.PROC", tmp_path)
+    assert worker_pids(10) == workers
+
+
 def test_each_process_that_answered_is_named_by_the_kernel(pool: Pool) -> None:
     pool.fork()
     pool.fork()

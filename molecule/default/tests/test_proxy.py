@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from typing import Any
 
 import pytest
-from fleettest import App
+from fleettest import App, assert_nothing_lost
 
 pytest_plugins = ["fleettest"]
-testinfra_hosts = ["ansible://web1"]
+testinfra_hosts = ["ansible://web1", "ansible://web2"]
 
 
 def send(app: App, target: str, *headers: str) -> tuple[int, bytes]:
@@ -55,3 +56,17 @@ def test_unknown_and_malformed_hosts_never_reach_the_app(app: App, name: str) ->
 @pytest.mark.fault(35)
 def test_name_in_the_request_line_does_not_let_another_host_header_through(app: App) -> None:
     assert seen(app, f"http://{app.address}/whoami", "Host: evil.example")["host"] == app.address
+
+
+def test_requests_on_kept_connections_survive_a_changed_setting_of_nginx(app: App) -> None:
+    """From 1.27.4 on, nginx can leave kept connections open over a reload. Before that, a POST may be lost."""
+    version = app.host.run("nginx -v").stderr.partition("nginx/")[2].split()[0]
+    if tuple(map(int, version.split("."))) < (1, 27, 4):
+        pytest.skip(f"nginx {version} closes kept connections at a reload")
+    with app.load(rate=200, mix="get-keep=30,post-keep=70") as load:
+        for _ in range(10):
+            app.host.check_output("systemctl reload nginx")
+            time.sleep(0.7)
+        report = load.stop()
+    assert len([at for at in app.reloads() if report.began < at < report.ended]) == 10
+    assert_nothing_lost(report, 800)

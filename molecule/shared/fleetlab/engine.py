@@ -23,13 +23,14 @@ _STOP_SECONDS = 40
 
 @dataclass(frozen=True)
 class Engine:
-    """How to talk to an engine; `own` means that the lab started it."""
+    """How to talk to an engine; `own` means that the lab started it. `socket`: where, if not at the usual place."""
 
     own: bool
+    socket: Path | None = None
 
     def argv(self, *args: str) -> list[str]:
         """Return a docker command line."""
-        where = ["--host", f"unix://{_socket()}"] if self.own else []
+        where = ["--host", f"unix://{self.socket or _socket()}"] if self.own else []
         return ["docker", *where, *args]
 
     def env(self) -> dict[str, str]:

@@ -21,7 +21,12 @@ def test_live_slot_is_enabled_and_active_and_the_other_is_neither(app: App) -> N
 
 def test_as_many_workers_as_planned_run_under_one_master(app: App) -> None:
     command = app.host.check_output(f"systemctl show --property=ExecStart --value {app.unit}")
-    assert "gunicorn -k uvicorn_worker.UvicornWorker" in command
+    servers = {
+        "gunicorn": "-m gunicorn -k uvicorn_worker.UvicornWorker ",
+        "asgi": "-m gunicorn -k fleetasgi.Worker ",
+        "uvicorn": "-m uvicorn ",
+    }
+    assert servers[app.variables.get("service_engine", "gunicorn")] in command
     planned = int(re.findall(r"--workers (\d+)", command)[0])
     assert len(app.workers) == planned == app.live["workers"]
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import history, status, tune
+from . import history, recycle, status, tune
 from .config import Config, HostError
 from .hooks import command
 from .lock import holder, locked
@@ -50,6 +50,8 @@ def parser() -> argparse.ArgumentParser:
     one = verbs.add_parser("run", help="run a command as the app, with the code of a release: run ID -- WORDS")
     one.add_argument("release")
     one.add_argument("words", nargs="+")
+    one = verbs.add_parser(recycle.VERB, help="replace workers over service_worker_memory_max_mib, one at a time")
+    one.add_argument("--by", default="", help="who asks, for the record")
     verbs.add_parser("recover", help="finish or take back a switch that was cut off; nothing to do otherwise")
     tune.add_arguments(verbs.add_parser("tune", help="measure other numbers of workers in a private slot"))
     for name in IN_UNIT:
@@ -107,6 +109,8 @@ def _main(given: argparse.Namespace, words: list[str]) -> int:
         result, code = do(config, given, say)
     except RefusedError as error:
         result, code = {"error": str(error), "log": error.log, "outcome": error.outcome}, EXIT_REFUSED
+    except recycle.RecycleError as error:
+        result, code = {"error": str(error), "outcome": "not recycled"}, EXIT_REFUSED
     except (HostError, SystemdError, OSError) as error:
         result, code = {"error": str(error), "outcome": "nothing done"}, EXIT_NOTHING_DONE
         if _is_unfinished(given):
@@ -139,21 +143,21 @@ def _do(config: Config, given: argparse.Namespace, say: Say) -> tuple[dict[str, 
     """Do what was asked for; return what to print and the exit code."""
     systemd = Systemd()
     by = getattr(given, "by", "") or os.environ.get("SUDO_USER") or getpass.getuser()
-    if given.verb in ("status", "verify"):
-        found = getattr(status, given.verb)(config, systemd)
-        return found, EXIT_REFUSED if given.verb == "verify" and found["differences"] else 0
-    if given.verb == "history":
-        return {"history": history.entries(config)}, 0
+    if given.verb in ("status", "verify", "history"):
+        return _look(config, systemd, given.verb)
     if given.verb == "run":
         manifest = check_release(config, given.release)
         environment = config.wanted_files()["environment"]
         code, output = systemd.run(command(config, given.release, manifest, environment, given.words))
         return {"output": output, "code": code}, code
+    if given.verb == recycle.VERB:
+        return _recycle(config, systemd, given, by, say), 0
     # What the caller got wrong is said before an interrupted switch is touched.
     if given.verb == "prune":
         check_prune(config, given.releases)
     if given.verb in IN_UNIT:
         check_state(config)
+        recycle.make_way(config, systemd)
     with locked(config, " ".join([given.verb, getattr(given, "release", "")]).strip(), by):
         try:
             recover(config, systemd, say)
@@ -182,6 +186,25 @@ def _do(config: Config, given: argparse.Namespace, say: Say) -> tuple[dict[str, 
     return {"live": record, "outcome": history.SWITCHED}, 0
 
 
+def _look(config: Config, systemd: Systemd, verb: str) -> tuple[dict[str, Any], int]:
+    """Return what a verb that changes nothing found, and the exit code."""
+    if verb == "history":
+        return {"history": history.entries(config), "recycled": history.entries(config, history.RECYCLED)}, 0
+    found = getattr(status, verb)(config, systemd)
+    return found, EXIT_REFUSED if verb == "verify" and found["differences"] else 0
+
+
+def _recycle(config: Config, systemd: Systemd, given: argparse.Namespace, by: str, say: Say) -> dict[str, Any]:
+    """Recycle. A worker that is alone in its slot is replaced by a switch: nobody else would serve meanwhile."""
+    done = recycle.recycle(config, systemd, by, say)
+    if alone := done.get("alone"):
+        release = str(config.live_record()["release"])
+        words = ["--config", str(given.config), RESTORE, release, "--by", f"{by}, as {alone}"]
+        words += ["--json"] if given.json else []
+        _run_in_unit(config, parser().parse_args(words), words)
+    return done
+
+
 def _back(config: Config) -> str:
     """Return the release to go back to; HostError where there is none."""
     found = history.rollback_candidates(config)
@@ -197,10 +220,14 @@ def _run_in_unit(config: Config, given: argparse.Namespace, words: list[str]) ->
     taken back at once (ExecStopPost); after a power cut, the unit `<app>-release-recover` does that at boot.
     """
     by = [] if given.by else ["--by", os.environ.get("SUDO_USER") or getpass.getuser()]
-    # It speaks for a switch that was killed, so in the way that was asked for.
+    # It speaks for a switch that was killed, so in the way that was asked for. After one that has ended by itself and
+    # left nothing behind, no Python is started for it.
     recovery = ["recover", "--in-unit", f"--by={AFTER}", *(["--json"] if given.json else [])]
+    nothing_left = f'[ "$$EXIT_CODE" = exited ] && [ ! -e {config.transaction} ]'
     unit, about = f"{config.app}-release-{given.verb}-{os.getpid()}", f"Switch of {config.app}"
-    command = in_unit(unit, about, given.config, [*words, "--in-unit", *by], recovery, config.expiry)
+    command = in_unit(
+        unit, about, given.config, [*words, "--in-unit", *by], recovery, config.expiry, unless=nothing_left
+    )
     os.execvp(command[0], command)
 
 

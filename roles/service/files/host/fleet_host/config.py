@@ -11,6 +11,7 @@ from typing import Any
 from .files import read_object
 
 SLOTS = ("blue", "green")
+ENGINES = ("gunicorn", "asgi", "uvicorn")
 
 
 class HostError(Exception):
@@ -30,6 +31,7 @@ class Config:
     fingerprint: str
     user: str = "root"
     python: str = "/usr/bin/python3"
+    engine: str = ENGINES[0]
     health_path: str = "/health"
     health_host: str = "localhost"
     health_timeout: float = 5.0
@@ -46,6 +48,11 @@ class Config:
     hook_after: str = ""
     hook_timeout: float = 300.0
     keep_releases: int = 5
+    #: MiB that a worker may take (PSS) before it is replaced; 0: any.
+    worker_memory_max_mib: float = 0
+    worker_timeout: float = 60.0
+    #: A worker that is over the limit so soon after its start would be so again: the limit is wrong, not the worker.
+    recycle_least_seconds: float = 300.0
     writable_paths: tuple[str, ...] = ()
 
     @classmethod
@@ -147,6 +154,10 @@ class Config:
     def workers_of(self, slot: str) -> int:
         """Return how many workers a slot shall run, as it was switched to: who went back has those of that time."""
         return int(self.record_of(slot).get("workers") or self.workers)
+
+    def engine_of(self, slot: str) -> str:
+        """Return the server that a slot runs: another one than the settings name, before and after a change of it."""
+        return str(self.record_of(slot).get("engine", ENGINES[0]))
 
     def record_of(self, slot: str) -> dict[str, Any]:
         """Return what was written down of a slot when it was last switched to."""

@@ -13,7 +13,7 @@ from .config import Config
 from .systemd import Systemd
 from .workers import Answers, ask, be_quiet, release_of, worker_pids
 
-POLL_SECONDS = 0.25
+POLL_SECONDS = 0.1
 #: Requests at once for each worker: one worker may take several of a burst, so ask for more than one each.
 BURST = 4
 

@@ -7,7 +7,6 @@ import json
 import os
 import syslog
 import time
-from pathlib import Path
 from typing import Any
 
 from .config import Config
@@ -17,15 +16,15 @@ MOST_LINES, FEWEST_LINES = 1000, 500
 SWITCHED, REFUSED, WENT_BACK, STAYS = "switched", "refused", "went back", "stays, though not well"
 
 
-def _file(config: Config) -> Path:
-    return config.root / "history.jsonl"
+#: Files of lines: what was switched; which workers were recycled, which must not push the first out of its file.
+SWITCHES, RECYCLED = "history.jsonl", "recycled.jsonl"
 
 
-def entries(config: Config) -> list[dict[str, Any]]:
+def entries(config: Config, name: str = SWITCHES) -> list[dict[str, Any]]:
     """Return the history, oldest first; a line that a power cut tore is passed over."""
     found = []
     with contextlib.suppress(OSError):
-        for line in _file(config).read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in (config.root / name).read_text(encoding="utf-8", errors="replace").splitlines():
             with contextlib.suppress(ValueError):
                 entry = json.loads(line)
                 if isinstance(entry, dict):
@@ -33,7 +32,7 @@ def entries(config: Config) -> list[dict[str, Any]]:
     return found
 
 
-def note(config: Config, entry: dict[str, Any]) -> None:
+def note(config: Config, entry: dict[str, Any], name: str = SWITCHES) -> None:
     """Add a line: verb, by, from, to, result, seconds, reason. The same line goes to the system's journal.
 
     A full disk must not turn a switch that succeeded into a failure: the line is then in the journal only.
@@ -42,7 +41,7 @@ def note(config: Config, entry: dict[str, Any]) -> None:
     syslog.openlog(f"{config.app}-release")
     syslog.syslog(line)
     with contextlib.suppress(OSError):
-        path = _file(config)
+        path = config.root / name
         earlier = path.read_bytes() if path.exists() else b""
         if earlier.count(b"\n") >= MOST_LINES:
             kept = earlier.splitlines(keepends=True)[-FEWEST_LINES:]

@@ -19,7 +19,9 @@ def variables(config: Config, release: str, manifest: Mapping[str, Any]) -> dict
     """Return what the app is told of its release, by name of the environment variable."""
     folder = config.release_dir(release)
     search_path = ":".join(str(folder / part) for part in manifest["path"])
-    return {"FLEET_RELEASE": release, "FLEET_MODULE": manifest["module"], "PYTHONPATH": search_path}
+    # gunicorn takes MODULE:MAKE() where a call makes the app; uvicorn calls it by itself.
+    app = manifest["module"].removesuffix("()")
+    return {"FLEET_RELEASE": release, "FLEET_MODULE": manifest["module"], "FLEET_APP": app, "PYTHONPATH": search_path}
 
 
 def command(

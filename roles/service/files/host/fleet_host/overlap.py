@@ -6,9 +6,9 @@ import re
 import time
 from pathlib import Path
 
-from .config import Config, HostError
+from .config import ENGINES, Config, HostError
 from .systemd import Systemd
-from .workers import is_idle, memory_mib, oldest_first, worker_pids
+from .workers import anonymous_mib, is_idle, memory_mib, oldest_first, worker_pids
 
 MEMINFO = Path("/proc/meminfo")
 #: How long a server is given to add a worker before it is asked once more.
@@ -31,7 +31,9 @@ class Overlap:
         #: What one more worker takes: what a live one does, which has served for a while, or one of the new release's
         #: that is up already, where that is more; 0 where nothing is known.
         self.each = max(sizes, default=0.0)
-        self._asked, self._patience, self._leaving = 0, 0.0, 0
+        self._asked, self._patience = 0, 0.0
+        #: Those of the old workers of which one was asked to end.
+        self._leaving: set[int] = set()
 
     def pids(self, slot: str) -> list[int]:
         """Return a slot's workers."""
@@ -47,29 +49,35 @@ class Overlap:
         for slot, least in ((self.old, 0.0), (self.new, self.each)):
             main_pid = self.systemd.state(self.config.service(slot)).main_pid if slot else 0
             if main_pid:
-                total += memory_mib(main_pid) + sum(max(least, memory_mib(pid)) for pid in worker_pids(main_pid))
+                pids = worker_pids(main_pid)
+                total += sum(max(least, memory_mib(pid)) for pid in pids)
+                total += memory_mib(main_pid) * (main_pid not in pids)
         return total
 
     def room(self) -> float:
         """Return how much more the slots may take: below the plan's limit, and of what the host has left now."""
         return min(self.limit - self.used(), available_mib())
 
-    def first(self, workers: int, at_least: int = 0) -> int:
+    def first(self, workers: int, engine: str = ENGINES[0], going_back: bool = False) -> int:
         """Return how many of its workers the new slot may start with; HostError where not even one fits.
 
-        `at_least` so many start in any case: who goes back from a release that eats the memory needs one.
+        Who goes back from a release that eats the memory starts one in any case. Of uvicorn's it is two: it grows only
+        where it was started with more than one.
         """
+        least = min(workers, 2) if engine == "uvicorn" else 1
         if not self.each or self.limit <= 0:
             return workers
-        # The new main process has the app's server in it, but not the app: less than a worker.
-        fits = int((self.room() - self.each / 2) // self.each)
-        if max(fits, at_least) < 1:
+        # The new main process has in it what its workers will share: while there are few, that is nearly all its own.
+        main_pid = self.systemd.state(self.config.service(self.old)).main_pid if self.old else 0
+        fits = int((self.room() - anonymous_mib(main_pid)) // self.each)
+        if fits < least and not going_back:
+            few = "one new worker" if least == 1 else "two new workers (from one, uvicorn cannot grow)"
             raise HostError(
-                f"memory does not hold even one new worker beside the live ones: {self.room():.0f} MiB are left, one "
-                f"takes {self.each:.0f}. Nothing was changed. Lower service_workers or service_reserve_memory_mib, or "
-                "use a larger host"
+                f"memory does not hold even {few} beside the live ones: {self.room():.0f} MiB are left, one "
+                f"takes {self.each:.0f}. Nothing was changed. Lower service_workers or "
+                "service_reserve_memory_mib, or use a larger host"
             )
-        return min(workers, max(fits, at_least))
+        return min(workers, max(fits, least))
 
     def grow(self, workers: int) -> bool:
         """Bring the new slot one step nearer to its number; return whether it has it.
@@ -90,11 +98,14 @@ class Overlap:
             self._asked, self._patience = now + 1, time.monotonic() + ASK_SECONDS
             self.systemd.resize(self.config.service(self.new), +1)
         elif self.old:
-            # The server ends its oldest worker; whether that one is idle can be seen. One that takes its time to end
-            # is waited for: asked again, the server would end the next one as well, be it idle or not.
+            # gunicorn ends its oldest worker; uvicorn the last of its list, where one that died is replaced at its
+            # place, so it may be any. Whether that one is idle can be seen. One that takes its time to end is waited
+            # for: asked again, the server would end the next one as well, be it idle or not.
             old = oldest_first(self.pids(self.old))
-            if self._leaving not in old and len(old) > 1 and is_idle(old[0], self.config.socket(self.old)):
-                self._leaving = old[0]
+            leaving = set(old if self.config.engine_of(self.old) == "uvicorn" else old[:1])
+            waiting = self._leaving and self._leaving <= set(old)
+            if not waiting and len(old) > 1 and all(is_idle(pid, self.config.socket(self.old)) for pid in leaving):
+                self._leaving = leaving
                 self.systemd.resize(self.config.service(self.old), -1)
         return False
 

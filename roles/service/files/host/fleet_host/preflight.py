@@ -32,6 +32,17 @@ def check_release(config: Config, release: str) -> dict[str, Any]:
     return manifest
 
 
+def check_engine(manifest: dict[str, Any], release: str, engine: str) -> None:
+    """Refuse a release that was built for another engine and lacks what this one needs."""
+    packages = manifest.get("packages", {})
+    needed = {"gunicorn": "uvicorn-worker", "asgi": "gunicorn", "uvicorn": "uvicorn"}[engine]
+    if packages and needed not in packages:
+        raise HostError(
+            f"release {release} was built for the engine {manifest.get('engine')} and lacks {needed}, which {engine} "
+            "(service_engine) needs. Nothing was changed. Deploy it again"
+        )
+
+
 def check_not_bad(config: Config, release: str, same_settings: bool) -> None:
     """Refuse a release that went wrong on this host; one that is to get other settings now may try again."""
     mark = history.bad(config).get(release)

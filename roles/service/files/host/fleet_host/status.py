@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from . import history
-from .config import Config
+from . import history, recycle
+from .config import ENGINES, Config
 from .gate import look
 from .lock import describe, holder
 from .prune import whole
@@ -63,6 +63,17 @@ def status(config: Config, systemd: Systemd) -> dict[str, Any]:
         "no_rollback": "" if back else no_rollback(config),
         "releases": [{"id": name, "live": name == live, "bad": marks.get(name, {}).get("reason")} for name in there],
         "lock": holder(config),
+        "recycling": recycling(config, systemd),
+    }
+
+
+def recycling(config: Config, systemd: Systemd) -> dict[str, Any]:
+    """Return what the live workers take at most (MiB of PSS), the limit (0: none), why recycling stopped, if it did."""
+    return {
+        "limit_mib": config.worker_memory_max_mib,
+        "largest_mib": round(max((one.mib for one in recycle.sizes(config, systemd)), default=0)),
+        "replaced": sum(line.get("result") == recycle.REPLACED for line in history.entries(config, history.RECYCLED)),
+        "stopped": recycle.stopped(config),
     }
 
 
@@ -82,6 +93,7 @@ def as_text(result: dict[str, Any]) -> list[str]:
         lines = [
             f"release {live['release']} in the {result['slot']} slot, live since {time.ctime(live['at'])}",
             f"workers: {result['planned']} planned, {result['running']} running, {result['answering']} answering",
+            f"engine: {live.get('engine', ENGINES[0])}",
             f"planned: {result['plan']['reason']}",
             *(f"note: {note}" for note in result["plan"].get("notes", [])),
         ]
@@ -89,6 +101,12 @@ def as_text(result: dict[str, Any]) -> list[str]:
         back = result["rollback_to"]
         lines.append(f"rollback: to {back}" if back else f"rollback: {result['no_rollback']}")
         lines += [f"bad: {entry['id']}: {entry['bad']}" for entry in result["releases"] if entry["bad"]]
+        said = result["recycling"]
+        if said["limit_mib"]:
+            lines.append(
+                f"recycling: a worker takes {said['largest_mib']} MiB at most, {said['limit_mib']:g} are allowed; "
+                + (f"stopped: {said['stopped']}" if said["stopped"] else f"{said['replaced']} replaced so far")
+            )
         if result["lock"] is not None:
             lines.append(f"lock: {describe(result['lock'])}")
     for entry in result.get("tuned", {}).get("rounds", ()):
@@ -100,12 +118,16 @@ def as_text(result: dict[str, Any]) -> list[str]:
 
 
 def history_lines(config: Config) -> list[str]:
-    """Return the history as lines to read, oldest first."""
+    """Return the history as lines to read, oldest first; behind it, which workers were recycled."""
     found = []
     for entry in history.entries(config):
         when = time.strftime("%F %T", time.localtime(entry.get("at", 0)))
         way = f"{entry.get('from') or '-'} -> {entry.get('to')}"
         done = f"{entry.get('result')} in {entry.get('seconds')} s, by {entry.get('by')}"
         line = f"{when}  {entry.get('verb')!s:<9} {way:<28} {done}"
+        found.append(line + (f": {entry['reason']}" if entry.get("reason") else ""))
+    for entry in history.entries(config, history.RECYCLED):
+        when = time.strftime("%F %T", time.localtime(entry.get("at", 0)))
+        line = f"{when}  recycle   worker {entry.get('worker')} with {entry.get('mib')} MiB: {entry.get('result')}"
         found.append(line + (f": {entry['reason']}" if entry.get("reason") else ""))
     return found

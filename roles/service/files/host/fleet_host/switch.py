@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from . import history
-from .config import Config, HostError
+from .config import ENGINES, Config, HostError
 from .files import link_atomically, read_object, remove, write_atomically, write_object
 from .gate import GateError, wait_until_proven
 from .hooks import HookError, run_hook, variables
 from .overlap import Overlap, with_workers
-from .preflight import check_not_bad, check_release, check_room, check_state, clock_trouble
+from .preflight import check_engine, check_not_bad, check_release, check_room, check_state, clock_trouble
 from .systemd import Systemd, SystemdError
 
 Say = Callable[[str], None]
@@ -108,8 +108,9 @@ def switch(config: Config, systemd: Systemd, order: Order, say: Say) -> Transact
     # One that an interrupted switch has left running has no traffic.
     systemd.stop(config.service(new), config.socket_unit(new))
     contents, record = _settings(config, order, new, say)
+    check_engine(manifest, order.release, record["engine"])
     workers = int(record["workers"])
-    first = Overlap(config, systemd, old, new).first(workers, at_least=0 if order.verb == ACTIVATE else 1)
+    first = Overlap(config, systemd, old, new).first(workers, record["engine"], going_back=order.verb != ACTIVATE)
     live = str(config.live_record().get("release", ""))
     transaction = Transaction(order.verb, order.release, order.by, live, old, new, time.time(), systemd.cursor())
     transaction.write(config)
@@ -180,9 +181,11 @@ def _settings(config: Config, order: Order, slot: str, say: Say) -> tuple[dict[s
     contents = {kind: path.read_bytes() for kind, path in sources.items()}
     if not use_kept:
         record = {"workers": config.workers, "plan": config.plan, "fingerprint": config.fingerprint}
+        record["engine"] = config.engine
     before = config.live_record()
     return contents, {
         **{key: record[key] for key in ("workers", "plan", "fingerprint")},
+        "engine": record.get("engine", ENGINES[0]),  # version 0.2 had only one
         "release": order.release,
         "slot": slot,
         "settings": "kept" if use_kept else "wanted",

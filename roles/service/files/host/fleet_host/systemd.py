@@ -140,19 +140,20 @@ class Systemd:
 
 def in_unit(
     unit: str, about: str, settings: Path, words: Sequence[str], after: Sequence[str], seconds: float,
-    output: Path | None = None,
+    output: Path | None = None, unless: str = "",
 ) -> list[str]:  # fmt: skip
     """Return the command that runs this same program with `words` in a transient unit, and waits for it.
 
-    systemd ends it after so many seconds, and however it ends, runs this program with the words `after`. With `output`,
-    a file for what it prints, it is not waited for.
+    systemd ends it after so many seconds, and however it ends, runs this program with the words `after`, but where the
+    shell's test `unless` holds. With `output`, a file for what it prints, it is not waited for.
     """
     program = [sys.executable, "-I", "-B", str(Path(__file__).parents[1]), "--config", str(settings)]
+    afterwards = " ".join([*program, *after])
     properties = {
         "RuntimeMaxSec": f"{seconds:g}",
         "TimeoutStopSec": f"{seconds:g}",
         # "-": what the caller is told is how the program ended, not how the look after it did.
-        "ExecStopPost": f"-{' '.join([*program, *after])}",
+        "ExecStopPost": f"-/bin/sh -c '{unless} || exec {afterwards}'" if unless else f"-{afterwards}",
         # Not "truncate": what ExecStopPost runs would open it anew.
         **({"StandardOutput": f"append:{output}"} if output else {}),
     }

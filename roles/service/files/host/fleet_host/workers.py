@@ -30,7 +30,8 @@ _CONNECTING, _CONNECTED = "02", "03"
 def worker_pids(main_pid: int) -> list[int]:
     """Return the workers of a server: the children of its main process.
 
-    `uvicorn --workers` has one child more, multiprocessing's resource tracker, which serves nobody.
+    `uvicorn --workers` has one child more, multiprocessing's resource tracker, which serves nobody. With one worker it
+    has no children: the main process serves.
     """
     found = []
     for folder in PROC.iterdir():
@@ -44,7 +45,14 @@ def worker_pids(main_pid: int) -> list[int]:
             continue
         if int(parent) == main_pid and state != "Z" and b"resource_tracker" not in command:
             found.append(int(folder.name))
-    return sorted(found)
+    return sorted(found) or [main_pid] * _serves_alone(main_pid)
+
+
+def _serves_alone(main_pid: int) -> bool:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        words = (PROC / str(main_pid) / "cmdline").read_bytes().split(b"\0")
+        return b"uvicorn" in words and words[words.index(b"--workers") + 1] == b"1"
+    return False
 
 
 def be_quiet(main_pid: int, quiet: bool) -> None:
@@ -69,14 +77,31 @@ def oldest_first(pids: Iterable[int]) -> list[int]:
     return sorted(started, key=lambda pid: (started[pid], pid))
 
 
+def seconds_old(pid: int) -> float:
+    """Return how long ago a process was started, in seconds by the clock that never jumps; 0 once it is gone."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        ticks = int((PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[19])
+        return float((PROC / "uptime").read_text().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
+    return 0.0
+
+
 def memory_mib(pid: int) -> float:
     """Return what a process takes of the memory, its part of shared pages counted in (PSS), in MiB; 0 once it is gone.
 
     PSS, not RSS: what forks share would be counted once for each of them.
     """
+    return _rollup_mib(pid, "Pss:")
+
+
+def anonymous_mib(pid: int) -> float:
+    """Return what a process takes beside the files that it has mapped, in MiB, as if no fork shared it; 0 once gone."""
+    return _rollup_mib(pid, "Anonymous:")
+
+
+def _rollup_mib(pid: int, figure: str) -> float:
     with contextlib.suppress(OSError, ValueError, IndexError):
         for line in (PROC / str(pid) / "smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
+            if line.startswith(figure):
                 return int(line.split()[1]) / 1024
     return 0.0
 

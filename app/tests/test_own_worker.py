@@ -1,0 +1,133 @@
+"""This project's worker class with the sample app in a real gunicorn: nobody who is connected is lost."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+APP = Path(__file__).parents[1]
+WORKER = APP.parent / "roles/service/files/host/worker"
+SHORT = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+LONG = SHORT.replace(b"/health", b"/serve/awaiting?seconds=3")
+
+
+class Gunicorn:
+    """One worker on a Unix socket. `patience` is its graceful timeout, in seconds."""
+
+    def __init__(self, folder: Path, patience: int, beats: int = 60) -> None:
+        self.path = folder / "app.sock"
+        words = f"--workers 1 --graceful-timeout {patience} --timeout {beats} --bind unix:{self.path} main:app"
+        self.process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "gunicorn",
+                "-k",
+                "own_worker.EvenWorker",
+                "--pythonpath",
+                WORKER,
+                *words.split(),
+            ],
+            cwd=APP,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+
+    def connect(self) -> socket.socket:
+        end = socket.socket(socket.AF_UNIX)
+        end.settimeout(30)
+        end.connect(str(self.path))
+        return end
+
+    def ask(self) -> int:
+        """Return the pid that answers; waits in the socket's queue where nobody accepts now."""
+        with closing(self.connect()) as end:
+            end.sendall(SHORT)
+            return pid_in(whole(end))
+
+
+def whole(end: socket.socket) -> bytes:
+    """Return all that comes until the other end closes."""
+    return b"".join(iter(lambda: end.recv(65536), b""))
+
+
+def pid_in(answer: bytes) -> int:
+    assert answer.startswith(b"HTTP/1.1 200 OK"), answer
+    return int(answer.lower().partition(b"x-worker-pid:")[2].split()[0])
+
+
+def wait_until_open(server: Gunicorn) -> None:
+    deadline = time.monotonic() + 60
+    while not server.path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture(params=[(20, 60)], ids=["patient"])
+def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Gunicorn]:
+    made = Gunicorn(tmp_path, *request.param)
+    try:
+        wait_until_open(made)
+        yield made
+    finally:
+        made.process.terminate()
+        made.process.wait(60)
+
+
+def test_who_is_connected_is_answered_by_the_worker_that_leaves_and_others_by_the_next(server: Gunicorn) -> None:
+    old = server.ask()
+    with closing(server.connect()) as silent, closing(server.connect()) as half, closing(server.connect()) as busy:
+        half.sendall(SHORT[:20])
+        busy.sendall(LONG)
+        time.sleep(0.5)  # all three are accepted
+        os.kill(old, signal.SIGWINCH)
+        time.sleep(0.5)
+        with closing(server.connect()) as late:
+            late.sendall(SHORT)
+            silent.sendall(SHORT)
+            half.sendall(SHORT[20:])
+            assert [pid_in(whole(end)) for end in (silent, half, busy)] == [old] * 3
+            assert pid_in(whole(late)) != old
+    assert not Path(f"/proc/{old}").exists()
+
+
+@pytest.mark.parametrize("server", [(2, 60)], indirect=True, ids=["patience of 2 s"])
+def test_who_says_nothing_keeps_no_worker_longer_than_the_graceful_timeout(server: Gunicorn) -> None:
+    old = server.ask()
+    with closing(server.connect()) as silent:
+        time.sleep(0.5)
+        os.kill(old, signal.SIGWINCH)
+        time.sleep(0.5)
+        assert server.ask() != old
+        assert silent.recv(1) == b"", "closed"
+
+
+@pytest.mark.parametrize("server", [(20, 3)], indirect=True, ids=["heartbeat of 3 s"])
+def test_worker_that_leaves_is_not_taken_for_dead(server: Gunicorn) -> None:
+    old = server.ask()
+    with closing(server.connect()) as silent:
+        time.sleep(0.5)
+        os.kill(old, signal.SIGWINCH)
+        time.sleep(6)
+        silent.sendall(SHORT)
+        assert pid_in(whole(silent)) == old
+
+
+@pytest.mark.parametrize("length", [0, 200_000])
+def test_requests_in_one_go_and_bodies_in_pieces_are_answered_in_turn(server: Gunicorn, length: int) -> None:
+    server.ask()
+    keep, body = SHORT.replace(b"Connection: close\r\n", b""), b"x" * length
+    post = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % length
+    with closing(server.connect()) as end:
+        end.sendall(keep + keep + post + body[:1000])
+        time.sleep(0.3)
+        end.sendall(body[1000:] + SHORT)
+        answer = whole(end)
+    assert answer.count(b"HTTP/1.1 200 OK") == 4
+    assert b'"bytes":%d' % length in answer

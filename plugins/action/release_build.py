@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Build a release on the controller, in Ansible's own process: a module would be packed and started as another."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from ansible.plugins.action import ActionBase
+
+if TYPE_CHECKING:
+    from plugins.module_utils import release_assemble, release_cache, release_platform, release_publish, release_uv
+
+UTILS = "webfleet_fastapi_module_utils"
+PLATFORM: dict[str, Any] = {
+    "python": {"type": "str", "required": True},
+    "arch": {"type": "str", "required": True, "choices": ["x86_64", "aarch64"]},
+    "hosts": {"type": "list", "elements": "str", "default": []},
+}
+SPEC: dict[str, Any] = {
+    "app": {"type": "str", "required": True},
+    "source": {"type": "str", "required": True},
+    "module": {"type": "str", "required": True},
+    "platforms": {"type": "list", "elements": "dict", "required": True, "options": PLATFORM},
+    "engine": {"type": "str", "choices": ["gunicorn", "asgi", "uvicorn"], "default": "gunicorn"},
+    "engine_files": {"type": "path", "required": True},
+    "exclude": {"type": "list", "elements": "str", "default": []},
+    "lock": {"type": "str", "default": ""},
+    "cache": {"type": "path"},
+    "uv": {"type": "path"},
+    "index_url": {"type": "str", "no_log": True},
+    "sdists": {"type": "bool", "default": False},
+    "wheels": {"type": "list", "elements": "dict", "default": []},
+    "pull": {"type": "bool", "default": False},
+    "publish": {"type": "str", "default": ""},
+}
+
+
+if not TYPE_CHECKING:
+    # A clone's plugins are loaded by their path and have no package around them, so `..module_utils` is not there.
+    if UTILS not in sys.modules:
+        sys.modules[UTILS] = ModuleType(UTILS)
+        sys.modules[UTILS].__path__ = [str(Path(__file__).parents[1] / "module_utils")]
+    for _name in ("release_assemble", "release_cache", "release_platform", "release_publish", "release_uv"):
+        globals()[_name] = importlib.import_module(f"{UTILS}.{_name}")
+
+
+def built(given: dict[str, Any], check: bool) -> dict[str, Any]:
+    """Build what the parameters ask for; return what the module's documentation says. Raises BuildError."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "fastapi-fleet", "builds")
+    wanted = release_platform.Wanted(
+        app=given["app"],
+        source=given["source"],
+        module=given["module"],
+        platforms=given["platforms"],
+        engine=given["engine"],
+        engine_files=Path(given["engine_files"]),
+        exclude=given["exclude"],
+        lock=given["lock"],
+        sdists=given["sdists"],
+    )
+    uv = release_uv.Uv(given["uv"], given["index_url"])
+    cache = release_cache.Cache(Path(given["cache"] or default))
+    result: dict[str, Any] = dict(release_assemble.build(wanted, cache, uv, given["wheels"]))
+    publish = given["publish"]
+    files = release_publish.parts(wanted.app, result["artifacts"].values()) if given["pull"] or publish else {}
+    published = release_publish.publish(files, Path(publish), check) if publish else []
+    if files and not publish:
+        result["notes"].append(release_publish.upload_note(files))
+    return result | {"changed": bool(published), "published": published}
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """One build for all hosts."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run the task, once for all hosts."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _, given = self.validate_argument_spec(SPEC)
+        try:
+            # Relative paths begin at the playbook, as they do for a module on the controller.
+            with contextlib.chdir(self._loader.get_basedir()):
+                return result | built(given, self._task.check_mode)
+        except release_uv.BuildError as error:
+            return result | {"failed": True, "msg": str(error)}

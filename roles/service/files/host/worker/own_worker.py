@@ -1,0 +1,139 @@
+"""Uvicorn workers of this project. They run inside the app's own server, as the app's user.
+
+RetiringWorker can leave without losing a request. On SIGTERM, Uvicorn closes connections that were accepted and not
+read yet. Here, SIGWINCH (which every other worker ignores) has a worker stop accepting first, as its siblings share the
+socket, and leave when its last connection is done, or the graceful timeout is over. Meanwhile it keeps its heartbeat,
+so that gunicorn does not take it for dead.
+
+EvenWorker can do that, too, and begins with a connection's request before it looks for the next connection. Uvicorn's
+event loop goes round three times in between, and each time may take one more from the shared socket: where a request
+blocks the loop, the next one then waits behind it, while other workers have nothing to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+import fleet_preload  # noqa: F401 - for what it does
+from gunicorn.arbiter import Arbiter
+from uvicorn.config import Config
+from uvicorn.server import Server
+from uvicorn_worker import UvicornWorker
+
+READ_BYTES = 65536
+#: How long a worker that has nothing else to do waits for the request of who has just connected. A proxy on the same
+#: host sends it at once.
+WAIT_MS = 1
+#: asyncio.Task's, since Python 3.12.
+EAGER: dict[str, Any] = {"eager_start": True}
+
+
+class RetiringServer(Server):  # type: ignore[misc]
+    """Uvicorn's server, and a way out for it: `patience` is how many seconds open connections have then."""
+
+    def __init__(self, config: Config, patience: float) -> None:
+        super().__init__(config)
+        self._patience = patience
+        self._leave_by: float | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start as ever; only then there is something to retire from."""
+        await super().startup(sockets=sockets)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, self.retire)
+
+    def retire(self) -> None:
+        """Accept nobody any more: who connects now waits for another worker. Who is connected stays."""
+        if self._leave_by is None:
+            self._leave_by = time.monotonic() + self._patience
+            for server in self.servers:
+                server.close()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Leave once nobody is connected."""
+        if self._leave_by is not None:
+            over = time.monotonic() >= self._leave_by
+            self.should_exit: bool = self.should_exit or over or not self.server_state.connections
+        return bool(await super().on_tick(counter))
+
+
+class RetiringWorker(UvicornWorker):  # type: ignore[misc]
+    """gunicorn's side of it; as UvicornWorker but for the server."""
+
+    async def _serve(self) -> None:
+        self.config.app = self.wsgi
+        server = RetiringServer(self.config, self.cfg.graceful_timeout)
+        self._install_sigquit_handler()
+        await server.serve(sockets=self.sockets)
+        if not server.started:
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
+
+
+def at_once(protocol: type[Any]) -> type[Any]:
+    """Return an HTTP protocol of Uvicorn's that begins with a request as soon as it is there."""
+
+    class AtOnce(protocol):  # type: ignore[misc]
+        _reading = False
+        _begun: tuple[Any, Any] | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            end = transport.get_extra_info("socket").fileno()
+            with contextlib.suppress(BlockingIOError, ConnectionError):
+                # The loop reads only once it has looked for new connections again; nothing was read yet.
+                if data := self._first(end):
+                    self.data_received(data)
+
+        def _first(self, end: int) -> bytes:
+            try:
+                return os.read(end, READ_BYTES)
+            except BlockingIOError:
+                poll = select.poll()
+                poll.register(end, select.POLLIN)
+                idle = not self.tasks and len(self.connections) == 1
+                return os.read(end, READ_BYTES) if idle and poll.poll(WAIT_MS) else b""
+
+        def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+            if self._reading:
+                self._begun = cycle, app
+            else:  # one that was sent before the answer to the one before it was there
+                super()._start_asgi_task(cycle, app)
+
+        def data_received(self, data: bytes) -> None:
+            self._reading = True
+            super().data_received(data)
+            self._reading = False
+            if self._begun:
+                (cycle, app), self._begun = self._begun, None
+                # It runs here until it waits for something; with all of the request that has come so far.
+                task = asyncio.Task(cycle.run_asgi(app), loop=self.loop, **EAGER)
+                if not task.done():
+                    self.tasks.add(task)
+                    task.add_done_callback(self.tasks.discard)
+
+    return AtOnce
+
+
+class EvenWorker(RetiringWorker):
+    """A worker that begins with a request before it takes the next one."""
+
+    async def _serve(self) -> None:
+        self.config.app = self.wsgi
+        if not self.config.loaded:
+            self.config.load()
+        protocol = self.config.http_protocol_class
+        missing = "" if hasattr(protocol, "_start_asgi_task") else "httptools, and an Uvicorn as new as this project's"
+        if sys.version_info < (3, 12):
+            missing = "Python 3.12 or newer"
+        if missing:
+            self.log.warning("service_even_bursts has no effect: it needs %s", missing)
+        else:
+            self.config.http_protocol_class = at_once(protocol)
+        await super()._serve()
