@@ -94,12 +94,16 @@ def test_workers_whose_memory_creeps_up_are_recycled_one_at_a_time_and_nothing_i
         slow = pool.submit(app.host.check_output, "python3 -c %s /run/%s/%s.sock 30", SLOW, app.name, app.slot)
         wait_until(lambda: not first & app.workers and slow.done(), 240)
         report = load.stop()
-    assert_nothing_lost(report, 600)
+    print(report.table())
+    assert len(report.requests) > 600
+    assert Counter(each.reason for each in report.requests) == {"": len(report.requests)}
     assert {each.kind for each in report.requests} == {part.partition("=")[0] for part in MIX.split(",")}
     answered, lost = map(int, slow.result().split())
     assert (answered > 100, lost) == (True, 0), (answered, lost)
     # WebSockets were told so; a worker that had some did not close them before the drain time was over.
     assert {each.code for each in report.websockets if each.closed_by == "server"} == {1012}
+    # A text that is on its way while the server closes has no echo.
+    assert {each.reason for each in report.websockets} <= {"", "no echo before it was closed with 1012"}
     assert min(counts.result()) >= planned - 1, counts.result()
     lines = recycled(app)
     assert first <= {line["worker"] for line in lines}
