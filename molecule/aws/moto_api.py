@@ -185,7 +185,7 @@ class Refreshes:
         group = self._group()
         activity = Activity("Launching a new EC2 instance", "At …", group, status_code="Failed")
         activity.status_message = reason  # type: ignore[attr-defined]
-        return ActionResult({"Activities": [activity] * group.min_size})
+        return ActionResult({"Activities": [activity] * (group.min_size or 1)})
 
     def disable_metrics_collection(self) -> ActionResult:
         """Take it."""
