@@ -51,8 +51,9 @@ def _own(role: str) -> dict[str, Any]:
     """A role's defaults and constants, as templates that are not yet worked out."""
     loader = DataLoader()
     found: dict[str, Any] = {}
-    for file in ("defaults/main.yml", "vars/main.yml"):
-        found |= loader.load_from_file(str(ROLES / role / file), trusted_as_template=True)
+    for path in (ROLES / role / "defaults/main.yml", ROLES / role / "vars/main.yml"):
+        if path.exists():
+            found |= loader.load_from_file(str(path), trusted_as_template=True)
     return found
 
 

@@ -116,7 +116,7 @@ def test_messages_that_operations_explains_are_the_codes_own() -> None:
     text = (REPOSITORY / "docs" / "operations.md").read_text(encoding="utf-8")
     explained = text.partition("## What a message means")[2].partition("\n## ")[0]
     folders = [REPOSITORY / folder for folder in ("plugins", "roles", "playbooks")]
-    files = [file for folder in folders for kind in ("py", "yml", "j2") for file in folder.rglob(f"*.{kind}")]
+    files = [file for folder in folders for kind in ("py", "yml", "j2", "sh") for file in folder.rglob(f"*.{kind}")]
     code = "\n".join(file.read_text(encoding="utf-8") for file in files)
     code = re.sub(r'"\s*\n\s*f?"', "", code)  # a text over several lines
     heads = [re.split(r"`: ", item, maxsplit=1)[0] for item in re.findall(r"(?ms)^ *- (`.*?)(?=^ *- |^$)", explained)]
