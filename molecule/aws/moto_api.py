@@ -182,9 +182,10 @@ class Refreshes:
         reason = self.state.fault("launch")
         if not reason:
             return ActionResult({"Activities": []})
-        activity = Activity("Launching a new EC2 instance", "At …", self._group(), status_code="Failed")
+        group = self._group()
+        activity = Activity("Launching a new EC2 instance", "At …", group, status_code="Failed")
         activity.status_message = reason  # type: ignore[attr-defined]
-        return ActionResult({"Activities": [activity]})
+        return ActionResult({"Activities": [activity] * (group.min_size or 1)})
 
     def disable_metrics_collection(self) -> ActionResult:
         """Take it."""

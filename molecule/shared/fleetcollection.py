@@ -48,6 +48,8 @@ def environment(collections: Path) -> dict[str, str]:
     """Return an environment in which Ansible knows the collections, and nothing of a clone's or a user's settings."""
     kept = {"ANSIBLE_HOME", "ANSIBLE_LOCAL_TEMP"}
     others = {name: text for name, text in os.environ.items() if name in kept or not name.startswith("ANSIBLE_")}
-    own = {"ANSIBLE_COLLECTIONS_PATH": str(collections), "ANSIBLE_NOCOLOR": "1"}
+    # Those that requirements.yml names, as a user would have them beside this one (script/bootstrap --aws).
+    places = f"{collections}:{REPOSITORY / 'collections'}"
+    own = {"ANSIBLE_COLLECTIONS_PATH": places, "ANSIBLE_NOCOLOR": "1"}
     config = collections / "empty.cfg"
     return {**others, **own, **({"ANSIBLE_CONFIG": str(config)} if config.exists() else {})}

@@ -153,6 +153,8 @@ class Rollout:
                 )
             if not check:
                 self.scaling.rollback_instance_refresh(AutoScalingGroupName=self.name)
+                wanted = self.refreshes(active)[0].get("DesiredConfiguration", {}).get("LaunchTemplate", {})
+                self.mark(str(wanted.get("Version", "")))
             return Step("running", f"{self.name}: the refresh under way turns back", active)
         current = current_version(found) or ""
         known = {
@@ -183,6 +185,8 @@ class Rollout:
 
     def mark(self, version: str) -> None:
         """Keep in mind that no rollback shall choose a version."""
+        if not version:
+            return
         found = self.template()
         bad = [number for number in bad_versions(found) if number != version] + [version]
         tag = {"Key": BAD_TAG, "Value": " ".join(bad[-REMEMBERED:])}
@@ -200,6 +204,8 @@ class Rollout:
             f"{self.name}: {status}, {found.get('PercentageComplete', 0)} %, {found.get('InstancesToUpdate', 0)} left"
         )
         text += f": {reason}" if reason else ""
+        if status == "RollbackSuccessful" and not step.version:
+            return Step("done", text, step.refresh)  # somebody asked for just that
         if status in FAILED:
             if status != "Cancelled" and step.version:
                 self.mark(step.version)

@@ -32,7 +32,10 @@ JUNK = [
     "plugins/modules/__pycache__/app_probe.cpython-312.pyc", "roles/service/files/host/__pycache__/x.pyc", "app/.env",
     "webfleet-fastapi-0.0.1.tar.gz", "tests/output/junit.xml", "roles/service/.DS_Store",
 ]  # fmt: skip
-MODULES = ["app_probe", "host_files", "release_build", "release_sdist", "release_unpack"]
+MODULES = [
+    "app_probe", "aws_attributes", "aws_bundle", "aws_probe", "aws_refresh", "aws_remove", "host_files",
+    "release_build", "release_sdist", "release_unpack",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -173,13 +173,18 @@ def test_going_back_to_nothing_is_refused() -> None:
 
 def test_a_refresh_under_way_is_turned_back_but_not_joined_by_another() -> None:
     aws = Aws()
-    aws.refreshes = [running("InProgress")]
+    wanted = {"LaunchTemplate": {"Version": "4"}}
+    aws.refreshes = [running("InProgress", DesiredConfiguration=wanted)]
     with pytest.raises(AwsError, match=r"a refresh is under way \(r-1\); wait"):
         rollout(aws).start("4", SIZES, PREFERENCES)
-    assert rollout(aws).back("", SIZES, PREFERENCES).refresh == "r-1"
-    assert [action for action, _ in aws.asked] == ["rollback_instance_refresh"]
+    step = rollout(aws).back("", SIZES, PREFERENCES)
+    assert step.refresh == "r-1"
+    assert [action for action, _ in aws.asked] == ["rollback_instance_refresh", "create_tags"]
+    assert aws.asked[-1][1]["Tags"][0]["Value"] == "4"
     with pytest.raises(AwsError, match="rollback_to is 2, but a refresh is under way"):
         rollout(aws).back("2", SIZES, PREFERENCES)
+    aws.refreshes = [running("RollbackSuccessful")]
+    assert rollout(aws).look(step, 0, SIZES).state == "done"
 
 
 def test_a_group_that_is_not_there_is_named() -> None:

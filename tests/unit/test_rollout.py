@@ -114,6 +114,12 @@ def test_host_that_ansible_lost_while_preparing_counts_as_failed() -> None:
     assert state["stop"]
 
 
+def test_host_that_is_not_back_in_the_load_balancer_counts_as_failed() -> None:
+    told_no = {"failed": True, "msg": "timed out waiting for healthy"}
+    state = decided({"web1": switched(aws_fleet_told=told_no), "web2": switched(aws_fleet_told={"failed": False})})
+    assert state["failed"] == {"web1": "not back in the load balancer: timed out waiting for healthy"}
+
+
 def test_host_within_the_budget_stops_nobody() -> None:
     state = decided({"a": switched(), "b": refused(), "c": prepared()}, max_failures=1)
     assert (state["stop"], state["restore"]) == ("", [])

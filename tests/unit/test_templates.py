@@ -601,6 +601,31 @@ def test_report_is_short_where_all_is_well() -> None:
     ]
 
 
+def fleet_plan(**given: Any) -> str:
+    there = {"exists": False, "instances": 0, "image": "ami-1", "policies": []}
+    machine = {"vcpus": 2, "memory_mib": 2048, "architecture": "x86_64"}
+    probe = {"account": "1", "zones": ["eu-1a", "eu-1b"], "machine": machine, "fleet": there}
+    settings = {"aws_fleet_region": "eu-1", "aws_fleet_zones": 2, "__aws_fleet_probe": probe, **given}
+    return template("aws_fleet", "plan.txt.j2", **settings)
+
+
+def test_plan_of_a_fleet_names_sizes_types_and_what_costs() -> None:
+    text = fleet_plan()
+    assert "Fleet counter-production in eu-1, account 1" in text
+    assert "3 to 9 instances in a scaling group (new; 0 run now), none before the first deploy" in text
+    assert "t3.small: 2 vCPUs, 2048 MiB, x86_64; 16 GiB gp3, encrypted; IMDSv2" in text
+    assert "2 public and 2 private subnets, 1 internet gateway, 1 NAT gateway(s)" in text
+    assert "scaling by CPU at 60 %" in text
+
+
+def test_plan_of_a_fleet_of_hosts_in_a_network_that_is_there() -> None:
+    text = fleet_plan(aws_fleet_shape="instances", aws_fleet_vpc="vpc-1", aws_fleet_certificate="arn:x")
+    assert "\n  3 instances\n" in text
+    assert "your VPC vpc-1" in text
+    assert "HTTPS, for 0.0.0.0/0" in text
+    assert "bucket" not in text
+
+
 def test_every_template_is_rendered_here() -> None:
     """A template that nobody renders here is one that only a host can find broken."""
     tested = "".join(file.read_text() for file in Path(__file__).parent.glob("test_*.py"))
