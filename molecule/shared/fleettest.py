@@ -112,17 +112,24 @@ class App:
     def state(self) -> str:
         """Return what has to stay as it is where nothing is done: the link, what is written down, the processes."""
         user = self.variables.get("service_user", self.name)
+        self.wait_for_the_old_slot()
         found: str = self.host.check_output(
             f"cd /srv/{self.name} && readlink live.sock; cat slots/*.json; pgrep -u {user} --list-full; "
             f"systemctl is-enabled {self.name}@blue.service {self.name}@green.service; ls -A"
         )
         return found
 
+    def wait_for_the_old_slot(self) -> None:
+        """A switch does not wait until the processes of the slot that it has stopped are gone."""
+        units = f"{self.name}@blue.service {self.name}@green.service"
+        wait_until(lambda: "deactivating" not in self.host.run(f"systemctl is-active {units}").stdout)
+
     def assert_settled(self, release: str) -> None:
         """Nothing is half done: this release is live in one slot, the other is down, nobody holds the lock."""
         rc, said = self.command("status")
         assert (rc, said["live"]["release"], said["differences"], said["lock"]) == (0, release, [], None), said
         units = f"{self.name}@blue.service {self.name}@green.service"
+        self.wait_for_the_old_slot()
         seen = self.host.run(
             f"systemctl is-active {units}; systemctl is-enabled {units}; ls -A /srv/{self.name}"
         ).stdout

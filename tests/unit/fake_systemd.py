@@ -76,7 +76,7 @@ class FakeSystemd(Systemd):
                 state["workers"][unit] = self._wanted_workers(unit)
             self._save(state)
 
-    def stop(self, *units: str) -> None:
+    def stop(self, *units: str, wait: bool = True) -> None:
         self._note("stop", *units)
         for unit in units:
             state = self._load()

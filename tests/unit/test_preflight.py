@@ -583,7 +583,7 @@ def test_a_switch_that_broke_off_after_traffic_moved_is_not_called_nothing(
 ) -> None:
     run("activate", "aaa")
 
-    def no_bus(*_: object) -> None:
+    def no_bus(*_: object, **__: object) -> None:
         raise SystemdError("Failed to connect to bus")
 
     with monkeypatch.context() as patched:

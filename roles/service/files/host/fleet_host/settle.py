@@ -61,7 +61,7 @@ def settle(config: Config, systemd: Systemd, transaction: Transaction, say: Say)
         open_now = connections(config.socket(old)) if old else 0
         if old and (not open_now or waited >= config.drain_timeout) and (watched or not grown):
             _say_drained(old, open_now, waited, say)
-            _retire(config, systemd, old, say)
+            _retire(config, systemd, old, say, wait=not grown)
             old = overlap.old = None
         if not old and watched and (grown or waited >= config.drain_timeout + config.boot_timeout):
             break
@@ -205,7 +205,7 @@ def _say_drained(slot: str, open_now: int, waited: float, say: Say) -> None:
         say(f"the {slot} slot is drained after {waited:.1f} s")
 
 
-def _retire(config: Config, systemd: Systemd, slot: str, say: Say) -> None:
-    """Stop the slot that was live before."""
+def _retire(config: Config, systemd: Systemd, slot: str, say: Say, wait: bool) -> None:
+    """Stop the slot that was live before. It serves nobody, so only who needs its memory waits for its end."""
     keep_settings(config, slot)
-    take_back(config, systemd, slot, say)
+    take_back(config, systemd, slot, say, wait)

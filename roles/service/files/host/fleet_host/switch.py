@@ -8,6 +8,7 @@ settle.py finishes it, or goes back. Each step is in the journal (`transaction.j
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import time
 from collections.abc import Callable
@@ -157,11 +158,12 @@ def _units(config: Config, slot: str) -> tuple[str, str]:
     return config.service(slot), config.socket_unit(slot)
 
 
-def take_back(config: Config, systemd: Systemd, slot: str, say: Say) -> None:
+def take_back(config: Config, systemd: Systemd, slot: str, say: Say, wait: bool = True) -> None:
     """Stop a slot that has no traffic. What cannot be stopped now is stopped by the next switch."""
-    for step, units in ((systemd.disable, (config.service(slot),)), (systemd.stop, _units(config, slot))):
+    disable = functools.partial(systemd.disable, config.service(slot))
+    for step in (disable, functools.partial(systemd.stop, *_units(config, slot), wait=wait)):
         try:
-            step(*units)
+            step()
         except SystemdError as error:
             say(f"the {slot} slot could not be stopped: {error}")
 

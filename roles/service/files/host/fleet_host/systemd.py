@@ -59,12 +59,13 @@ class Systemd:
         """Have systemd read the unit files again; nothing is restarted."""
         self._systemctl("daemon-reload")
 
-    def stop(self, *units: str) -> None:
-        """Stop units and wait until they are down."""
+    def stop(self, *units: str, wait: bool = True) -> None:
+        """Stop units; with `wait`, return when they are down."""
         for unit in units:
             if self.state(unit).active != "inactive":
-                self._systemctl("stop", unit)
-        self._systemctl("reset-failed", *units, check=False)
+                self._systemctl("stop", *([] if wait else ["--no-block"]), unit)
+        if wait:
+            self._systemctl("reset-failed", *units, check=False)
 
     def enable(self, unit: str) -> None:
         """Have the unit started at boot. That needs no reload now: the links are read at boot."""
