@@ -106,7 +106,9 @@ def tagged(name: str) -> list[str]:
     found += [item["RouteTableId"] for item in ec2.describe_route_tables(Filters=own)["RouteTables"]]
     found += [item["LaunchTemplateId"] for item in ec2.describe_launch_templates(Filters=own)["LaunchTemplates"]]
     nats = ec2.describe_nat_gateways(Filters=own)["NatGateways"]
-    found += [item["NatGatewayId"] for item in nats if item["State"] != "deleted"]
+    # The local API does not know this filter.
+    mine = [item for item in nats if {"Key": "fastapi-fleet:fleet", "Value": name} in item["Tags"]]
+    found += [item["NatGatewayId"] for item in mine if item["State"] != "deleted"]
     states = [*own, {"Name": "instance-state-name", "Values": ["pending", "running", "stopped"]}]
     reserved = ec2.describe_instances(Filters=states)["Reservations"]
     found += [item["InstanceId"] for one in reserved for item in one["Instances"]]
