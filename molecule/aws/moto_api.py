@@ -82,6 +82,8 @@ def launched(group: FakeAutoScalingGroup, count: int, version: str) -> None:
 def replace(group: FakeAutoScalingGroup, count: int, version: str) -> None:
     """Replace so many of a group's instances that do not have the version."""
     old = [state for state in group.instance_states if state.template_version != version][:count]  # type: ignore[attr-defined]
+    if not old:
+        return
     launched(group, len(old), version)
     group.autoscaling_backend.ec2_backend.terminate_instances([state.instance_id for state in old])
     group.instance_states = [state for state in group.instance_states if state not in old]
