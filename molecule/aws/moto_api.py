@@ -256,7 +256,7 @@ def extend(state: State) -> None:
 
     def answer(self: Any) -> Any:
         refused = (state.fault("refuse") or {}).get(self._get_action())
-        state.note(self._get_action() or self.path, len(self.raw_body or b"") if hasattr(self, "raw_body") else 0)
+        state.note(self._get_action() or self.path, 0)
         if refused:
             error = EC2ClientError if self.service_name == "ec2" else AutoscalingClientError
             status, headers, body = self.serialized(ActionResult(error(*refused)))
@@ -272,9 +272,15 @@ def extend(state: State) -> None:
 def serve(folder: Path, port: int) -> None:
     """Serve until terminated."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    extend(State(folder))
+    state = State(folder)
+    extend(state)
     app = DomainDispatcherApplication(create_backend_app)
-    server = make_server("127.0.0.1", port, app, threaded=True)
+
+    def counted(environ: dict[str, Any], answer: Any) -> Any:
+        state.note(environ["PATH_INFO"], int(environ.get("CONTENT_LENGTH") or 0))
+        return app(environ, answer)
+
+    server = make_server("127.0.0.1", port, counted, threaded=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     (folder / "pid").write_text(str(os.getpid()), encoding="utf-8")
     (folder / "url").write_text(f"http://127.0.0.1:{server.server_port}", encoding="utf-8")
