@@ -24,15 +24,15 @@ REPOSITORY = Path(__file__).parents[3]
 STATE = Path(os.environ.get("FLEET_AWS_STATE", "/nonexistent"))
 FLEET, REGION, IMAGE = "counter-production", "eu-central-1", "ami-1e749f67"
 ENVIRONMENT = {
-    "AWS_ENDPOINT_URL": os.environ.get("AWS_ENDPOINT_URL", ""), "AWS_ACCESS_KEY_ID": "local",
-    "AWS_SECRET_ACCESS_KEY": "local", "AWS_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_ENDPOINT_URL": os.environ.get("AWS_ENDPOINT_URL", ""), "AWS_ACCESS_KEY_ID": "not-a-key",
+    "AWS_SECRET_ACCESS_KEY": "not-a-key", "AWS_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true",
 }  # fmt: skip
 #: Actions that make or change something.
 WRITES = re.compile(r"(Create|Run|Put|Update|Modify|Start|Register|Allocate|Delete|Terminate|Authorize|Attach)[A-Z]")
 
 
 def client(service: str) -> Any:
-    keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
+    keys = {"aws_access_key_id": "not-a-key", "aws_secret_access_key": "not-a-key"}
     return boto3.client(service, region_name=REGION, endpoint_url=ENVIRONMENT["AWS_ENDPOINT_URL"], **keys)
 
 
