@@ -82,6 +82,8 @@ def launched(group: FakeAutoScalingGroup, count: int, version: str) -> None:
 def replace(group: FakeAutoScalingGroup, count: int, version: str) -> None:
     """Replace so many of a group's instances that do not have the version."""
     old = [state for state in group.instance_states if state.template_version != version][:count]  # type: ignore[attr-defined]
+    if not old:
+        return
     launched(group, len(old), version)
     group.autoscaling_backend.ec2_backend.terminate_instances([state.instance_id for state in old])
     group.instance_states = [state for state in group.instance_states if state not in old]
@@ -254,7 +256,7 @@ def extend(state: State) -> None:
 
     def answer(self: Any) -> Any:
         refused = (state.fault("refuse") or {}).get(self._get_action())
-        state.note(self._get_action() or self.path, len(self.raw_body or b"") if hasattr(self, "raw_body") else 0)
+        state.note(self._get_action() or self.path, 0)
         if refused:
             error = EC2ClientError if self.service_name == "ec2" else AutoscalingClientError
             status, headers, body = self.serialized(ActionResult(error(*refused)))
@@ -270,9 +272,15 @@ def extend(state: State) -> None:
 def serve(folder: Path, port: int) -> None:
     """Serve until terminated."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    extend(State(folder))
+    state = State(folder)
+    extend(state)
     app = DomainDispatcherApplication(create_backend_app)
-    server = make_server("127.0.0.1", port, app, threaded=True)
+
+    def counted(environ: dict[str, Any], answer: Any) -> Any:
+        state.note(environ["PATH_INFO"], int(environ.get("CONTENT_LENGTH") or 0))
+        return app(environ, answer)
+
+    server = make_server("127.0.0.1", port, counted, threaded=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     (folder / "pid").write_text(str(os.getpid()), encoding="utf-8")
     (folder / "url").write_text(f"http://127.0.0.1:{server.server_port}", encoding="utf-8")

@@ -84,7 +84,8 @@ def _network(clients: Clients, name: str) -> dict[str, dict[str, str]]:
     ec2, own = clients("ec2"), {"Name": f"tag:{TAG}", "Values": [name]}
     alive = {"Name": "state", "Values": ["pending", "available"]}
     subnets = pages(ec2, "describe_subnets", "Subnets", Filters=[own])
-    nats = pages(ec2, "describe_nat_gateways", "NatGateways", Filters=[own, alive])
+    gateways = pages(ec2, "describe_nat_gateways", "NatGateways", Filters=[own, alive])
+    nats = [found for found in gateways if tags(found.get("Tags")).get(TAG) == name]
     return {
         "subnets": {str(found["CidrBlock"]): str(found["SubnetId"]) for found in subnets},
         "nats": {str(found["SubnetId"]): str(found["NatGatewayId"]) for found in nats},

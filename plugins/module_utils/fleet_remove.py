@@ -113,8 +113,13 @@ class Remover:
                 if ec2.can_paginate(action)
                 else getattr(ec2, action)(Filters=own)[key]
             )
-            # AWS goes on showing NAT gateways and endpoints for a while.
-            alive = [item for item in listed if str(item.get("State", "")).lower() != "deleted"]
+            # AWS goes on showing NAT gateways and endpoints for a while. The tag is looked at once more: a filter that
+            # some API does not know must not cost another fleet its gateway.
+            alive = [
+                item
+                for item in listed
+                if str(item.get("State", "")).lower() != "deleted" and self._own(item.get("Tags"))
+            ]
             found += [Resource(kind, item[identity]) for item in alive]
         return found
 
@@ -165,7 +170,7 @@ class Remover:
         ]  # fmt: skip
         return [Resource("role", name) for name in named if self._own(client.list_role_tags(RoleName=name)["Tags"])]
 
-    def _own(self, listed: list[dict[str, str]]) -> bool:
+    def _own(self, listed: list[dict[str, str]] | None) -> bool:
         return tags(listed).get(TAG) == self.name
 
     # Removing: each returns whether it is gone

@@ -24,15 +24,15 @@ REPOSITORY = Path(__file__).parents[3]
 STATE = Path(os.environ.get("FLEET_AWS_STATE", "/nonexistent"))
 FLEET, REGION, IMAGE = "counter-production", "eu-central-1", "ami-1e749f67"
 ENVIRONMENT = {
-    "AWS_ENDPOINT_URL": os.environ.get("AWS_ENDPOINT_URL", ""), "AWS_ACCESS_KEY_ID": "local",
-    "AWS_SECRET_ACCESS_KEY": "local", "AWS_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_ENDPOINT_URL": os.environ.get("AWS_ENDPOINT_URL", ""), "AWS_ACCESS_KEY_ID": "not-a-key",
+    "AWS_SECRET_ACCESS_KEY": "not-a-key", "AWS_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true",
 }  # fmt: skip
 #: Actions that make or change something.
 WRITES = re.compile(r"(Create|Run|Put|Update|Modify|Start|Register|Allocate|Delete|Terminate|Authorize|Attach)[A-Z]")
 
 
 def client(service: str) -> Any:
-    keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
+    keys = {"aws_access_key_id": "not-a-key", "aws_secret_access_key": "not-a-key"}
     return boto3.client(service, region_name=REGION, endpoint_url=ENVIRONMENT["AWS_ENDPOINT_URL"], **keys)
 
 
@@ -106,7 +106,9 @@ def tagged(name: str) -> list[str]:
     found += [item["RouteTableId"] for item in ec2.describe_route_tables(Filters=own)["RouteTables"]]
     found += [item["LaunchTemplateId"] for item in ec2.describe_launch_templates(Filters=own)["LaunchTemplates"]]
     nats = ec2.describe_nat_gateways(Filters=own)["NatGateways"]
-    found += [item["NatGatewayId"] for item in nats if item["State"] != "deleted"]
+    # The local API does not know this filter.
+    mine = [item for item in nats if {"Key": "fastapi-fleet:fleet", "Value": name} in item["Tags"]]
+    found += [item["NatGatewayId"] for item in mine if item["State"] != "deleted"]
     states = [*own, {"Name": "instance-state-name", "Values": ["pending", "running", "stopped"]}]
     reserved = ec2.describe_instances(Filters=states)["Reservations"]
     found += [item["InstanceId"] for one in reserved for item in one["Instances"]]
