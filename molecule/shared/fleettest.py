@@ -120,7 +120,7 @@ class App:
         return found
 
     def wait_for_the_old_slot(self) -> None:
-        """A switch does not wait until the processes of the slot that it has stopped are gone."""
+        """Wait until the processes of a slot that was stopped are gone; a switch does not wait for that."""
         units = f"{self.name}@blue.service {self.name}@green.service"
         wait_until(lambda: "deactivating" not in self.host.run(f"systemctl is-active {units}").stdout)
 
