@@ -34,7 +34,7 @@ JUNK = [
 ]  # fmt: skip
 MODULES = [
     "app_probe", "aws_attributes", "aws_bundle", "aws_probe", "aws_refresh", "aws_remove", "host_files",
-    "release_build", "release_sdist", "release_unpack",
+    "release_build", "release_sdist", "release_unpack", "tune_report",
 ]  # fmt: skip
 
 
@@ -138,7 +138,7 @@ def test_archive_names_its_version(archive: Path) -> None:
 
 @pytest.mark.parametrize("playbook", sorted(path.stem for path in (REPOSITORY / "playbooks").glob("*.yml")))
 def test_every_playbook_finds_its_roles_and_modules(installed: Installed, playbook: str) -> None:
-    done = installed.playbook(f"webfleet.fastapi.{playbook}", "--list-tasks")
+    done = installed.playbook(f"webfleet.fastapi.{playbook}", "--list-tasks", "--extra-vars", "tune_host=here")
     assert done.returncode == 0, done.stderr
     roles = set(re.findall(r"^ +(\S+) : ", done.stdout, re.MULTILINE))
     assert roles
