@@ -99,7 +99,7 @@ def test_websockets_are_closed_with_1012_once_the_drain_time_is_over(app: App, s
     with app.settings(drain_timeout=drain, watch_seconds=1), app.load(mix=SHORT_MIX, websockets=5) as load:
         time.sleep(1)
         go(app, second)
-        time.sleep(1)
+        app.wait_for_the_old_slot()
         report = load.stop()
     moved = report.releases[second].first
     before = [each for each in report.websockets if each.release == sample]
