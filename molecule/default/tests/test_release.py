@@ -104,7 +104,7 @@ def test_second_deploy_changes_nothing(app: App) -> None:
     before = (app.master, app.workers)
     done = playbook("deploy.yml")
     assert done.returncode == 0, done.stdout
-    assert re.findall(r"changed=(\d+)", done.stdout) == ["0", "0", "0"], done.stdout
+    assert set(re.findall(r"changed=(\d+)", done.stdout)) == {"0"}, done.stdout
     assert (app.master, app.workers) == before
 
 
