@@ -96,7 +96,7 @@ def rows(output: str) -> dict[str, list[str]]:
 
 def recap(output: str, what: str) -> dict[str, int]:
     """A figure of each host from Ansible's last lines."""
-    return {name: int(count) for name, count in re.findall(rf"^(\w+) +: .*\b{what}=(\d+)", output, re.MULTILINE)}
+    return {name: int(count) for name, count in re.findall(rf"^(web\d) +: .*\b{what}=(\d+)", output, re.MULTILINE)}
 
 
 # --- one of many fails -----------------------------------------------------------------------------
