@@ -42,7 +42,8 @@ def cut_off(app: App, release: str, step: str, seconds: float, then: str) -> tup
 
 def is_over(app: App) -> bool:
     """Whether the host has settled, whoever did that."""
-    units = app.host.check_output(f"systemctl list-units --no-legend --plain '{app.name}-release-*'")
+    states = "--state=active,activating,deactivating --type=service"
+    units = app.host.check_output(f"systemctl list-units {states} --no-legend --plain '{app.name}-release-*'")
     return not units and not app.host.file(f"/srv/{app.name}/transaction.json").exists
 
 
