@@ -179,26 +179,21 @@ def releases_on_disk(root: Path) -> list[dict[str, Any]]:
     return [marker for marker in map(read_json, markers) if marker]
 
 
-def active(*units: str) -> list[bool]:
-    """Return which of the units systemd says are active."""
-    command = ["systemctl", "show", "--property=ActiveState", "--value", *units]
+def states(*units: str) -> dict[str, tuple[bool, int]]:
+    """Return for each unit whether systemd says that it is active, and its main process, 0 where it has none."""
+    command = ["systemctl", "show", "--property=Id,ActiveState,MainPID", *units]
     shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    return [state == "active" for state in shown.split()]
+    found = {}
+    for block in shown.split("\n\n"):
+        said = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        found[said.get("Id", "")] = (said.get("ActiveState") == "active", int(said.get("MainPID") or 0))
+    return {unit: found.get(unit, (False, 0)) for unit in units}
 
 
-def main_pid(live: dict[str, Any], app: str) -> int:
-    """Return the main process of the live slot, 0 where there is none."""
-    if not live.get("slot"):
-        return 0
-    command = ["systemctl", "show", "--property=MainPID", "--value", f"{app}@{live['slot']}.service"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    return int(shown) if shown.isdigit() else 0
-
-
-def intact(live: dict[str, Any], root: Path, app: str) -> bool:
+def intact(live: dict[str, Any], root: Path, active: bool) -> bool:
     """Return whether what the last switch made still is: the link, the slot that runs, and the files it runs from.
 
-    `live` is what that switch recorded, with the SHA-256 of each of these files.
+    `live` is what that switch recorded, with the SHA-256 of each of these files; `active`: its units are.
     """
     slot = str(live.get("slot"))
     try:
@@ -208,7 +203,7 @@ def intact(live: dict[str, Any], root: Path, app: str) -> bool:
         )
     except (OSError, KeyError, AttributeError):
         return False
-    return linked == slot and same and active(f"{app}@{slot}.service", f"{app}@{slot}.socket") == [True, True]
+    return linked == slot and same and active
 
 
 def file_as_found(path: Path) -> dict[str, str] | None:
@@ -282,7 +277,11 @@ def probe(module: AnsibleModule) -> dict[str, Any]:
     given = {"vcpus": vcpus, "affinity": nproc, "quota": groups.quota, "notes": groups.notes, **module.params["plan"]}
     given |= {"memory_mib": memory, "memory_limit_mib": groups.memory_limit_mib}
     kept = kept_mib(live)
-    measured = (measured_mib(main_pid(live, app)) if systemd else None) or kept
+    slot = f"{app}@{live.get('slot', 'blue')}"
+    service, socket, nginx = (f"{slot}.service", f"{slot}.socket", "nginx.service")
+    # In one call: a systemctl costs as much as all the rest of a look at a unit.
+    state = states(service, socket, nginx) if systemd else dict.fromkeys((service, socket, nginx), (False, 0))
+    measured = (measured_mib(state[service][1]) if live else None) or kept
 
     return {
         "processor_vcpus": vcpus,
@@ -296,11 +295,11 @@ def probe(module: AnsibleModule) -> dict[str, Any]:
             "plan_live": plan_workers(**given, measured_mib=kept).as_dict(),
             "releases": releases_on_disk(root),
             "live": live,
-            "intact": bool(systemd) and intact(live, root, app),
+            "intact": intact(live, root, state[service][0] and state[socket][0]),
             "user": user_exists(module.params["user"] or app),
             "nginx": nginx_version(),
             "files": files_of(app),
-            "nginx_active": bool(systemd) and active("nginx.service") == [True],
+            "nginx_active": state[nginx][0],
         },
     }
 

@@ -130,17 +130,17 @@ def test_host_that_cannot_run_the_app_is_told_why(facts: dict[str, Any], said: l
 
 
 @pytest.mark.parametrize("fault", ["none", "slot down", "file changed", "file gone", "link elsewhere", "no record"])
-def test_intact_is_only_what_the_last_switch_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str) -> None:
+def test_intact_is_only_what_the_last_switch_made(tmp_path: Path, fault: str) -> None:
     unit = tmp_path / "web@blue.service"
     unit.write_text("as started")
     live = {"slot": "blue", "files": {str(unit): hashlib.sha256(b"as started").hexdigest()}}
     (tmp_path / "live.sock").symlink_to("/run/web/green.sock" if fault == "link elsewhere" else "/run/web/blue.sock")
-    monkeypatch.setattr(app_probe, "active", lambda *units: [fault != "slot down"] * len(units))
     if fault == "file changed":
         unit.write_text("by hand")
     if fault == "file gone":
         unit.unlink()
-    assert intact({} if fault == "no record" else live, tmp_path, "web") is (fault == "none")
+    record = {} if fault == "no record" else live
+    assert intact(record, tmp_path, active=fault != "slot down") is (fault == "none")
 
 
 @pytest.mark.parametrize(
@@ -162,8 +162,8 @@ def test_what_workers_take_now_is_for_another_release_than_the_live_one(
     monkeypatch.setattr(app_probe, "memory_of", lambda _: 8192)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3})
     monkeypatch.setattr(app_probe, "systemd_version", lambda: 255)
-    monkeypatch.setattr(app_probe, "active", lambda *units: [True] * len(units))
-    monkeypatch.setattr(app_probe, "main_pid", lambda live, _: {"blue": 7}[live["slot"]])
+    pids = {"web@blue.service": 7}
+    monkeypatch.setattr(app_probe, "states", lambda *units: {unit: (True, pids.get(unit, 0)) for unit in units})
     monkeypatch.setattr(app_probe, "measured_mib", lambda pid: {7: measured}[pid])
     monkeypatch.setattr(app_probe, "read_groups", lambda **_: Groups(None, 972, ("a note",)))
     params = {"app": "web", "root": str(tmp_path), "python": sys.executable, "user": None, "plan": {"workers": "auto"}}
