@@ -137,17 +137,17 @@ def _above_zero(text: str) -> int:
 
 def read_groups(root: Path = ROOT, pid: str = "self", below: str = "") -> Groups:
     """Read the limits that hold for a process, or in the group `below` of its parent; the tightest of all counts."""
-    memberships = parse_memberships(_text(root / "proc" / pid / "cgroup") or "")
-    mounts = parse_mounts(_text(root / "proc/self/mountinfo") or "") or list(USUAL)
+    memberships = parse_memberships(text_of(root / "proc" / pid / "cgroup") or "")
+    mounts = parse_mounts(text_of(root / "proc/self/mountinfo") or "") or list(USUAL)
     notes: list[str] = []
 
     def limits(controller: str, name: str, parse: Callable[[str], float | None], beside: str = "") -> Iterator[float]:
         for folder in group_folders(controller, memberships, mounts, below):
             file = root / folder.lstrip("/") / name
-            if (text := _text(file)) is None:
+            if (text := text_of(file)) is None:
                 continue
             if beside:
-                text = f"{text.strip()} {(_text(file.with_name(beside)) or _PERIOD).strip()}"
+                text = f"{text.strip()} {(text_of(file.with_name(beside)) or _PERIOD).strip()}"
             try:
                 found = parse(text)
             except ValueError:
@@ -169,13 +169,19 @@ def read_groups(root: Path = ROOT, pid: str = "self", below: str = "") -> Groups
 
 def read_machine(root: Path = ROOT) -> dict[str, int | None]:
     """Return `vcpus`, `affinity` and `memory_mib` as `plan_workers` names them."""
-    cpus = re.findall(r"^processor\s*:", _text(root / "proc/cpuinfo") or "", re.MULTILINE)
-    memory = re.search(r"^MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo") or "", re.MULTILINE)
+    cpus = re.findall(r"^processor\s*:", text_of(root / "proc/cpuinfo") or "", re.MULTILINE)
+    meminfo = text_of(root / "proc/meminfo") or ""
     return {
         "vcpus": len(cpus) or os.cpu_count() or 1,
-        "affinity": parse_affinity(_text(root / "proc/self/status") or ""),
-        "memory_mib": max(1, int(memory[1]) >> 10) if memory else _physical_mib(),
+        "affinity": parse_affinity(text_of(root / "proc/self/status") or ""),
+        "memory_mib": max(1, memory_of(meminfo)) if "MemTotal:" in meminfo else _physical_mib(),
     }
+
+
+def memory_of(meminfo: str) -> int:
+    """Return MiB of memory, as `setup` counts `memtotal_mb`, from the text of /proc/meminfo; 0 where it is not told."""
+    found = re.search(r"^MemTotal:\s+(\d+) kB", meminfo, re.MULTILINE)
+    return int(found[1]) >> 10 if found else 0
 
 
 def parse_affinity(status: str) -> int | None:
@@ -204,13 +210,13 @@ def measured_mib(main_pid: int, root: Path = ROOT, now: float | None = None) -> 
     # Since boot, as in /proc/PID/stat; /proc/uptime may be a container's own.
     up = time.clock_gettime(time.CLOCK_BOOTTIME) if now is None else now
     sizes = []
-    children = (_text(proc / f"{main_pid}/task/{main_pid}/children") or "").split()
-    if not children and "\0uvicorn\0" in (_text(proc / f"{main_pid}/cmdline") or ""):
+    children = (text_of(proc / f"{main_pid}/task/{main_pid}/children") or "").split()
+    if not children and "\0uvicorn\0" in (text_of(proc / f"{main_pid}/cmdline") or ""):
         children = [str(main_pid)]  # with one worker, it serves itself
     for pid in children:
         with contextlib.suppress(ValueError, IndexError):
-            ticks = int((_text(proc / pid / "stat") or "").rpartition(")")[2].split()[19])
-            found = re.search(r"^Pss:\s+(\d+) kB", _text(proc / pid / "smaps_rollup") or "", re.MULTILINE)
+            ticks = int((text_of(proc / pid / "stat") or "").rpartition(")")[2].split()[19])
+            found = re.search(r"^Pss:\s+(\d+) kB", text_of(proc / pid / "smaps_rollup") or "", re.MULTILINE)
             if found and up - ticks / os.sysconf("SC_CLK_TCK") >= SERVED_SECONDS:
                 sizes.append(int(found[1]) / 1024)
     return planned_mib(max(sizes, default=0.0)) or None
@@ -221,7 +227,7 @@ def planned_mib(measured: float) -> int:
     return math.ceil(measured * ROOM / STEP_MIB) * STEP_MIB
 
 
-def _text(path: Path) -> str | None:
+def text_of(path: Path) -> str | None:
     """Return a file's text, None where it cannot be read."""
     try:
         return path.read_bytes().decode("utf-8", "replace")

@@ -17,7 +17,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.worker_limits import measured_mib, read_groups
+from ..module_utils.worker_limits import measured_mib, memory_of, read_groups, text_of
 from ..module_utils.worker_plan import WorkerPlanError, kept_mib, plan_workers
 
 #: Where the bundle puts files of an app, below /.
@@ -129,19 +129,6 @@ def cpus_of(cpuinfo: str) -> int:
         elif key == "siblings":
             siblings[socket] = int(value)
     return sum(siblings.values()) or processors
-
-
-def memory_of(meminfo: str) -> int:
-    """Return MiB of memory, as `setup` counts `memtotal_mb`, from the text of /proc/meminfo; 0 where it is not told."""
-    found = re.search(r"^MemTotal:\s+(\d+) kB", meminfo, re.MULTILINE)
-    return int(found[1]) // 1024 if found else 0
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def systemd_version() -> int:
@@ -268,9 +255,9 @@ def _version(text: str) -> tuple[int, ...]:
 def probe(module: AnsibleModule) -> dict[str, Any]:
     """Return the facts. Raises WorkerPlanError for settings that no plan can be made from."""
     app, root = module.params["app"], Path(module.params["root"])
-    vcpus = cpus_of(_text(Path("/proc/cpuinfo"))) or os.cpu_count() or 1
+    vcpus = cpus_of(text_of(Path("/proc/cpuinfo")) or "") or os.cpu_count() or 1
     nproc = len(os.sched_getaffinity(0))
-    memory = memory_of(_text(Path("/proc/meminfo")))
+    memory = memory_of(text_of(Path("/proc/meminfo")) or "")
     systemd = systemd_version()
     live = live_record(root)
     groups = read_groups(pid="1", below="system.slice")

@@ -13,6 +13,7 @@ import pytest
 from ansible.module_utils.facts.hardware import linux
 from ansible.module_utils.testing import patch_module_args
 
+from plugins.module_utils import worker_limits
 from plugins.module_utils.worker_limits import Groups
 from plugins.modules import app_probe
 from plugins.modules.app_probe import intact, python_version, read_json, releases_on_disk, unfit, user_exists
@@ -197,8 +198,8 @@ def test_cpus_are_counted_as_ansible_counts_them(text: str, monkeypatch: pytest.
 
 def test_memory_is_counted_as_ansible_counts_it() -> None:
     text = Path("/proc/meminfo").read_text()
-    assert app_probe.memory_of(text) == linux.LinuxHardware(SimpleNamespace()).get_memory_facts()["memtotal_mb"]
-    assert app_probe.memory_of("") == 0
+    assert worker_limits.memory_of(text) == linux.LinuxHardware(SimpleNamespace()).get_memory_facts()["memtotal_mb"]
+    assert worker_limits.memory_of("") == 0
 
 
 def test_memory_for_less_than_one_worker_ends_the_module_with_what_can_be_set(

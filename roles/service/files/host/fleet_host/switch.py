@@ -187,7 +187,7 @@ def _settings(config: Config, order: Order, slot: str, say: Say) -> tuple[dict[s
     before = config.live_record()
     return contents, {
         **{key: record[key] for key in ("workers", "plan", "fingerprint")},
-        "engine": record.get("engine", ENGINES[0]),  # version 0.2 had only one
+        "engine": record.get("engine", ENGINES[0]),  # earlier records have none: there was only one
         "release": order.release,
         "slot": slot,
         "settings": "kept" if use_kept else "wanted",
