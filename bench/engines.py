@@ -36,13 +36,14 @@ MOST_ROUNDS = 50
 Figures = dict[str, float]
 
 
-def deploy(made: Fleet, engine: str) -> None:
-    """Deploy the app under the engine's name."""
+def deploy(made: Fleet, name: str, settings: dict[str, Any]) -> None:
+    """Deploy the app under another name, beside those that are there; it answers to NAME.example."""
     file = made.inventory / "group_vars" / "app.yml"
-    settings = yaml.safe_load(file.read_text())
-    names = {"app_name": engine, "service_engine": engine, "proxy_server_names": [f"{engine}.example"]}
-    file.write_text(yaml.safe_dump({**settings, **names}))
+    common = file.read_text()
+    names = {"app_name": name, "proxy_server_names": [f"{name}.example"]}
+    file.write_text(yaml.safe_dump({**yaml.safe_load(common), **names, **settings}))
     made.deploy()
+    file.write_text(common)
 
 
 class Host:
@@ -143,7 +144,7 @@ def main() -> None:
     rounds = []
     with fleet("engines-bench", [HOST], service_workers=WORKERS, service_watch_seconds=0) as made:
         for engine in ENGINES:
-            deploy(made, engine)
+            deploy(made, engine, {"service_engine": engine})
         host = Host(made)
         for number in range(given.rounds):
             # Each is the first one as often as the others: a machine drifts.

@@ -2,6 +2,9 @@
 
 The requests (`time.sleep` in `async def`) go through nginx at once. All that is measured is written down, also the
 rounds in which two of them met in one worker while others had nothing to do. Then the footnote: `def` endpoints.
+
+The same app three times on one host, so that the kinds can take turns. With service_even_bursts and without, also what
+a steady load with some blocking requests waits, and how many requests a CPU second serves, by bursts in turn.
 """
 
 from __future__ import annotations
@@ -9,9 +12,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import re
 import statistics
-import subprocess
 import sys
 import threading
 import time
@@ -22,7 +23,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.lab import REPOSITORY, Fleet, fleet
+from bench.engines import HOST, Host, deploy
+from bench.lab import REPOSITORY, fleet
 from bench.load import Load, Report
 
 REQUESTS = 4
@@ -32,13 +34,12 @@ THREADS = 40
 #: Requests a second of the steady load.
 RATE = 100
 BLOCKING: dict[str, Any] = {"get_path": "/serve/blocking?seconds=0.2", "any_body": True}
-#: What is compared, with its settings; the first two in turn.
-KINDS: dict[str, dict[str, Any]] = {
-    "4 workers": {"service_workers": 4},
-    "4 workers, service_even_bursts": {"service_workers": 4, "service_even_bursts": True},
-    "1 worker": {"service_workers": 1},
+#: What is compared, by the name of its app, with its title and its settings; the first two in turn.
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "even": ("4 workers", {"service_workers": 4}),
+    "plain": ("4 workers, service_even_bursts: false", {"service_workers": 4, "service_even_bursts": False}),
+    "alone": ("1 worker", {"service_workers": 1}),
 }
-ANSIBLE = str(Path(sys.executable).with_name("ansible"))
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,11 @@ class Round:
         return self.served[0] > 1
 
 
-def at_once(address: str, path: str, count: int, timeout: float = 60) -> Round:
-    """Send requests at the same moment, each on a connection of its own. Raises OSError, or ValueError for no 200."""
+def at_once(address: str, path: str, count: int, host: str = "", timeout: float = 60) -> Round:
+    """Send requests at the same moment, each on a connection of its own. Raises OSError, or ValueError for no 200.
+
+    `host` is the name to ask for, where it is not the address.
+    """
     ready = threading.Barrier(count + 1)
 
     def one() -> str:
@@ -63,7 +67,7 @@ def at_once(address: str, path: str, count: int, timeout: float = 60) -> Round:
         try:
             connection.connect()
             ready.wait(timeout)
-            connection.request("GET", path)
+            connection.request("GET", path, headers={"Host": host or address})
             answer = connection.getresponse()
             answer.read()
             if answer.status != http.HTTPStatus.OK:
@@ -81,42 +85,26 @@ def at_once(address: str, path: str, count: int, timeout: float = 60) -> Round:
     return Round(round(seconds, 2), tuple(served for _, served in pids.most_common()))
 
 
-def blocking(address: str, rounds: int) -> list[Round]:
+def blocking(address: str, rounds: int, host: str = "") -> list[Round]:
     """Send four blocking requests at once, again and again, with a pause in which all workers get idle."""
     found = []
     for _ in range(rounds):
-        found.append(at_once(address, f"/serve/blocking?seconds={SECONDS:g}", REQUESTS))
+        found.append(at_once(address, f"/serve/blocking?seconds={SECONDS:g}", REQUESTS, host))
         time.sleep(0.5)
     return found
 
 
-def steady(address: str, seconds: float) -> Report:
+def steady(address: str, seconds: float, host: str) -> Report:
     """Return a load of short requests, beside one that blocks its worker for 200 ms in every tenth."""
-    short = {"rate": RATE * 0.9, "mix": "get-new=1", "seconds": seconds}
+    url, common = f"http://{address}", {"mix": "get-new=1", "seconds": seconds, "host_header": host}
     with (
-        Load(f"http://{address}", **short) as load,
-        Load(f"http://{address}", rate=RATE * 0.1, mix="get-new=1", seconds=seconds, **BLOCKING) as other,
+        Load(url, rate=RATE * 0.9, **common) as load,
+        Load(url, rate=RATE * 0.1, **common, **BLOCKING) as other,
     ):
         report = load.wait()
         if lost := report.lost + other.wait().lost:
             sys.exit(f"{lost} requests were lost")
     return report
-
-
-def cost(made: Fleet, address: str, seconds: float) -> float:
-    """Return how many short requests the app's unit serves per CPU second."""
-    before = cpu_seconds(made)
-    with Load(f"http://{address}", rate=300, mix="get-new=1", seconds=seconds) as load:
-        report = load.wait()
-    return round(report.ok / (cpu_seconds(made) - before))
-
-
-def cpu_seconds(made: Fleet) -> float:
-    """Return the CPU seconds that the app's units have used on the host."""
-    words = [ANSIBLE, "-i", str(made.inventory), "app", "--one-line", "-m", "command", "-a"]
-    words += ["systemctl show --property=CPUUsageNSec counter@blue.service counter@green.service"]
-    said = subprocess.run(words, capture_output=True, text=True, check=True, cwd=REPOSITORY).stdout
-    return sum(int(found) for found in re.findall(r"CPUUsageNSec=(\d+)", said)) / 1e9
 
 
 def summary(rounds: Sequence[Round]) -> dict[str, Any]:
@@ -132,50 +120,59 @@ def summary(rounds: Sequence[Round]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure with four workers of both kinds, in turn, and with one; print tables and write every round."""
+    """Measure all kinds of workers, in turn; print tables and write every round."""
     parser = argparse.ArgumentParser(prog="script/bench promise", description=__doc__)
     parser.add_argument("--rounds", type=int, default=20, help="bursts with each kind of workers (20)")
     parser.add_argument("--turns", type=int, default=4, help="how often the kinds take turns in them (4)")
-    parser.add_argument("--seconds", type=float, default=15, help="of each load, one of each kind a turn (15)")
+    parser.add_argument("--seconds", type=int, default=15, help="of each load, one of each kind a turn (15)")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "bench" / "four_workers.json")
     given = parser.parse_args()
     if not 1 <= given.turns <= given.rounds <= 200:  # noqa: PLR2004
         parser.error("--rounds is from 1 to 200, --turns not more")
     found: dict[str, list[Round]] = {name: [] for name in KINDS}
-    loads: dict[str, list[dict[str, float]]] = {name: [] for name in list(KINDS)[:2]}
-    with fleet("promise", [{"name": "web1", "os": "ubuntu-24.04"}]) as made:
-        (address,) = made.addresses.values()
+    pair = list(KINDS)[:2]
+    loads: list[dict[str, dict[str, float]]] = []
+    with fleet("promise", [HOST], service_watch_seconds=0) as made:
+        for name, (_, settings) in KINDS.items():
+            deploy(made, name, settings)
+        host = Host(made)
         for turn in range(given.turns):
-            for name, measured in loads.items():
-                made.deploy(**KINDS[name])
-                share = (given.rounds * (turn + 1)) // given.turns - (given.rounds * turn) // given.turns
-                found[name] += blocking(address, share)
-                report = steady(address, given.seconds)
-                figures = {"p50": report.p50(), "p99": report.p99(), "late": report.late}
-                measured.append({**figures, "requests per CPU second": cost(made, address, given.seconds)})
-                print(name, measured[-1], flush=True)
-        alone = list(KINDS)[-1]
-        made.deploy(**KINDS[alone])
-        found[alone] = blocking(address, given.rounds)
+            share = (given.rounds * (turn + 1)) // given.turns - (given.rounds * turn) // given.turns
+            for name, rounds in found.items():
+                rounds.extend(blocking(host.address, share, f"{name}.example"))
+            order = pair[:: 1 - 2 * (turn % 2)]
+            reports = {name: steady(host.address, given.seconds, f"{name}.example") for name in order}
+            speed = host.ask("speed", str(given.seconds), *order)
+            loads.append(
+                {
+                    name: {
+                        "p50": reports[name].p50(), "p99": reports[name].p99(), "late": reports[name].late,
+                        "requests per CPU second": speed[name]["requests"] / speed[name]["cpu"],
+                    }
+                    for name in pair
+                }
+            )  # fmt: skip
+            print(json.dumps(loads[-1]), flush=True)
         path = f"/serve/threads?seconds={SECONDS:g}"
         threads = {
-            f"{count} requests to def, 1 worker": at_once(address, path, count) for count in (THREADS, THREADS + 1)
+            f"{count} requests to def, 1 worker": at_once(host.address, path, count, "alone.example")
+            for count in (THREADS, THREADS + 1)
         }
-    table = {name: summary(rounds) for name, rounds in found.items()}
+    table = {KINDS[name][0]: summary(rounds) for name, rounds in found.items()}
     print("| | median | least | most | two met in one worker |\n|---|---|---|---|---|")
-    for name, row in table.items():
-        print(f"| {name} | {row['median']} s | {row['least']} s | {row['most']} s | {row['met']} of {row['rounds']} |")
-    for name, each in threads.items():
-        print(f"{name}: {each.seconds} s")
-    plain, even = loads.values()
-    ratios = {
-        figure: round(statistics.median(b[figure] / a[figure] for a, b in zip(plain, even, strict=True)), 3)
-        for figure in ("p50", "p99", "requests per CPU second")
-    }
-    print(f"service_even_bursts, median ratio of pairs: {ratios}")
-    rounds = {name: [asdict(each) for each in bursts] for name, bursts in found.items()}
+    for title, row in table.items():
+        print(f"| {title} | {row['median']} s | {row['least']} s | {row['most']} s | {row['met']} of {row['rounds']} |")
+    for title, each in threads.items():
+        print(f"{title}: {each.seconds} s")
+    even, plain = pair
+    ratios = {}
+    for figure in ("p50", "p99", "requests per CPU second"):
+        values = sorted(each[even][figure] / each[plain][figure] for each in loads)
+        ratios[figure] = [round(value, 3) for value in (statistics.median(values), values[0], values[-1])]
+    print(f"service_even_bursts beside false, median, least and most of the turns' ratios: {ratios}")
+    bursts = {KINDS[name][0]: [asdict(each) for each in rounds] for name, rounds in found.items()}
     text = {"summary": table, "threads": {name: asdict(each) for name, each in threads.items()}, "ratios": ratios}
-    given.output.write_text(json.dumps({**text, "loads": loads, "rounds": rounds}, indent=1) + "\n")
+    given.output.write_text(json.dumps({**text, "loads": loads, "rounds": bursts}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

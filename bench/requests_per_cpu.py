@@ -5,6 +5,7 @@ what bench/plain installs). This project's is nginx, the Unix socket and the loc
 counts. The app is the smallest that FastAPI has. wrk asks as fast as it gets answers (a closed loop), so both sides are
 at their limit and neither is charged for idling; it runs on the host and is not counted. Short rounds alternate, and
 what counts is the median of the ratios of neighbours: on a shared machine a CPU second is worth less at some times.
+All of it is done twice: as deployed by default, and with proxy_keepalive, where nginx keeps its connections to the app.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ app = FastAPI()
 async def health() -> dict[str, bool]:
     return {"ok": True}
 """
+#: How many idle connections nginx keeps to the app, by what the loads are called then.
+KEEPALIVE = {"": 0, ", proxy_keepalive": 32}
 MOST_ROUNDS, MOST_SECONDS, MOST_CONNECTIONS = 100, 10, 256
 
 
@@ -40,17 +43,23 @@ def on_host(fleet: Fleet, module: str, arguments: str) -> None:
 def measure(fleet: Fleet, rounds: int, seconds: int, connections: int) -> dict[str, Any]:
     """Deploy both ways and return what the host measured."""
     (fleet.source / "main.py").write_text(APP)
-    fleet.deploy()
     plain = REPOSITORY / "bench" / "plain"
     command = [PLAYBOOK, "-i", str(fleet.inventory), "playbook.yml", "-e", f"plain_source={fleet.source}"]
     timed(command, plain, {"ANSIBLE_CONFIG": str(plain / "ansible.cfg")})
     on_host(fleet, "ansible.builtin.apt", "name=wrk")
     program, result = REPOSITORY / "bench" / "cpu_on_host.py", "/run/requests_per_cpu.json"
     given = f"{rounds} {seconds} {connections} web1 {result}"
-    on_host(fleet, "ansible.builtin.script", f"{program} {given} executable=python3")
     local = fleet.inventory / "result"
-    on_host(fleet, "ansible.builtin.fetch", f"src={result} dest={local} flat=true")
-    found: dict[str, Any] = json.loads(local.read_text())
+    found: dict[str, Any] = {"rounds": {}}
+    for name, keepalive in KEEPALIVE.items():
+        # The second one has nginx keep connections: the workers that can hand them over serve by then.
+        fleet.deploy(proxy_keepalive=keepalive)
+        fleet.deploy(proxy_keepalive=keepalive)
+        on_host(fleet, "ansible.builtin.script", f"{program} {given} executable=python3")
+        on_host(fleet, "ansible.builtin.fetch", f"src={result} dest={local} flat=true")
+        seen = json.loads(local.read_text())
+        rounds_of = {f"{load}{name}": pairs for load, pairs in seen["rounds"].items()}
+        found = {**seen, "rounds": {**found["rounds"], **rounds_of}}
     return found
 
 

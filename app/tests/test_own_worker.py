@@ -15,6 +15,7 @@ import pytest
 APP = Path(__file__).parents[1]
 WORKER = APP.parent / "roles/service/files/host/worker"
 SHORT = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+KEEP = SHORT.replace(b"Connection: close\r\n", b"")
 LONG = SHORT.replace(b"/health", b"/serve/awaiting?seconds=3")
 
 
@@ -22,8 +23,10 @@ class Gunicorn:
     """One worker on a Unix socket. `patience` is its graceful timeout, in seconds."""
 
     def __init__(self, folder: Path, patience: int, beats: int = 60) -> None:
-        self.path = folder / "app.sock"
-        words = f"--workers 1 --graceful-timeout {patience} --timeout {beats} --bind unix:{self.path} main:app"
+        self.path, self.link = folder / "app.sock", folder / "live.sock"
+        self.link.symlink_to(self.path)
+        words = f"--workers 1 --graceful-timeout {patience} --timeout {beats} --keep-alive 75"
+        words += f" --bind unix:{self.path} main:app"
         self.process = subprocess.Popen(
             [
                 sys.executable,
@@ -36,8 +39,15 @@ class Gunicorn:
                 *words.split(),
             ],
             cwd=APP,
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "FLEET_LIVE_LINK": str(self.link)},
         )
+
+    def point(self, path: Path) -> None:
+        """Move the link that the proxy connects through; the worker looks at it ten times a second."""
+        new = self.link.with_suffix(".new")
+        new.symlink_to(path)
+        new.rename(self.link)
+        time.sleep(0.5)
 
     def connect(self) -> socket.socket:
         end = socket.socket(socket.AF_UNIX)
@@ -122,12 +132,54 @@ def test_worker_that_leaves_is_not_taken_for_dead(server: Gunicorn) -> None:
 @pytest.mark.parametrize("length", [0, 200_000])
 def test_requests_in_one_go_and_bodies_in_pieces_are_answered_in_turn(server: Gunicorn, length: int) -> None:
     server.ask()
-    keep, body = SHORT.replace(b"Connection: close\r\n", b""), b"x" * length
+    body = b"x" * length
     post = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % length
     with closing(server.connect()) as end:
-        end.sendall(keep + keep + post + body[:1000])
+        end.sendall(KEEP + KEEP + post + body[:1000])
         time.sleep(0.3)
         end.sendall(body[1000:] + SHORT)
         answer = whole(end)
     assert answer.count(b"HTTP/1.1 200 OK") == 4
     assert b'"bytes":%d' % length in answer
+
+
+def parts(end: socket.socket) -> bool:
+    """Ask on a connection that is kept; return whether the answer says that it was the last one."""
+    end.sendall(KEEP)
+    answer = b""
+    while not answer.endswith(b"}"):
+        answer += end.recv(65536)
+    pid_in(answer)
+    return b"\r\nconnection: close\r\n" in answer.lower()
+
+
+def test_kept_connections_end_with_an_answer_while_the_link_names_another_slot(server: Gunicorn) -> None:
+    with closing(server.connect()) as busy, closing(server.connect()) as idle:
+        assert not any(parts(end) for end in (busy, busy, idle))
+        server.point(server.path.with_name("other.sock"))
+        assert parts(busy)
+        assert busy.recv(1) == b"", "closed"
+        # Only its other end knows whether a request is on its way here.
+        time.sleep(1)
+        server.point(server.path)
+        assert not parts(idle), "it is asked again: the other slot was not well"
+    with closing(server.connect()) as end:
+        assert not any(parts(end) for _ in range(3))
+
+
+def test_kept_connections_end_with_an_answer_when_their_worker_is_to_leave(server: Gunicorn) -> None:
+    with closing(server.connect()) as end:
+        assert not parts(end)
+        old = server.ask()
+        os.kill(old, signal.SIGWINCH)
+        time.sleep(0.5)
+        assert parts(end)
+        assert end.recv(1) == b"", "closed"
+    assert server.ask() != old
+
+
+def test_without_a_link_to_look_at_connections_stay(server: Gunicorn) -> None:
+    server.link.unlink()
+    time.sleep(0.5)
+    with closing(server.connect()) as end:
+        assert not any(parts(end) for _ in range(2))

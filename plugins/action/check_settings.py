@@ -18,6 +18,7 @@ No host is asked; one task, however many settings.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -109,7 +110,11 @@ def _alone(value: object, rule: Mapping[str, Any], read: Callable[[str], object]
     """Say which other setting a value does not go together with."""
     if str(value).lower() in {"0", "false", "no", "off"}:
         return ""
-    others = {name: read(name) for name, needed in rule.get("only", {}).items() if read(name) != needed}
+    others = {}
+    for name, needed in rule.get("only", {}).items():
+        with contextlib.suppress(KeyError):  # another role's, which is not part of this
+            if (other := read(name)) != needed:
+                others[name] = other
     return "".join(f"is {shown(value)}, but {name} is {shown(other)}" for name, other in others.items())
 
 

@@ -87,7 +87,7 @@ CASES: list[tuple[str, Any, str, str]] = [
     ("service_workers_max", 1025, "is 1025", "a whole number from 1 to 1024"),
     ("service_worker_memory_mib", 0, "is 0", "auto, or a whole number of MiB from 1 to 1048576"),
     ("service_worker_memory_mib", 1048577, "is 1048577", "auto, or a whole number of MiB from 1 to 1048576"),
-    ("service_even_bursts", "perhaps", 'is "perhaps"', "true or false, with service_engine gunicorn only"),
+    ("service_even_bursts", "perhaps", 'is "perhaps"', "true or false"),
     (
         "service_worker_memory_max_mib",
         "auto",
@@ -108,6 +108,7 @@ CASES: list[tuple[str, Any, str, str]] = [
     ("service_worker_timeout", 4, "is 4", "a whole number of seconds from 5 to 3600"),
     ("service_worker_timeout", 3601, "is 3601", "a whole number of seconds from 5 to 3600"),
     ("proxy_read_timeout", 0, "is 0", "a whole number of seconds from 1 to 86400"),
+    ("proxy_keepalive", 1025, "is 1025", "a whole number of connections from 0 to 1024, with service_engine gunicorn"),
     ("proxy_read_timeout", 86401, "is 86401", "a whole number of seconds from 1 to 86400"),
     # Wrong type
     ("service_workers", "many", 'is "many"', WORKERS),

@@ -169,3 +169,8 @@ def test_batches_are_numbers_of_hosts_and_percentages(value: object, good: bool)
 def test_setting_that_only_goes_with_another_one(value: int, engine: str, said: list[str]) -> None:
     rule = {"x": {"whole": [0, 90], "only": {"engine": "gunicorn"}}}
     assert complaints(rule, {"x": value, "engine": engine}.__getitem__) == said
+
+
+def test_setting_that_goes_with_one_of_a_role_that_is_not_used_is_taken() -> None:
+    rule = {"x": {"whole": [0, 90], "only": {"engine": "gunicorn"}}}
+    assert complaints(rule, {"x": 60}.__getitem__) == []

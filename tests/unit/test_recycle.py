@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fleet_host import cli, history, recycle, status
@@ -17,6 +18,7 @@ from fleet_host.recycle import RecycleError
 from fleet_host.workers import seconds_old
 
 from tests.unit.fake_systemd import Host
+from tests.unit.rendering import host as facts
 from tests.unit.rendering import template, unit, value
 from tests.unit.test_switch import do
 
@@ -248,8 +250,24 @@ def test_timer_is_wanted_by_the_slots_only_where_there_is_a_limit() -> None:
     off, on = (unit(template("service", "app@.service.j2", **more)) for more in ({}, ON))
     assert "counter-release-recycle.timer" not in off["Unit.Wants"]
     assert "counter-release-recycle.timer" in on["Unit.Wants"]
-    even = template("service", "app@.service.j2", service_even_bursts=True)
-    assert " -k own_worker.EvenWorker " in even
-    assert "recycle" not in even
-    assert " -k fleet_preload.UvicornWorker " in off["Service.ExecStart"][0]
-    assert recycle.WORKER_CLASS.decode() in on["Service.ExecStart"][0]
+    for commands in (off["Service.ExecStart"], on["Service.ExecStart"]):
+        assert " -k own_worker.EvenWorker " in commands[0]
+
+
+@pytest.mark.parametrize(
+    ("given", "worker"),
+    [
+        ({}, "own_worker.EvenWorker"),
+        ({"python": "3.11"}, "fleet_preload.UvicornWorker"),
+        ({"service_even_bursts": False}, "fleet_preload.UvicornWorker"),
+        ({"service_even_bursts": False, "service_preload_libraries": False}, "uvicorn_worker.UvicornWorker"),
+        ({"service_even_bursts": False, **ON}, "own_worker.RetiringWorker"),
+        ({"service_even_bursts": False, "proxy_keepalive": 8}, "own_worker.RetiringWorker"),
+        ({"service_engine": "asgi"}, "fleetasgi.Worker"),
+    ],
+)
+def test_worker_class_is_the_plainest_that_does_what_is_wanted(given: dict[str, Any], worker: str) -> None:
+    python = {"python": given.pop("python")} if "python" in given else {}
+    text = template("service", "app@.service.j2", ansible_facts=facts(**python), **given)
+    assert f" -k {worker} " in unit(text)["Service.ExecStart"][0]
+    assert (recycle.WORKER_CLASS.decode() in text) == worker.startswith("own_worker.")

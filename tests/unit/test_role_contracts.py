@@ -29,7 +29,7 @@ SHORT = [  # lines that a reader has before him at once
     ("deploy.yml", 30),
 ]
 #: Settings that are the app's and not one role's; each role that uses one says so in its specs.
-SHARED = re.compile(r"app_(name|source|module|url)")
+SHARED = re.compile(r"app_(name|source|module|url)|proxy_keepalive")
 each_role = pytest.mark.parametrize("role", ROLES)
 
 

@@ -248,6 +248,22 @@ def test_rollback_brings_the_settings_of_that_time_and_marks_what_it_leaves(
     assert history.rollback_candidates(newer.config) == []
 
 
+def test_going_back_to_workers_that_cannot_hand_kept_connections_over_takes_the_present_settings(host: Host) -> None:
+    """nginx would go on asking them, over connections that it keeps, until they are stopped."""
+    do(host, "aaa")
+    assert host.live["closes_kept"] is False
+    wanted = host.config.wanted_files()["service"]
+    wanted.write_text(f"[Service]\nEnvironment=FLEET_LIVE_LINK=/srv/live.sock\n{wanted.read_text()}")
+    do(host, "bbb")
+    said: list[str] = []
+    do(host, "aaa", ROLLBACK, said)
+    assert (host.live["closes_kept"], host.live["settings"]) == (True, "wanted")
+    assert any("proxy_keepalive" in line for line in said)
+    do(host, "ccc")
+    do(host, "aaa", RESTORE)
+    assert (host.live["closes_kept"], host.live["settings"]) == (True, "kept")
+
+
 def test_slots_may_run_different_engines_and_going_back_brings_the_one_of_that_time(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:

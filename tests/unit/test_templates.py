@@ -16,6 +16,7 @@ import pytest
 import yaml
 from fleet_host.cli import read_words
 from fleet_host.config import ENGINES, SLOTS, Config
+from fleet_host.switch import closes_kept
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -445,6 +446,31 @@ def test_requests_go_to_the_link_that_the_switch_moves(tmp_path: Path) -> None:
     assert ["proxy_pass", f"http://unix:{link}"] in location(proxy_conf())
 
 
+def test_connections_are_kept_only_to_workers_that_hand_them_over() -> None:
+    """Workers that were started before the setting would be asked over kept connections until they are stopped."""
+
+    def kept(live: dict[str, Any], **given: Any) -> bool:
+        text = proxy_conf(ansible_facts=host(live=live), **given)
+        upstreams = [entry for entry in nginx(text) if entry[0] == "upstream"]
+        assert ["proxy_pass", "http://fleet_counter"] in location(text) or not upstreams
+        return bool(upstreams)
+
+    assert not kept({})
+    assert kept({}, proxy_keepalive=8), "nothing serves yet"
+    assert not kept({"release": "aaa"}, proxy_keepalive=8)
+    assert kept({"release": "aaa", "closes_kept": True}, proxy_keepalive=8)
+    assert not kept({"release": "aaa", "closes_kept": True})
+
+
+@pytest.mark.parametrize("keepalive", [8, 0])
+def test_switch_knows_units_whose_workers_hand_kept_connections_over(tmp_path: Path, keepalive: int) -> None:
+    text = template("service", SERVICE, proxy_keepalive=keepalive)
+    (tmp_path / "unit").write_text(text)
+    assert closes_kept(tmp_path / "unit") == bool(keepalive)
+    command = unit(text)["Service.ExecStart"][0]
+    assert ("--keep-alive 75" in command) == bool(keepalive)
+
+
 def location(text: str) -> list[list[str]]:
     ((_, server),) = (entry for entry in nginx(text) if entry[0] == "server")
     (found,) = (entry[-1] for entry in server if entry[0] == "location")
@@ -492,8 +518,12 @@ def test_apps_of_one_host_share_no_nginx_variable() -> None:
         {"sent-http": {"proxy_server_names": ["10.0.0.7", "fd00::7"], "proxy_body_max": "1g"}},
         {"counter": {"proxy_server_names": [f"ec2-203-0-113-25.{'x' * 63}.compute.amazonaws.com"]}},
         {"counter": {"proxy_server_names": [f"host{number}.example.org" for number in range(700)]}},
+        {
+            "a-b": {"proxy_server_names": ["a.example"], "proxy_keepalive": 8},
+            "ab": {"proxy_server_names": ["b.example"], "proxy_keepalive": 16},
+        },
     ],
-    ids=["one app", "two apps", "an app called sent-http", "a long name", "many names"],
+    ids=["one app", "two apps", "an app called sent-http", "a long name", "many names", "kept connections"],
 )
 def test_nginx_takes_its_files(tmp_path: Path, apps: dict[str, dict[str, Any]]) -> None:
     if NGINX is None:

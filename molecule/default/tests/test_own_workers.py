@@ -21,6 +21,8 @@ pytestmark = pytest.mark.usefixtures("sample_again", "sample", "leaking")
 #: MiB. A worker of the sample app takes some 30.
 LIMIT = 60
 DRAIN = 4
+#: Seconds without a sign of life.
+TIMEOUT = 5
 #: In the sample app's main.py: just before it answers anything.
 ANSWER = "        await self.app(scope, receive, stamped)\n"
 LEAK = "        kept.append(bytearray(os.urandom(1024)) * {})\n"
@@ -59,6 +61,7 @@ def leaking(app: App, sample: str) -> Iterator[str]:
         "service_worker_memory_max_mib": LIMIT,
         "service_even_bursts": True,
         "service_drain_timeout": DRAIN,
+        "service_worker_timeout": TIMEOUT,
         "service_watch_seconds": 1,
     }
     done = playbook("deploy.yml", "--limit", "web1", variables=settings)
@@ -156,3 +159,21 @@ def test_blocking_requests_that_come_at_once_go_to_different_workers(app: App, s
         rounds.append(at_once(app.address, "/serve/blocking?seconds=1", 4))
         time.sleep(0.3)
     assert sum(not each.met for each in rounds) >= 7, rounds
+
+
+@pytest.mark.fault(24)
+def test_worker_whose_event_loop_stands_still_is_replaced_and_nobody_else_notices(app: App, sample: str) -> None:
+    if app.live["release"] != sample:
+        rc, said = app.command("activate", sample)
+        assert rc == 0, said
+    before, master, began = app.workers, app.master, time.monotonic()
+    with app.load(rate=20, mix="get-new=1,get-keep=1") as load:
+        status, _, _ = app.get("/serve/blocking?seconds=10")
+        ended = time.monotonic() - began
+        wait_until(lambda: len(app.workers - before) == 1 and len(app.workers) == len(before), 10)
+        report = load.stop()
+    assert status == 502
+    # Its last sign of life came up to half of the timeout before it stood still.
+    assert TIMEOUT / 2 - 0.5 < ended < TIMEOUT + 2, ended
+    assert_nothing_lost(report, 80)
+    assert app.master == master

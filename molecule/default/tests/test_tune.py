@@ -25,8 +25,18 @@ from fleettest import (
 
 pytest_plugins = ["fleettest"]
 testinfra_hosts = ["ansible://web1"]
+pytestmark = pytest.mark.usefixtures("sample_again", "broken")
 #: Each worker serves 20 of these a second, whatever the machine does: it stands still for most of the time.
 BLOCKING = "/serve/blocking?seconds=0.05"
+
+
+@pytest.fixture(scope="module")
+def broken(app: App, sample: str) -> None:
+    """A release that is well but for one path."""
+    health = '@app.get("/health")\n'
+    path = f'@app.get("/broken")\nasync def broken() -> None:\n    raise RuntimeError\n\n\n{health}'
+    rc, said = app.command("activate", app.copy_release(sample, {health: path}, "broken"))
+    assert rc == 0, said
 
 
 def traces(app: App) -> str:
@@ -106,9 +116,10 @@ def test_host_that_is_not_drained_is_refused(app: App, tmp_path: Path) -> None:
     assert_nothing_lost(report, 60)
 
 
-def test_path_that_is_not_answered_well_is_refused(app: App) -> None:
-    reason = refused(app, "--while-serving", "--load=/health", "--load=2 /nothing")
-    assert "/nothing answers 404, good is 200 to 399" in reason
+@pytest.mark.parametrize(("path", "answer"), [("/nothing", 404), ("/broken", 500)])
+def test_path_that_is_not_answered_well_is_refused(app: App, path: str, answer: int) -> None:
+    reason = refused(app, "--while-serving", "--load=/health", f"--load=2 {path}")
+    assert f"{path} answers {answer}, good is 200 to 399" in reason
 
 
 def test_address_of_the_live_service_is_refused(app: App) -> None:

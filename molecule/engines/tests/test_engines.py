@@ -51,6 +51,16 @@ def test_where_memory_does_not_hold_two_sets_it_grows_one_by_one(app: App, sampl
     assert app.command("verify")[0] == 0
 
 
+def test_other_numbers_of_workers_are_measured_with_the_engine_that_serves(app: App) -> None:
+    before, workers = app.state(), app.workers
+    words = ("--workers=1,2", "--rounds=1", "--seconds=1", "--while-serving", "--load=/serve/blocking?seconds=0.05")
+    rc, said = app.command("tune", *words)
+    assert rc == 0, said
+    speeds = {entry["workers"]: entry["throughput"] for entry in said["tuned"]["rounds"]}
+    assert speeds[2] > 1.5 * speeds[1] > 0, speeds
+    assert (app.state(), app.workers) == (before, workers)
+
+
 @pytest.mark.fault(11)
 def test_websockets_are_closed_with_1012_once_the_drain_time_is_over(app: App, sample: str, second: str) -> None:
     drain = 4

@@ -26,6 +26,8 @@ from .preflight import check_engine, check_not_bad, check_release, check_room, c
 from .systemd import Systemd, SystemdError
 
 Say = Callable[[str], None]
+#: In a unit whose workers (worker/own_worker.py) look where the live link points.
+LIVE_LINK = b"\nEnvironment=FLEET_LIVE_LINK="
 ACTIVATE, ROLLBACK, RESTORE = "activate", "rollback", "restore"
 
 
@@ -179,6 +181,9 @@ def _settings(config: Config, order: Order, slot: str, say: Say) -> tuple[dict[s
     use_kept = going_back and bool(record) and all(path.is_file() for path in kept.values())
     if going_back and not use_kept:
         say("the settings that it served with were not kept: it gets the present ones")
+    elif use_kept and closes_kept(config.wanted_files()["service"]) and not closes_kept(kept["service"]):
+        use_kept = False
+        say("nginx keeps connections to the app (proxy_keepalive), which it did not then: it gets the present settings")
     sources = kept if use_kept else config.wanted_files()
     contents = {kind: path.read_bytes() for kind, path in sources.items()}
     if not use_kept:
@@ -191,12 +196,18 @@ def _settings(config: Config, order: Order, slot: str, say: Say) -> tuple[dict[s
         "release": order.release,
         "slot": slot,
         "settings": "kept" if use_kept else "wanted",
+        "closes_kept": closes_kept(sources["service"]),
         "files": {
             str(path): hashlib.sha256(contents[kind]).hexdigest() for kind, path in config.slot_files(slot).items()
         },
         "at": int(time.time()),
         "previous": before.get("release") if before.get("release") != order.release else before.get("previous"),
     }
+
+
+def closes_kept(unit: Path) -> bool:
+    """Return whether workers started by this unit have nginx leave, once traffic has moved, what it keeps open."""
+    return LIVE_LINK in unit.read_bytes()
 
 
 def _prepare(

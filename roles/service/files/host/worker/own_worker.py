@@ -5,6 +5,11 @@ read yet. Here, SIGWINCH (which every other worker ignores) has a worker stop ac
 socket, and leave when its last connection is done, or the graceful timeout is over. Meanwhile it keeps its heartbeat,
 so that gunicorn does not take it for dead.
 
+Whoever keeps connections to it (nginx with proxy_keepalive) is told to open a new one with each answer, once the worker
+retires or traffic has moved to the other slot. The link that nginx connects through says so: no signal has to arrive,
+and going back needs nothing undone. Idle connections are left to the proxy to close: it alone knows that it has not
+just sent a request on one.
+
 EvenWorker can do that, too, and begins with a connection's request before it looks for the next connection. Uvicorn's
 event loop goes round three times in between, and each time may take one more from the shared socket: where a request
 blocks the loop, the next one then waits behind it, while other workers have nothing to do.
@@ -20,6 +25,8 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from typing import Any
 
 import fleet_preload  # noqa: F401 - for what it does
@@ -29,6 +36,9 @@ from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
 READ_BYTES = 65536
+#: The link that names the live slot's socket; only where connections are kept.
+LIVE_LINK = os.environ.get("FLEET_LIVE_LINK", "")
+Message = MutableMapping[str, Any]
 #: How long a worker that has nothing else to do waits for the request of who has just connected. A proxy on the same
 #: host sends it at once.
 WAIT_MS = 1
@@ -36,18 +46,50 @@ WAIT_MS = 1
 EAGER: dict[str, Any] = {"eager_start": True}
 
 
+class Parting:
+    """An ASGI app that, while `parting` is set, has each answer say that it is the last one on its connection."""
+
+    def __init__(self, app: Callable[[Message, Any, Any], Awaitable[None]]) -> None:
+        self.app = app
+        self.parting = False
+
+    async def __call__(self, scope: Message, receive: Any, send: Callable[[Message], Awaitable[None]]) -> None:
+        """Serve one request or WebSocket."""
+        if self.parting and scope["type"] == "http":
+            send = partial(self._say, send)
+        await self.app(scope, receive, send)
+
+    @staticmethod
+    async def _say(send: Callable[[Message], Awaitable[None]], message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+        await send(message)
+
+
 class RetiringServer(Server):  # type: ignore[misc]
     """Uvicorn's server, and a way out for it: `patience` is how many seconds open connections have then."""
 
     def __init__(self, config: Config, patience: float) -> None:
         super().__init__(config)
+        if not config.loaded:
+            config.load()
+        self._app = config.loaded_app = Parting(config.loaded_app)
+        self._own = ""
         self._patience = patience
         self._leave_by: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start as ever; only then there is something to retire from."""
         await super().startup(sockets=sockets)
+        self._own = sockets[0].getsockname() if sockets else ""
         asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, self.retire)
+
+    def _moved(self) -> bool:
+        """Whether another slot gets the traffic."""
+        try:
+            return bool(LIVE_LINK) and os.readlink(LIVE_LINK) != self._own
+        except OSError:
+            return False
 
     def retire(self) -> None:
         """Accept nobody any more: who connects now waits for another worker. Who is connected stays."""
@@ -57,7 +99,8 @@ class RetiringServer(Server):  # type: ignore[misc]
                 server.close()
 
     async def on_tick(self, counter: int) -> bool:
-        """Leave once nobody is connected."""
+        """Part once traffic has moved; leave, where asked to, once nobody is connected. Called ten times a second."""
+        self._app.parting = self._leave_by is not None or self._moved()
         if self._leave_by is not None:
             over = time.monotonic() >= self._leave_by
             self.should_exit: bool = self.should_exit or over or not self.server_state.connections
