@@ -36,11 +36,13 @@ def rounds_with(app: App, workers: int, rounds: int) -> list[Round]:
 
 
 @pytest.mark.usefixtures("settled")
-def test_four_workers_serve_four_blocking_requests_at_a_time_unless_two_meet_in_one(app: App) -> None:
+def test_four_workers_serve_four_blocking_requests_at_a_time(app: App) -> None:
     many, alone = rounds_with(app, 4, 20 if FULL else 4), rounds_with(app, 1, 20 if FULL else 1)
     for each in [*many, *alone]:
         # How long it takes says exactly how many of them one worker had to serve one after the other.
         assert 0 <= each.seconds - SECONDS * each.served[0] < SLACK
     assert {each.served for each in alone} == {(4,)}
     assert max(each.seconds for each in many) < 4 * SECONDS
-    assert statistics.median(each.seconds for each in many) <= 2 * SECONDS + SLACK
+    # Below Python 3.12, service_even_bursts has no effect, and two of them may meet in most rounds.
+    even = app.host.run("/usr/bin/python3 -c 'import sys; sys.exit(sys.version_info < (3, 12))'").rc == 0
+    assert statistics.median(each.seconds for each in many) < (1 if even else 2) * SECONDS + SLACK
