@@ -49,7 +49,7 @@ def measure(fleet: Fleet, rounds: int, seconds: int, connections: int) -> dict[s
     on_host(fleet, "ansible.builtin.apt", "name=wrk")
     program, result = REPOSITORY / "bench" / "cpu_on_host.py", "/run/requests_per_cpu.json"
     given = f"{rounds} {seconds} {connections} web1 {result}"
-    local = fleet.inventory / "result"
+    local = fleet.source.with_name("result.json")
     found: dict[str, Any] = {"rounds": {}}
     for name, keepalive in KEEPALIVE.items():
         # The second one has nginx keep connections: the workers that can hand them over serve by then.

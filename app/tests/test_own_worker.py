@@ -143,9 +143,9 @@ def test_requests_in_one_go_and_bodies_in_pieces_are_answered_in_turn(server: Gu
     assert b'"bytes":%d' % length in answer
 
 
-def parts(end: socket.socket) -> bool:
+def parts(end: socket.socket, request: bytes = KEEP) -> bool:
     """Ask on a connection that is kept; return whether the answer says that it was the last one."""
-    end.sendall(KEEP)
+    end.sendall(request)
     answer = b""
     while not answer.endswith(b"}"):
         answer += end.recv(65536)
@@ -157,6 +157,7 @@ def test_kept_connections_end_with_an_answer_while_the_link_names_another_slot(s
     with closing(server.connect()) as busy, closing(server.connect()) as idle:
         assert not any(parts(end) for end in (busy, busy, idle))
         server.point(server.path.with_name("other.sock"))
+        assert not parts(busy, KEEP[:-2] + b"User-Agent: release-gate\r\n\r\n"), "this is how a gate sees who answers"
         assert parts(busy)
         assert busy.recv(1) == b"", "closed"
         # Only its other end knows whether a request is on its way here.

@@ -38,6 +38,8 @@ from uvicorn_worker import UvicornWorker
 READ_BYTES = 65536
 #: The link that names the live slot's socket; only where connections are kept.
 LIVE_LINK = os.environ.get("FLEET_LIVE_LINK", "")
+#: The host's command sees by the connections that it keeps which worker has answered (fleet_host/workers.py).
+GATE = (b"user-agent", b"release-gate")
 Message = MutableMapping[str, Any]
 #: How long a worker that has nothing else to do waits for the request of who has just connected. A proxy on the same
 #: host sends it at once.
@@ -55,7 +57,7 @@ class Parting:
 
     async def __call__(self, scope: Message, receive: Any, send: Callable[[Message], Awaitable[None]]) -> None:
         """Serve one request or WebSocket."""
-        if self.parting and scope["type"] == "http":
+        if self.parting and scope["type"] == "http" and GATE not in scope["headers"]:
             send = partial(self._say, send)
         await self.app(scope, receive, send)
 
