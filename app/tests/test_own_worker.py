@@ -20,12 +20,12 @@ LONG = SHORT.replace(b"/health", b"/serve/awaiting?seconds=3")
 
 
 class Gunicorn:
-    """One worker on a Unix socket. `patience` is its graceful timeout, in seconds."""
+    """Workers on a Unix socket, one by default. `patience` is their graceful timeout, in seconds."""
 
-    def __init__(self, folder: Path, patience: int, beats: int = 60) -> None:
+    def __init__(self, folder: Path, patience: int, beats: int = 60, workers: int = 1, **variables: str) -> None:
         self.path, self.link = folder / "app.sock", folder / "live.sock"
         self.link.symlink_to(self.path)
-        words = f"--workers 1 --graceful-timeout {patience} --timeout {beats} --keep-alive 75"
+        words = f"--workers {workers} --graceful-timeout {patience} --timeout {beats} --keep-alive 75"
         words += f" --bind unix:{self.path} main:app"
         self.process = subprocess.Popen(
             [
@@ -39,7 +39,7 @@ class Gunicorn:
                 *words.split(),
             ],
             cwd=APP,
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "FLEET_LIVE_LINK": str(self.link)},
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "FLEET_LIVE_LINK": str(self.link), **variables},
         )
 
     def point(self, path: Path) -> None:
@@ -184,3 +184,26 @@ def test_without_a_link_to_look_at_connections_stay(server: Gunicorn) -> None:
     time.sleep(0.5)
     with closing(server.connect()) as end:
         assert not any(parts(end) for _ in range(2))
+
+
+def worker_mib(folder: Path, **variables: str) -> float:
+    """Return what a worker takes of the memory (PSS), the mean of three that have all answered."""
+    folder.mkdir()
+    server = Gunicorn(folder, 5, workers=3, **variables)
+    try:
+        wait_until_open(server)
+        pids: set[int] = set()
+        deadline = time.monotonic() + 60
+        while len(pids) < 3:
+            assert time.monotonic() < deadline, pids
+            pids.add(server.ask())
+        rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids]
+        return sum(int(text.partition("\nPss:")[2].split()[0]) for text in rollups) / 3 / 1024
+    finally:
+        server.process.terminate()
+        server.process.wait(60)
+
+
+def test_workers_share_the_libraries_that_the_main_process_has_loaded(tmp_path: Path) -> None:
+    shared, alone = worker_mib(tmp_path / "shared"), worker_mib(tmp_path / "alone", FLEET_PRELOAD="no")
+    assert shared < 0.8 * alone, (shared, alone)
