@@ -189,7 +189,7 @@ def test_without_a_link_to_look_at_connections_stay(server: Gunicorn) -> None:
 def worker_mib(folder: Path, **variables: str) -> float:
     """Return what a worker takes of the memory (PSS), the mean of three that have all answered."""
     folder.mkdir()
-    server = Gunicorn(folder, 5, workers=3, **variables)
+    server = Gunicorn(folder, 5, 60, 3, **variables)
     try:
         wait_until_open(server)
         pids: set[int] = set()
