@@ -486,9 +486,24 @@ def test_no_header_that_the_app_trusts_comes_from_the_client(header: str) -> Non
     assert sent in {"$remote_addr", "$scheme", "$host$fleet_counter_port", '""'}
 
 
+TRUSTED = {"proxy_trusted_proxies": ["10.80.0.0/16", "192.0.2.7", "fd00::/8"]}
+
+
+def test_scheme_is_a_balancers_word_only_where_one_is_trusted() -> None:
+    """By trusted.conf.j2, which nobody needs who has none."""
+
+    def scheme(text: str) -> str:
+        return next(entry[2] for entry in location(text) if entry[:2] == ["proxy_set_header", "X-Forwarded-Proto"])
+
+    text = proxy_conf(**TRUSTED)
+    assert (scheme(proxy_conf()), scheme(text)) == ("$scheme", "$fleet_counter_scheme")
+    (believed,) = (entry[-1] for entry in nginx(text) if entry[0] == "geo")
+    assert believed == [["default", "0"], *([address, "1"] for address in TRUSTED["proxy_trusted_proxies"])]
+
+
 OWN_VARIABLES = (
     "$http_upgrade", "$http_host", "$host", "$port", "$remote_addr", "$scheme",
-    "$msec", "$request_time", "$upstream_addr", "$upstream_status",
+    "$msec", "$request_time", "$upstream_addr", "$upstream_status", "$realip_remote_addr", "$http_x_forwarded_proto",
 )  # fmt: skip
 
 
@@ -498,8 +513,8 @@ def test_apps_of_one_host_share_no_nginx_variable() -> None:
     apps = ["a-b", "a_b", "ab", "a-b-connection", "a--b", "sent-http", "http", "arg"]
     made = {}
     for app in (app for app in apps if re.fullmatch(pattern, app)):
-        text = proxy_conf(app_name=app)
-        variables = [entry[2] for entry in nginx(text) if entry[0] == "map"]
+        text = proxy_conf(app_name=app, proxy_keepalive=8, **TRUSTED)
+        variables = [entry[2] for entry in nginx(text) if entry[0] in ("map", "geo")]
         directives = "".join(line for line in text.splitlines(keepends=True) if not line.lstrip().startswith("#"))
         assert set(re.findall(r"\$\w+", directives)) <= {*variables, *OWN_VARIABLES}
         made[app] = variables
@@ -519,11 +534,11 @@ def test_apps_of_one_host_share_no_nginx_variable() -> None:
         {"counter": {"proxy_server_names": [f"ec2-203-0-113-25.{'x' * 63}.compute.amazonaws.com"]}},
         {"counter": {"proxy_server_names": [f"host{number}.example.org" for number in range(700)]}},
         {
-            "a-b": {"proxy_server_names": ["a.example"], "proxy_keepalive": 8},
-            "ab": {"proxy_server_names": ["b.example"], "proxy_keepalive": 16},
+            "a-b": {"proxy_server_names": ["a.example"], "proxy_keepalive": 8, **TRUSTED},
+            "ab": {"proxy_server_names": ["b.example"], "proxy_keepalive": 16, **TRUSTED},
         },
     ],
-    ids=["one app", "two apps", "an app called sent-http", "a long name", "many names", "kept connections"],
+    ids=["one app", "two apps", "an app called sent-http", "a long name", "many names", "all settings"],
 )
 def test_nginx_takes_its_files(tmp_path: Path, apps: dict[str, dict[str, Any]]) -> None:
     if NGINX is None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fleettest import App, assert_nothing_lost
+from fleettest import App, assert_nothing_lost, playbook
 
 pytest_plugins = ["fleettest"]
 testinfra_hosts = ["ansible://web1", "ansible://web2"]
@@ -39,6 +40,36 @@ def test_app_sees_the_real_client_whatever_the_client_claims(app: App) -> None:
     liar = seen(app, "/whoami", f"Host: {app.address}", *claims, "X-Forwarded-Host: evil.example")
     assert liar == honest
     assert "1.2.3.4" not in json.dumps(liar)
+
+
+CLAIMS = ["X-Forwarded-For: 1.2.3.4, 203.0.113.9", "X-Forwarded-Proto: https", "X-Real-IP: 1.2.3.4"]
+
+
+@pytest.fixture
+def balanced(app: App) -> Iterator[str]:
+    """This machine is a load balancer that is trusted. Returns the address by which the host sees it."""
+    own = str(seen(app, "/whoami", f"Host: {app.address}")["client"])
+    where = ("deploy.yml", "--limit", app.host.backend.host)
+    done = playbook(*where, variables={"proxy_trusted_proxies": ["192.0.2.0/24", own]})
+    assert done.returncode == 0, done.stdout
+    yield own
+    done = playbook(*where)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.fault(33)
+def test_trusted_load_balancer_says_who_the_client_is_and_nobody_else_does(app: App, balanced: str) -> None:
+    claimed = seen(app, "/whoami", f"Host: {app.address}", *CLAIMS)
+    assert (claimed["client"], claimed["scheme"]) == ("203.0.113.9", "https")
+    assert "1.2.3.4" not in json.dumps(claimed)
+    own = seen(app, "/whoami", f"Host: {app.address}")
+    assert (own["client"], own["scheme"]) == (balanced, "http")
+    odd = seen(app, "/whoami", f"Host: {app.address}", "X-Forwarded-Proto: gopher", f"X-Forwarded-For: {balanced}")
+    assert (odd["client"], odd["scheme"]) == (balanced, "http")
+    # From the host itself, which is not trusted.
+    words = " ".join(f"-H '{claim}'" for claim in CLAIMS)
+    said = json.loads(app.host.check_output(f"curl -s -H 'Host: {app.address}' {words} http://127.0.0.1/whoami"))
+    assert (said["client"], said["scheme"]) == ("127.0.0.1", "http")
 
 
 def test_app_sees_the_port_that_the_client_wrote(app: App) -> None:
