@@ -61,7 +61,7 @@ def test_switches_and_recycled_workers_lose_nothing_and_do_not_wait_for_the_drai
     # It does not say who answers: the gate has to see it by the connections.
     stamp = "                headers.update(stamp())\n"
     app.copy_release(kept, {stamp: f"{stamp}                del headers['x-worker-pid']\n"}, "other")
-    with app.load(rate=100, mix=MIX, long_seconds=2) as load:
+    with app.load(rate=100, mix=MIX, long_seconds=2, any_body=True) as load:
         for release in ("other", kept) * 3:
             rc, said = app.command("activate", release)
             assert rc == 0, said
