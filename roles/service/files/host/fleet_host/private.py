@@ -37,19 +37,22 @@ class Slot:
     overlap: Overlap = field(init=False)
 
     def __enter__(self) -> Slot:
-        """Start it with one worker; HostError where memory does not hold that, RefusedError where it does not boot."""
+        """Start it with few workers; HostError where memory does not hold them, RefusedError where it does not boot."""
         clean(self.config, self.systemd)
         self.overlap = Overlap(self.config, self.systemd, self.live, SLOT)
-        self.overlap.first(1)
+        engine = self.config.engine_of(self.live)
+        # uvicorn's main process serves by itself where it is started with one, and then cannot grow.
+        workers = 2 if engine == "uvicorn" else 1
+        self.overlap.first(workers, engine)
         files = self.config.slot_files(self.live)
         cursor = self.systemd.cursor()
         try:
             UNITS.mkdir(parents=True, exist_ok=True)
-            unit = private_unit(files["service"].read_bytes(), self.live, self.limit)
+            unit = private_unit(files["service"].read_bytes(), self.live, self.limit, workers)
             write_atomically(UNITS / self.config.service(SLOT), unit)
             write_atomically(UNITS / self.config.socket_unit(SLOT), files["socket"].read_bytes())
             self.systemd.start(self.config.socket_unit(SLOT), self.config.service(SLOT))
-            wait_until_proven(self.config, self.systemd, SLOT, 1)
+            wait_until_proven(self.config, self.systemd, SLOT, workers)
         except BaseException as error:
             log = self.systemd.journal(self.config.service(SLOT), cursor)
             clean(self.config, self.systemd)
@@ -93,8 +96,8 @@ class Slot:
             raise HostError(f"{path} {said}, good is 200 to 399: nothing was measured, the live slot was not asked")
 
 
-def private_unit(unit: bytes, live: str, limit: float) -> bytes:
-    """Return the live slot's service unit for the private slot: one worker, and an end of its own.
+def private_unit(unit: bytes, live: str, limit: float, workers: int = 1) -> bytes:
+    """Return the live slot's service unit for the private slot: few workers, and an end of its own.
 
     Files and folders that it names stay the live slot's: it runs the same code with the same environment. `limit` is in
     seconds.
@@ -102,7 +105,7 @@ def private_unit(unit: bytes, live: str, limit: float) -> bytes:
     own = re.sub(
         rb"^(?:WorkingDirectory|EnvironmentFile)=.*$",
         lambda line: line[0].replace(b"%i", live.encode()),
-        with_workers(unit, 1),
+        with_workers(unit, workers),
         flags=re.MULTILINE,
     )
     return own + f"\n[Service]\nRestart=no\nRuntimeMaxSec={limit:.0f}\n".encode()
