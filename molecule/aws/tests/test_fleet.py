@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -243,6 +245,12 @@ def test_the_first_release_starts_the_instances_and_a_second_run_changes_nothing
     pinned = hashlib.sha256(body).hexdigest()
     assert stored["Key"] == f"counter/{pinned}.tar.gz"
     assert pinned in data.decode()
+    with tarfile.open(fileobj=io.BytesIO(body)) as bundle:
+        (name,) = (name for name in bundle.getnames() if name.endswith("/settings.json"))
+        file = bundle.extractfile(name)
+        assert file
+        # What nginx is to believe: the load balancer, which is all that reaches it in this network.
+        assert json.load(file)["proxy_trusted_proxies"] == ["10.80.0.0/16"]
     assert changed(good(playbook("deploy.yml"))) == 0
 
 
