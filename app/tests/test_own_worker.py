@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -207,3 +208,23 @@ def worker_mib(folder: Path, **variables: str) -> float:
 def test_workers_share_the_libraries_that_the_main_process_has_loaded(tmp_path: Path) -> None:
     shared, alone = worker_mib(tmp_path / "shared"), worker_mib(tmp_path / "alone", FLEET_PRELOAD="no")
     assert shared < 0.8 * alone, (shared, alone)
+
+
+def test_where_gunicorn_itself_ends_tls_nothing_is_read_past_it(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Even bursts begin with what a connection has brought as it comes, which would be ciphertext here."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost"
+    subprocess.run([*make.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    server = Gunicorn(tmp_path, 5, GUNICORN_CMD_ARGS=f"--certfile={certificate} --keyfile={key}")
+    try:
+        wait_until_open(server)
+        context = ssl.create_default_context(cafile=str(certificate))
+        with context.wrap_socket(server.connect(), server_hostname="localhost") as end:
+            end.sendall(SHORT)
+            pid_in(whole(end))
+    finally:
+        server.process.terminate()
+        server.process.wait(60)
+    assert "service_even_bursts has no effect: it needs a proxy that ends TLS" in capfd.readouterr().err

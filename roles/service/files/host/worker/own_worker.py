@@ -177,6 +177,8 @@ class EvenWorker(RetiringWorker):
         missing = "" if hasattr(protocol, "_start_asgi_task") else "httptools, and an Uvicorn as new as this project's"
         if sys.version_info < (3, 12):
             missing = "Python 3.12 or newer"
+        if self.cfg.is_ssl:
+            missing = "a proxy that ends TLS: what comes here is not to be read past it"
         if missing:
             self.log.warning("service_even_bursts has no effect: it needs %s", missing)
         else:
