@@ -130,6 +130,16 @@ def test_worker_that_leaves_is_not_taken_for_dead(server: Gunicorn) -> None:
         assert pid_in(whole(silent)) == old
 
 
+@pytest.mark.parametrize("server", [(20, 3)], indirect=True, ids=["heartbeat of 3 s"])
+def test_worker_that_blocks_for_a_second_again_and_again_is_not_taken_for_dead(server: Gunicorn) -> None:
+    old = server.ask()
+    for _ in range(6):
+        with closing(server.connect()) as end:
+            end.sendall(SHORT.replace(b"/health", b"/serve/blocking?seconds=1"))
+            assert pid_in(whole(end)) == old
+        time.sleep(0.25)
+
+
 @pytest.mark.parametrize("length", [0, 200_000])
 def test_requests_in_one_go_and_bodies_in_pieces_are_answered_in_turn(server: Gunicorn, length: int) -> None:
     server.ask()

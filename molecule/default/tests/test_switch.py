@@ -86,7 +86,7 @@ def test_request_and_download_of_20_seconds_over_a_switch_complete(
         for path, answer in zip(paths, answers, strict=True):
             status, headers, body = answer.result()
             assert (status, headers["x-release"]) == (200, second), path
-            assert len(body) == 100 * 16384 or json.loads(body)["seconds"] >= 20
+            assert len(body) == 100 * 16384 or json.loads(body)["seconds"] > 19.9
         report = load.stop()
     assert_nothing_lost(report, 1000)
     assert report.releases[sample].first < began + 15, "traffic had moved long before they were done"

@@ -36,6 +36,7 @@ from uvicorn.server import Server
 from uvicorn_worker import UvicornWorker
 
 READ_BYTES = 65536
+BEAT_SECONDS = 1.0
 #: The link that names the live slot's socket; only where connections are kept.
 LIVE_LINK = os.environ.get("FLEET_LIVE_LINK", "")
 #: The host's command sees by the connections that it keeps which worker has answered (fleet_host/workers.py).
@@ -77,6 +78,7 @@ class RetiringServer(Server):  # type: ignore[misc]
             config.load()
         self._app = config.loaded_app = Parting(config.loaded_app)
         self._own = ""
+        self._beat = 0.0
         self._patience = patience
         self._leave_by: float | None = None
 
@@ -103,6 +105,11 @@ class RetiringServer(Server):  # type: ignore[misc]
     async def on_tick(self, counter: int) -> bool:
         """Part once traffic has moved; leave, where asked to, once nobody is connected. Called ten times a second."""
         self._app.parting = self._leave_by is not None or self._moved()
+        # Uvicorn looks whether it is time for a sign of life at each tenth tick only. In a worker that blocks for a
+        # second now and then, ten of them may take longer than gunicorn waits.
+        if self.config.callback_notify and time.monotonic() > self._beat + BEAT_SECONDS:
+            self._beat = time.monotonic()
+            await self.config.callback_notify()
         if self._leave_by is not None:
             over = time.monotonic() >= self._leave_by
             self.should_exit: bool = self.should_exit or over or not self.server_state.connections
