@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -80,15 +80,22 @@ def wait_until_open(server: Gunicorn) -> None:
         time.sleep(0.05)
 
 
-@pytest.fixture(params=[(20, 60)], ids=["patient"])
-def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Gunicorn]:
-    made = Gunicorn(tmp_path, *request.param)
+@contextmanager
+def running(folder: Path, patience: int, beats: int = 60, workers: int = 1, **variables: str) -> Iterator[Gunicorn]:
+    """Start gunicorn, and end it whatever happens."""
+    made = Gunicorn(folder, patience, beats, workers, **variables)
     try:
         wait_until_open(made)
         yield made
     finally:
         made.process.terminate()
         made.process.wait(60)
+
+
+@pytest.fixture(params=[(20, 60)], ids=["patient"])
+def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Gunicorn]:
+    with running(tmp_path, *request.param) as made:
+        yield made
 
 
 def test_who_is_connected_is_answered_by_the_worker_that_leaves_and_others_by_the_next(server: Gunicorn) -> None:
@@ -200,9 +207,7 @@ def test_without_a_link_to_look_at_connections_stay(server: Gunicorn) -> None:
 def worker_mib(folder: Path, **variables: str) -> float:
     """Return what a worker takes of the memory (PSS), the mean of three that have all answered."""
     folder.mkdir()
-    server = Gunicorn(folder, 5, 60, 3, **variables)
-    try:
-        wait_until_open(server)
+    with running(folder, 5, 60, 3, **variables) as server:
         pids: set[int] = set()
         deadline = time.monotonic() + 60
         while len(pids) < 3:
@@ -210,9 +215,6 @@ def worker_mib(folder: Path, **variables: str) -> float:
             pids.add(server.ask())
         rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids]
         return sum(int(text.partition("\nPss:")[2].split()[0]) for text in rollups) / 3 / 1024
-    finally:
-        server.process.terminate()
-        server.process.wait(60)
 
 
 def test_workers_share_the_libraries_that_the_main_process_has_loaded(tmp_path: Path) -> None:
@@ -227,14 +229,9 @@ def test_where_gunicorn_itself_ends_tls_nothing_is_read_past_it(
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
     make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=localhost"
     subprocess.run([*make.split(), "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    server = Gunicorn(tmp_path, 5, GUNICORN_CMD_ARGS=f"--certfile={certificate} --keyfile={key}")
-    try:
-        wait_until_open(server)
+    with running(tmp_path, 5, GUNICORN_CMD_ARGS=f"--certfile={certificate} --keyfile={key}") as server:
         context = ssl.create_default_context(cafile=str(certificate))
         with context.wrap_socket(server.connect(), server_hostname="localhost") as end:
             end.sendall(SHORT)
             pid_in(whole(end))
-    finally:
-        server.process.terminate()
-        server.process.wait(60)
     assert "service_even_bursts has no effect: it needs a proxy that ends TLS" in capfd.readouterr().err

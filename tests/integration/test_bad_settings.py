@@ -108,6 +108,7 @@ CASES: list[tuple[str, Any, str, str]] = [
     ("service_worker_timeout", 4, "is 4", "a whole number of seconds from 5 to 3600"),
     ("service_worker_timeout", 3601, "is 3601", "a whole number of seconds from 5 to 3600"),
     ("proxy_read_timeout", 0, "is 0", "a whole number of seconds from 1 to 86400"),
+    ("proxy_read_timeout", 86401, "is 86401", "a whole number of seconds from 1 to 86400"),
     (
         "proxy_trusted_proxies",
         ["10.0.0.0/33"],
@@ -116,7 +117,6 @@ CASES: list[tuple[str, Any, str, str]] = [
     ),
     ("proxy_trusted_proxies", ["lb.example"], 'has "lb.example"', "a list of addresses and networks, as 10.0.0.7 and"),
     ("proxy_keepalive", 1025, "is 1025", "a whole number of connections from 0 to 1024, with service_engine gunicorn"),
-    ("proxy_read_timeout", 86401, "is 86401", "a whole number of seconds from 1 to 86400"),
     # Wrong type
     ("service_workers", "many", 'is "many"', WORKERS),
     ("service_workers", True, "is true", WORKERS),

@@ -463,10 +463,9 @@ def test_connections_are_kept_only_to_workers_that_hand_them_over() -> None:
 
 
 @pytest.mark.parametrize("keepalive", [8, 0])
-def test_switch_knows_units_whose_workers_hand_kept_connections_over(tmp_path: Path, keepalive: int) -> None:
+def test_switch_knows_units_whose_workers_hand_kept_connections_over(keepalive: int) -> None:
     text = template("service", SERVICE, proxy_keepalive=keepalive)
-    (tmp_path / "unit").write_text(text)
-    assert closes_kept(tmp_path / "unit") == bool(keepalive)
+    assert closes_kept(text.encode()) == bool(keepalive)
     command = unit(text)["Service.ExecStart"][0]
     assert ("--keep-alive 75" in command) == bool(keepalive)
 

@@ -181,10 +181,11 @@ def _settings(config: Config, order: Order, slot: str, say: Say) -> tuple[dict[s
     use_kept = going_back and bool(record) and all(path.is_file() for path in kept.values())
     if going_back and not use_kept:
         say("the settings that it served with were not kept: it gets the present ones")
-    elif use_kept and closes_kept(config.wanted_files()["service"]) and not closes_kept(kept["service"]):
+    wanted = config.wanted_files()
+    if use_kept and closes_kept(wanted["service"].read_bytes()) and not closes_kept(kept["service"].read_bytes()):
         use_kept = False
         say("nginx keeps connections to the app (proxy_keepalive), which it did not then: it gets the present settings")
-    sources = kept if use_kept else config.wanted_files()
+    sources = kept if use_kept else wanted
     contents = {kind: path.read_bytes() for kind, path in sources.items()}
     if not use_kept:
         record = {"workers": config.workers, "plan": config.plan, "fingerprint": config.fingerprint}
@@ -196,7 +197,7 @@ def _settings(config: Config, order: Order, slot: str, say: Say) -> tuple[dict[s
         "release": order.release,
         "slot": slot,
         "settings": "kept" if use_kept else "wanted",
-        "closes_kept": closes_kept(sources["service"]),
+        "closes_kept": closes_kept(contents["service"]),
         "files": {
             str(path): hashlib.sha256(contents[kind]).hexdigest() for kind, path in config.slot_files(slot).items()
         },
@@ -205,9 +206,9 @@ def _settings(config: Config, order: Order, slot: str, say: Say) -> tuple[dict[s
     }
 
 
-def closes_kept(unit: Path) -> bool:
+def closes_kept(unit: bytes) -> bool:
     """Return whether workers started by this unit have nginx leave, once traffic has moved, what it keeps open."""
-    return LIVE_LINK in unit.read_bytes()
+    return LIVE_LINK in unit
 
 
 def _prepare(
