@@ -211,7 +211,7 @@ def test_host_that_is_lost_while_it_switches_settles_by_itself(
     fleet: Fleet, before: dict[str, tuple[str, int]], sample: str, tmp_path: Path
 ) -> None:
     app = fleet["web1"]
-    cut_connections(app, 20)
+    cut_connections(app, 40)
     with app.load(mix=SHORT) as load:
         done = deploy(app_source=str(changed_app(tmp_path, "# lost\n")))
         wait_until(lambda: reachable(app))
@@ -233,7 +233,7 @@ def test_host_that_comes_back_is_asked_what_it_runs_and_taken_back(
     fleet: Fleet, before: dict[str, tuple[str, int]], sample: str, tmp_path: Path
 ) -> None:
     """It finishes its switch without the controller; with all others it goes back."""
-    cut_connections(fleet["web3"], 2)
+    cut_connections(fleet["web3"], 5)
     done = deploy(app_source=str(changed_app(tmp_path, WEB3_IS_SLOW)))
     assert done.returncode != 0
     said = rows(done.stdout)
