@@ -257,7 +257,7 @@ def test_paths_add_up(host: Host) -> None:
 
 def test_private_slot_runs_what_the_live_one_runs() -> None:
     text = template("service", "app@.service.j2")
-    live, own = unit(text), unit(private_unit(text.encode(), "green", 300).decode())
+    live, own = unit(text), unit(private_unit(text.encode(), "green", 300, 1).decode())
     changed = {key: values for key, values in own.items() if values != live.get(key)}
     assert changed.pop("Service.WorkingDirectory") == ["/srv/counter/slots/green/app"]
     assert changed.pop("Service.EnvironmentFile") == ["/etc/counter/environment.green", "/srv/counter/slots/green.env"]

@@ -15,6 +15,12 @@ MEMINFO = Path("/proc/meminfo")
 ASK_SECONDS = 10.0
 
 
+def fewest(engine: str) -> int:
+    """Return how many workers a server has to be started with, to be able to grow later."""
+    # Of one, uvicorn's main process makes no worker: it serves by itself.
+    return 2 if engine == "uvicorn" else 1
+
+
 class Overlap:
     """The memory of both slots, measured; decides how many workers the new one may have at a moment.
 
@@ -61,10 +67,9 @@ class Overlap:
     def first(self, workers: int, engine: str = ENGINES[0], going_back: bool = False) -> int:
         """Return how many of its workers the new slot may start with; HostError where not even one fits.
 
-        Who goes back from a release that eats the memory starts one in any case. Of uvicorn's it is two: it grows only
-        where it was started with more than one.
+        Who goes back from a release that eats the memory starts the fewest in any case.
         """
-        least = min(workers, 2) if engine == "uvicorn" else 1
+        least = min(workers, fewest(engine))
         if not self.each or self.limit <= 0:
             return workers
         # The new main process has in it what its workers will share: while there are few, that is nearly all its own.

@@ -15,7 +15,7 @@ from pathlib import Path
 from .config import Config, HostError
 from .files import write_atomically
 from .gate import GateError, wait_until_proven
-from .overlap import ASK_SECONDS, Overlap, with_workers
+from .overlap import ASK_SECONDS, Overlap, fewest, with_workers
 from .switch import RefusedError
 from .systemd import Systemd, SystemdError
 from .workers import ask, memory_mib
@@ -41,8 +41,7 @@ class Slot:
         clean(self.config, self.systemd)
         self.overlap = Overlap(self.config, self.systemd, self.live, SLOT)
         engine = self.config.engine_of(self.live)
-        # uvicorn's main process serves by itself where it is started with one, and then cannot grow.
-        workers = 2 if engine == "uvicorn" else 1
+        workers = fewest(engine)
         self.overlap.first(workers, engine)
         files = self.config.slot_files(self.live)
         cursor = self.systemd.cursor()
@@ -96,7 +95,7 @@ class Slot:
             raise HostError(f"{path} {said}, good is 200 to 399: nothing was measured, the live slot was not asked")
 
 
-def private_unit(unit: bytes, live: str, limit: float, workers: int = 1) -> bytes:
+def private_unit(unit: bytes, live: str, limit: float, workers: int) -> bytes:
     """Return the live slot's service unit for the private slot: few workers, and an end of its own.
 
     Files and folders that it names stay the live slot's: it runs the same code with the same environment. `limit` is in

@@ -70,12 +70,13 @@ class Parting:
 
 
 class RetiringServer(Server):  # type: ignore[misc]
-    """Uvicorn's server, and a way out for it: `patience` is how many seconds open connections have then."""
+    """Uvicorn's server, and a way out for it: `patience` is how many seconds open connections have then.
+
+    `config` is loaded.
+    """
 
     def __init__(self, config: Config, patience: float) -> None:
         super().__init__(config)
-        if not config.loaded:
-            config.load()
         self._app = config.loaded_app = Parting(config.loaded_app)
         self._own = ""
         self._beat = 0.0
@@ -121,11 +122,16 @@ class RetiringWorker(UvicornWorker):  # type: ignore[misc]
 
     async def _serve(self) -> None:
         self.config.app = self.wsgi
+        self.config.load()
+        self.adapt()
         server = RetiringServer(self.config, self.cfg.graceful_timeout)
         self._install_sigquit_handler()
         await server.serve(sockets=self.sockets)
         if not server.started:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
+
+    def adapt(self) -> None:
+        """Change what Uvicorn has just loaded."""
 
 
 def at_once(protocol: type[Any]) -> type[Any]:
@@ -176,10 +182,8 @@ def at_once(protocol: type[Any]) -> type[Any]:
 class EvenWorker(RetiringWorker):
     """A worker that begins with a request before it takes the next one."""
 
-    async def _serve(self) -> None:
-        self.config.app = self.wsgi
-        if not self.config.loaded:
-            self.config.load()
+    def adapt(self) -> None:
+        """Give it the protocol that does so, where that is possible."""
         protocol = self.config.http_protocol_class
         missing = "" if hasattr(protocol, "_start_asgi_task") else "httptools, and an Uvicorn as new as this project's"
         if sys.version_info < (3, 12):
@@ -190,4 +194,3 @@ class EvenWorker(RetiringWorker):
             self.log.warning("service_even_bursts has no effect: it needs %s", missing)
         else:
             self.config.http_protocol_class = at_once(protocol)
-        await super()._serve()
