@@ -25,7 +25,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 RELEASE = os.environ.get("FLEET_RELEASE") or "dev"
 PAGE = Path(__file__).with_name("index.html").read_text(encoding="utf-8")
 CHUNK = 16 * 1024  # bytes per piece of /download
-FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
+FORWARDED = (
+    "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-prefix", "x-forwarded-proto",
+    "x-real-ip",
+)  # fmt: skip
 
 
 def stamp() -> dict[str, str]:

@@ -13,7 +13,7 @@ FLEET_WORKER_MIB    memory that one worker takes, in MiB
 FLEET_RESERVE_MIB   memory for all that is no worker, in MiB; 64 by default, the main process
 FLEET_HEALTH_PATH   what --check asks for, /health by default
 
-Needs nothing but the two modules beside it and the server. Python 3.10 or newer.
+Needs nothing but the modules beside it and the server. Python 3.10 or newer.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from pathlib import Path
 from .worker_limits import read_groups, read_machine
 from .worker_plan import WORKER_MIB_MAX, WORKERS_MAX, WorkerPlan, WorkerPlanError, parse_whole, plan_workers
 
+#: Uvicorn's HTTP for servers that clients reach without an nginx of ours.
+HTTP = f"{__package__}.worker_http"
 ENGINES = ("gunicorn", "asgi", "uvicorn")
 #: A worker whose event loop stands still for so many seconds is replaced; as service_worker_timeout.
 TIMEOUT = "60"
@@ -87,9 +89,10 @@ def command(environment: Mapping[str, str], app: str, workers: int, options: Seq
     if engine == "uvicorn":
         start = [sys.executable, "-m", "uvicorn"]
         start += ["--host", host.strip("[]"), "--port", port, "--timeout-worker-healthcheck", TIMEOUT]
+        start += ["--http", f"{HTTP}:Protocol"]
         app = app.removesuffix("()")  # uvicorn calls what makes the app by itself
     else:
-        worker_class = "asgi" if engine == "asgi" else "uvicorn_worker.UvicornWorker"
+        worker_class = "asgi" if engine == "asgi" else f"{HTTP}.Worker"
         start = [sys.executable, "-m", "gunicorn", "-k", worker_class]
         start += ["--bind", f"{host}:{port}", "--timeout", TIMEOUT]
         start += ["--no-control-socket"]

@@ -53,7 +53,7 @@ def machine(tmp_path: Path) -> Path:
 
 
 def started(machine: Path, *options: str, **environment: str) -> subprocess.Popen[str]:
-    """Start the program as the image does: two copied modules and itself in a folder of another name."""
+    """Start the program as the image does: copied modules and itself in a folder of another name."""
     home = machine / "opt/fleet"
     home.mkdir(parents=True, exist_ok=True)
     for source in re.findall(r"plugins/module_utils/worker_\w+\.py", DOCKERFILE):
@@ -186,7 +186,7 @@ def test_it_says_why_and_becomes_the_server_which_gets_the_signals(
     assert number == "4", "the servers read it, too, and gunicorn ends where it is no number"
     assert arguments[-3:] == ["--log-level", "debug", "shop.main:app"]
     if server == "gunicorn":
-        assert option(arguments, "-k") == ("asgi" if engine == "asgi" else "uvicorn_worker.UvicornWorker")
+        assert option(arguments, "-k") == ("asgi" if engine == "asgi" else "fleet.worker_http.Worker")
         assert option(arguments, "--bind") == "0.0.0.0:8000"
     else:
         assert ":".join(option(arguments, name) for name in ("--host", "--port")) == "0.0.0.0:8000"
@@ -248,8 +248,8 @@ def test_what_the_image_copies_is_there_and_sent_to_the_builder() -> None:
 
 
 def test_the_start_program_needs_nothing_that_is_not_copied() -> None:
-    needed = {"worker_start"}
-    for name in ("worker_start", "worker_plan", "worker_limits"):
+    needed = {"worker_start", "worker_http"}  # the server imports that one
+    for name in ("worker_start", "worker_plan", "worker_limits", "worker_http"):
         text = (REPOSITORY / f"plugins/module_utils/{name}.py").read_text(encoding="utf-8")
         needed |= set(re.findall(r"(?m)^from \.(\w+) import", text))
     copied = {Path(source).stem for line in instructions("COPY") for source in line.split() if "/worker_" in source}

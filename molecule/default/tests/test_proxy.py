@@ -42,7 +42,10 @@ def test_app_sees_the_real_client_whatever_the_client_claims(app: App) -> None:
     assert "1.2.3.4" not in json.dumps(liar)
 
 
-CLAIMS = ["X-Forwarded-For: 1.2.3.4, 203.0.113.9", "X-Forwarded-Proto: https", "X-Real-IP: 1.2.3.4"]
+CLAIMS = [
+    "X-Forwarded-For: 1.2.3.4, 203.0.113.9", "X-Forwarded-Proto: https", "X-Real-IP: 1.2.3.4",
+    "X-Forwarded-Port: 8443", "X-Forwarded-Prefix: /admin",
+]  # fmt: skip
 
 
 @pytest.fixture
@@ -50,7 +53,8 @@ def balanced(app: App) -> Iterator[str]:
     """This machine is a load balancer that is trusted. Returns the address by which the host sees it."""
     own = str(seen(app, "/whoami", f"Host: {app.address}")["client"])
     where = ("deploy.yml", "--limit", app.host.backend.host)
-    done = playbook(*where, variables={"proxy_trusted_proxies": ["192.0.2.0/24", own]})
+    trusted = {"proxy_trusted_proxies": ["192.0.2.0/24", own], "proxy_trusted_headers": ["X-Forwarded-Port"]}
+    done = playbook(*where, variables=trusted)
     assert done.returncode == 0, done.stdout
     yield own
     done = playbook(*where)
@@ -62,6 +66,9 @@ def test_trusted_load_balancer_says_who_the_client_is_and_nobody_else_does(app: 
     claimed = seen(app, "/whoami", f"Host: {app.address}", *CLAIMS)
     assert (claimed["client"], claimed["scheme"]) == ("203.0.113.9", "https")
     assert "1.2.3.4" not in json.dumps(claimed)
+    # Of what else it sends, what proxy_trusted_headers names.
+    assert claimed["forwarded"]["x-forwarded-port"] == "8443"
+    assert "x-forwarded-prefix" not in claimed["forwarded"]
     own = seen(app, "/whoami", f"Host: {app.address}")
     assert (own["client"], own["scheme"]) == (balanced, "http")
     odd = seen(app, "/whoami", f"Host: {app.address}", "X-Forwarded-Proto: gopher", f"X-Forwarded-For: {balanced}")
@@ -72,6 +79,7 @@ def test_trusted_load_balancer_says_who_the_client_is_and_nobody_else_does(app: 
     words = [f"Host: {app.address}", *CLAIMS]
     said = json.loads(app.host.check_output("python3 -c %s" + " %s" * len(words), ask, *words))
     assert (said["client"], said["scheme"]) == ("127.0.0.1", "http")
+    assert not {"x-forwarded-port", "x-forwarded-prefix"} & said["forwarded"].keys()
 
 
 def test_app_sees_the_port_that_the_client_wrote(app: App) -> None:

@@ -5,22 +5,29 @@ ASGI, so that no framework's idea of a request comes between. What it answers is
 tell whose answer it got.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
+from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
+from typing import Any
 
 FILE = Path(os.environ.get("STATE_DIRECTORY", "/tmp"), "seen.jsonl")  # noqa: S108 (only where no unit runs it)
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 #: Where a health check asks: not written down.
-HEALTH = b"/health"
+HEALTH = "/health"
 
 
-def text(value):
+def text(value: bytes) -> str:
     """Return bytes as JSON can have them, none lost."""
     return value.decode("latin-1")
 
 
-def write(record):
+def write(record: Message) -> None:
     """Append one line, in one write: workers share the file."""
     handle = os.open(FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
@@ -29,20 +36,20 @@ def write(record):
         os.close(handle)
 
 
-def seen(scope):
+def seen(scope: Message) -> dict[str, Any]:
     """Return what a request says of itself and of its client."""
     query = scope["query_string"]
     return {
         "kind": scope["type"],
         "method": scope.get("method", "GET"),
-        "target": text(scope["raw_path"] + (b"?" + query if query else b"")),
+        "target": text((scope.get("raw_path") or scope["path"].encode()) + (b"?" + query if query else b"")),
         "client": (scope.get("client") or [None])[0],
         "scheme": scope["scheme"],
         "headers": [[text(name), text(value)] for name, value in scope["headers"]],
     }
 
 
-async def http(scope, receive, send):
+async def http(scope: Message, receive: Receive, send: Send) -> None:
     """Read the whole body, write the record down, answer with it."""
     record = seen(scope)
     size, digest, more = 0, hashlib.sha256(), True
@@ -54,7 +61,7 @@ async def http(scope, receive, send):
         digest.update(message.get("body", b""))
         more = message.get("more_body", False)
     record |= {"bytes": size, "sha256": digest.hexdigest(), "whole": not more}
-    if scope["raw_path"] != HEALTH:
+    if record["target"] != HEALTH:
         write(record)
     body = json.dumps(record).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
@@ -62,7 +69,7 @@ async def http(scope, receive, send):
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
 
-async def websocket(scope, receive, send):
+async def websocket(scope: Message, receive: Receive, send: Send) -> None:
     """Send every text back until the client hangs up. One whose path says so is turned away."""
     write(seen(scope) | {"bytes": 0, "sha256": "", "whole": True})
     await receive()
@@ -74,7 +81,7 @@ async def websocket(scope, receive, send):
         await send({"type": "websocket.send", "text": message.get("text") or ""})
 
 
-async def app(scope, receive, send):
+async def app(scope: Message, receive: Receive, send: Send) -> None:
     """Serve one connection."""
     if scope["type"] == "lifespan":
         while (message := await receive())["type"] != "lifespan.shutdown":
