@@ -438,6 +438,9 @@ def handshakes(corpus: Corpus) -> None:
         corpus.add(
             f"no handshake: {given!r}", corpus.head(*given, method=b"GET") + corpus.hidden(), body=b"", served=True
         )
+    for method, more in itertools.product((b"POST", b"HEAD", b"PUT", b"OPTIONS"), ((), (b"Content-Length: 0",))):
+        lines = (b"Upgrade: websocket", b"Connection: Upgrade", *WEBSOCKET, *more)
+        corpus.add(f"a handshake by {method!r} {more!r}", corpus.head(*lines, method=method), body=b"", served=True)
     old = corpus.head(b"Upgrade: websocket", b"Connection: Upgrade", *WEBSOCKET, method=b"GET").replace(
         b"HTTP/1.1", b"HTTP/1.0", 1
     )
