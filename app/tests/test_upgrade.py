@@ -58,7 +58,7 @@ def exchange(port: int, *writes: bytes) -> bytes:
             time.sleep(0.05)
         while b"\r\n\r\n" not in received and (data := end.recv(65536)):
             received += data
-        end.settimeout(0.5)
+        end.settimeout(0.2)
         try:
             while data := end.recv(65536):
                 received += data

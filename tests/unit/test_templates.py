@@ -477,7 +477,7 @@ def location(text: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize(
-    "header", ["X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP", "Forwarded"]
+    "header", ["host", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-real-ip", "forwarded", "proxy"]
 )
 def test_no_header_that_the_app_trusts_comes_from_the_client(header: str) -> None:
     """The unit tells Gunicorn to trust the proxy's headers; so each is nginx's own word."""
@@ -485,14 +485,26 @@ def test_no_header_that_the_app_trusts_comes_from_the_client(header: str) -> Non
     assert sent in {"$remote_addr", "$scheme", "$host$fleet_counter_port", '""'}
 
 
-TRUSTED = {"proxy_trusted_proxies": ["10.80.0.0/16", "192.0.2.7", "fd00::/8"]}
+TRUSTED = {
+    "proxy_trusted_proxies": ["10.80.0.0/16", "192.0.2.7", "fd00::/8"],
+    "proxy_trusted_headers": ["CF-Connecting-IP", "x-forwarded-host"],
+}
+
+
+@pytest.mark.parametrize("given", [{}, TRUSTED, {"proxy_trusted_headers": ["X-Tenant", "FORWARDED"]}])
+def test_each_header_is_sent_once_and_none_is_forgotten(given: dict[str, Any]) -> None:
+    """nginx would send one twice that is set twice; a name without a value is the client's own no more."""
+    names = [entry[1] for entry in location(proxy_conf(**given)) if entry[0] == "proxy_set_header"]
+    own = {*value("proxy", "_proxy_seen"), *value("proxy", "_proxy_claims"), "Upgrade", "Connection"}
+    assert len(names) == len({name.lower() for name in names})
+    assert set(names) == own | {name.lower() for name in given.get("proxy_trusted_headers", [])}
 
 
 def test_scheme_is_a_balancers_word_only_where_one_is_trusted() -> None:
     """By trusted.conf.j2, which nobody needs who has none."""
 
     def scheme(text: str) -> str:
-        return next(entry[2] for entry in location(text) if entry[:2] == ["proxy_set_header", "X-Forwarded-Proto"])
+        return next(entry[2] for entry in location(text) if entry[:2] == ["proxy_set_header", "x-forwarded-proto"])
 
     text = proxy_conf(**TRUSTED)
     assert (scheme(proxy_conf()), scheme(text)) == ("$scheme", "$fleet_counter_scheme")
@@ -501,8 +513,10 @@ def test_scheme_is_a_balancers_word_only_where_one_is_trusted() -> None:
 
 
 OWN_VARIABLES = (
-    "$http_upgrade", "$http_host", "$host", "$port", "$remote_addr", "$scheme",
-    "$msec", "$request_time", "$upstream_addr", "$upstream_status", "$realip_remote_addr", "$http_x_forwarded_proto",
+    "$request_method", "$server_protocol", "$http_upgrade", "$http_connection", "$http_content_length",
+    "$http_transfer_encoding", "$http_sec_websocket_version", "$http_sec_websocket_key", "$http_host", "$host", "$port",
+    "$remote_addr", "$scheme", "$msec", "$request_time", "$upstream_addr", "$upstream_status", "$realip_remote_addr",
+    "$http_x_forwarded_proto", "$http_cf_connecting_ip", "$http_x_forwarded_host",
 )  # fmt: skip
 
 
@@ -675,4 +689,6 @@ def test_every_template_is_rendered_here() -> None:
     tested = "".join(file.read_text() for file in Path(__file__).parent.glob("test_*.py"))
     files = [*ROLES.glob("*/templates/*"), *REPOSITORY.glob("playbooks/templates/*")]
     assert len(files) >= 9
-    assert [file.name for file in files if file.name not in tested] == []
+    rendered = {file for file in files if file.name in tested}
+    included = {name for file in rendered for name in re.findall(r"{% include '([^']+)' %}", file.read_text())}
+    assert [file.name for file in files if file not in rendered and file.name not in included] == []
