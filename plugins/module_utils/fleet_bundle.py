@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from .release_artifact import Entry, file_sha256, tree, write_member
 from .release_cache import Cache
 from .release_check import place
 from .release_platform import key_of, lib_member
+from .release_split import judge
 from .release_uv import BuildError, Uv
 
 #: The oldest Python that the pinned ansible-core runs on: Ubuntu 22.04's is older.
@@ -40,7 +40,7 @@ def make(
 
     The file's name holds the beginning of its hash, so one that is there is the same one. Raises BuildError.
     """
-    manifests = {key_of(found): (path, found) for path in artifacts for found in [manifest_of(path)]}
+    manifests = {key_of(found): (path, found) for path in artifacts for found in [judge(path)[1]]}
     release = check(manifests, settings)
     entries = [
         *project_files(project),
@@ -73,16 +73,6 @@ def put(file: Path, target: Path) -> None:
         new.rename(target)
     finally:
         new.unlink(missing_ok=True)
-
-
-def manifest_of(artifact: Path) -> dict[str, Any]:
-    """Return what an artifact says of itself. Raises BuildError."""
-    try:
-        with tarfile.open(artifact) as archive:
-            found = json.loads(archive.extractfile("manifest.json").read())  # type: ignore[union-attr]
-            return {key: found[key] for key in ("app", "module", "id", "python", "arch")}
-    except (OSError, EOFError, tarfile.TarError, KeyError, ValueError) as error:
-        raise BuildError(f"{artifact} is no whole artifact of a release build ({error}). Build it again.") from error
 
 
 def check(manifests: Mapping[str, tuple[Path, dict[str, Any]]], settings: Mapping[str, Any]) -> dict[str, Any]:

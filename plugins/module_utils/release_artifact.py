@@ -6,24 +6,35 @@ ordinary tar.gz; apart, a change of code does not touch the dependencies.
 
 from __future__ import annotations
 
-import gzip
+import contextlib
 import hashlib
 import io
-import json
 import os
 import re
+import stat
+import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from .release_archive import ArchiveError, Limits, Rules, TarMember, ceiling, check_path, show
+from .release_tar import gzip_header, read_part
 from .release_uv import EPOCH, BuildError
 
 FORMAT = 1
+#: Raised where the same content is packed into other bytes, or more of it is refused: older cache entries are left.
+PACKING = 2
 CHUNK = 1 << 20
+#: What to do about a file that hosts would refuse, by where it stands in the release.
+_ADVICE = {
+    "app": "Change it in the app's source, or leave it out with release_exclude.",
+    "site": "It is in the app's own wheel: change what that packs.",
+    "lib": "It comes from a dependency: choose another version of that.",
+}
 _LIB_JUNK = {"INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"}
 
 
@@ -40,6 +51,11 @@ class Entry:
     def read(self) -> bytes:
         """Return the file's bytes."""
         return self.path.read_bytes() if self.path else self.data
+
+    @property
+    def size(self) -> int:
+        """The file's bytes, 0 for a folder or link."""
+        return 0 if self.link else self.path.stat().st_size if self.path else len(self.data)
 
     def digest(self) -> list[str]:
         """Return what of the file counts: name, kind and content."""
@@ -66,8 +82,13 @@ def tree(root: Path, names: Iterable[str], prefix: str) -> list[Entry]:
         path = root / name
         if path.is_symlink():
             found.append(Entry(prefix + name, link=os.readlink(path)))
-        else:
-            found.append(Entry(prefix + name, path, executable=bool(path.stat().st_mode & 0o100)))
+            continue
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            raise BuildError(
+                f"{show(prefix + name)} is no file, folder or symlink. Remove it, or leave it out with release_exclude."
+            )
+        found.append(Entry(prefix + name, path, executable=bool(mode & 0o100)))
     return found
 
 
@@ -100,6 +121,7 @@ def wheel_tree(wheel: Path) -> list[Entry]:
     """Return what a pure wheel installs, below `site/`; its scripts and headers are left out."""
     found = {}
     with zipfile.ZipFile(wheel) as archive:
+        check_size(wheel, archive)
         for info in archive.infolist():
             name = info.filename
             if info.is_dir() or name.endswith(".dist-info/RECORD"):
@@ -116,28 +138,48 @@ def wheel_tree(wheel: Path) -> list[Entry]:
     return [found[name] for name in sorted(found)]
 
 
+def check_size(wheel: Path, archive: zipfile.ZipFile) -> None:
+    """Refuse a wheel whose content no release would hold, before it is read into memory. Raises BuildError."""
+    size, most = sum(info.file_size for info in archive.infolist()), ceiling(wheel.stat().st_size)
+    if size > most.bytes or len(archive.infolist()) > most.files:
+        raise BuildError(
+            f"{wheel} would unpack to {size >> 20} MiB in {len(archive.infolist())} files; of its "
+            f"{wheel.stat().st_size >> 10} KiB, hosts take {most.bytes >> 20} MiB and {most.files} files."
+        )
+
+
 def check_name(name: str) -> None:
-    """Refuse a name in an archive that leads out of it."""
-    if name.startswith("/") or ".." in name.split("/") or "\0" in name:
-        raise BuildError(f"The archive holds {name!r}, which leads out of it. It was not made by a release build.")
+    """Refuse a name in a wheel that leads out of it. Raises BuildError."""
+    try:
+        check_path(name.removesuffix("/"))
+    except ArchiveError as error:
+        raise BuildError(f"The wheel is refused: {error}.") from error
 
 
 class _Sink(io.RawIOBase):
-    """Counts and hashes what passes through on its way to a gzip stream."""
+    """One gzip member that is written: compresses, counts and hashes what it gets."""
 
-    def __init__(self, target: gzip.GzipFile) -> None:
-        self._target, self._hash, self._count = target, hashlib.sha256(), 0
+    def __init__(self, out: IO[bytes]) -> None:
+        self._out, self._hash, self._count, self._crc = out, hashlib.sha256(), 0, 0
+        self._engine = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)  # without a header: it has its own
+        out.write(gzip_header(0, 0))
 
     def write(self, data: Any) -> int:
         self._hash.update(data)
         self._count += len(data)
-        return self._target.write(data)
+        self._crc = zlib.crc32(data, self._crc)
+        self._out.write(self._engine.compress(data))
+        return len(data)
 
     def tell(self) -> int:
         return self._count
 
-    def hexdigest(self) -> str:
-        """Return the hash of everything written."""
+    def finish(self, size: int, files: int) -> str:
+        """End the member, which unpacks to so much; return the hash of everything written."""
+        self._out.write(self._engine.flush())
+        self._out.write(struct.pack("<LL", self._crc, self._count & 0xFFFFFFFF))
+        self._out.seek(0)
+        self._out.write(gzip_header(size, files))
         return self._hash.hexdigest()
 
 
@@ -145,8 +187,8 @@ def write_member(entries: Iterable[Entry], out: Path, last: bool) -> Member:
     """Write one gzip member; the `last` one ends the archive."""
     size = files = 0
     made: set[str] = set()
-    with out.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
-        sink = _Sink(packed)
+    with out.open("wb") as raw:
+        sink = _Sink(raw)
         # Never closed: closing would end the archive after the first member.
         tar = tarfile.TarFile(fileobj=sink, mode="w", format=tarfile.GNU_FORMAT)
         for entry in entries:
@@ -170,7 +212,8 @@ def write_member(entries: Iterable[Entry], out: Path, last: bool) -> Member:
             files += 1
         if last:
             sink.write(b"\0" * 1024)
-    return Member(file_sha256(out), sink.hexdigest(), out.stat().st_size, size, files)
+        content = sink.finish(size, files)
+    return Member(file_sha256(out), content, out.stat().st_size, size, files)
 
 
 def _info(name: str, kind: bytes, mode: int) -> tarfile.TarInfo:
@@ -202,53 +245,33 @@ def describe(lib: Member, code: Member, sha256: str, platform: dict[str, str]) -
     }
 
 
-def _inflate(stream: io.BufferedReader) -> Iterator[tuple[int, bytes]]:
-    """Yield (member number, bytes uncompressed) of a file of gzip members."""
-    number, engine = 0, zlib.decompressobj(31)
-    while chunk := stream.read(CHUNK):
-        while chunk:
-            yield number, engine.decompress(chunk)
-            chunk = engine.unused_data
-            if engine.eof and chunk:
-                number, engine = number + 1, zlib.decompressobj(31)
-    if not engine.eof:
-        raise zlib.error("it ends too early")
-
-
-def split(artifact: Path, into: Path) -> tuple[Member, Member, dict[str, Any]]:
-    """Split an artifact into `lib.tar.gz` and `code.tar.gz`; return both and its manifest. Raises BuildError."""
-    hashes = [hashlib.sha256(), hashlib.sha256()]
-    sizes, counts = [0, 0], [0, 0]
+@contextlib.contextmanager
+def _as_hosts_would() -> Iterator[None]:
+    """Turn what hosts would refuse into a BuildError that says what to do."""
     try:
-        with artifact.open("rb") as stream:
-            for number, data in _inflate(stream):
-                hashes[number].update(data)
-        with tarfile.open(artifact) as tar:
-            for info in tar:
-                which = 0 if info.name == "lib" or info.name.startswith("lib/") else 1
-                counts[which] += 1
-                sizes[which] += -(-info.size // 4096) * 4096
-            manifest = json.loads(tar.extractfile("manifest.json").read())  # type: ignore[union-attr]
-        whole = manifest["format"] == FORMAT and manifest["lib_content"] == hashes[0].hexdigest()
-    except (OSError, EOFError, zlib.error, tarfile.TarError, KeyError, IndexError, ValueError) as error:
-        raise BuildError(f"{artifact} is no whole artifact of a release build ({error}). Build it again.") from error
-    if not whole:
-        raise BuildError(f"{artifact} does not fit its manifest, or has another format than {FORMAT}. Build it again.")
-    cut = _boundary(artifact)
-    data = artifact.read_bytes()
-    parts = []
-    for number, (name, piece) in enumerate((("lib.tar.gz", data[:cut]), ("code.tar.gz", data[cut:]))):
-        (into / name).write_bytes(piece)
-        sha256, content = hashlib.sha256(piece).hexdigest(), hashes[number].hexdigest()
-        parts.append(Member(sha256, content, len(piece), sizes[number], counts[number]))
-    return parts[0], parts[1], manifest
+        yield
+    except ArchiveError as error:
+        advice = _ADVICE.get(error.name.partition("/")[0], _ADVICE["app"])
+        raise BuildError(f"{error}. Hosts would refuse such a release. {advice}") from error
 
 
-def _boundary(artifact: Path) -> int:
-    """Return the offset of the second gzip member."""
-    engine, offset = zlib.decompressobj(31), 0
-    with artifact.open("rb") as stream:
-        while not engine.eof and (chunk := stream.read(CHUNK)):
-            engine.decompress(chunk)
-            offset += len(chunk)
-    return offset - len(engine.unused_data)
+def check_entries(entries: Iterable[Entry], part: str) -> None:
+    """Refuse a tree that hosts would refuse, before it is packed. Raises BuildError."""
+    rules = Rules(part, Limits())
+    with _as_hosts_would():
+        for entry in entries:
+            kind = "link" if entry.link else "folder" if entry.name.endswith("/") else "file"
+            rules.take(TarMember(entry.name.removesuffix("/"), kind, entry.size, entry.link))
+        rules.finish()
+
+
+def write_part(entries: list[Entry], out: Path, part: str) -> Member:
+    """Write a part of an artifact, and read it as hosts will. Raises BuildError for what they would refuse."""
+    check_entries(entries, part)
+    member = write_member(entries, out, last=part == "code")
+    with _as_hosts_would(), out.open("rb") as stream:
+        rules = Rules(part, ceiling(member.size))
+        for _ in read_part(stream, rules):
+            pass
+        rules.finish()
+    return member

@@ -12,7 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .release_artifact import FORMAT, Entry, Member, tree, wheel_tree
+from .release_archive import MANIFEST
+from .release_artifact import FORMAT, Entry, Member, check_entries, tree, wheel_tree
 from .release_cache import Cache, hash_of, load, save
 from .release_check import check_module, check_python, search_path
 from .release_lock import (
@@ -84,9 +85,11 @@ def from_source(wanted: Wanted, source: Source, cache: Cache, uv: Uv) -> dict[st
     """Build from a folder, a git commit or a wheel."""
     check_python(source.requires_python, wanted.platforms)
     app = tree(source.root, source.files, "app/") or [Entry("app/")]
+    check_entries([*app, Entry(MANIFEST)], "code")  # before anything is asked or built
     shape = [entry.digest() for entry in app]
     requirements, local, notes = requirements_of(source, wanted, cache, uv)
     site = site_tree(source, local, hash_of(shape), cache, uv)
+    check_entries([*app, *site, Entry(MANIFEST)], "code")  # with what its own wheel adds
     pins = parse_pins(requirements)
     named = {*ENGINES[wanted.engine], "fastapi", "starlette", "pydantic"}
     names = {entry.name for entry in (*app, *site)}
@@ -130,7 +133,7 @@ def from_source(wanted: Wanted, source: Source, cache: Cache, uv: Uv) -> dict[st
         lib, member = libs()[key_of(platform)]
         about = {**manifest, "id": release, "python": platform["python"], "arch": platform["arch"]}
         about["lib_content"] = member.content
-        rest = [*app, *site, Entry("manifest.json", data=(json.dumps(about, sort_keys=True, indent=1) + "\n").encode())]
+        rest = [*app, *site, Entry(MANIFEST, data=(json.dumps(about, sort_keys=True, indent=1) + "\n").encode())]
         artifacts[key_of(platform)] = artifact_of(about, lib, member, rest, cache, made)
     return {
         "id": release,

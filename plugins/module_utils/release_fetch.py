@@ -9,6 +9,7 @@ import hashlib
 import http.client
 import os
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -21,11 +22,11 @@ from typing import IO, Any
 from .release_host import Order, UnpackError, check_space, needs, unpack
 
 CHUNK = 1 << 16  # bytes
-MOST = 1 << 30  # bytes of what does not say how long it is
+MOST = 1 << 30  # bytes, of a response without Content-Length
 STALL = 30.0  # seconds without a byte, after which a server counts as dead
 SLOWEST = 20_000  # bytes per second on average, below which a fetch is given up: it would hold the deploy for ever
 PAUSES = (1.0, 4.0)  # seconds before a second and a third try, of what may pass by itself
-_PASSING = {408, 425, 429, 500, 502, 503, 504}
+_TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 _HINTS = {
     401: "The server wants a login: put it into {}, as in https://USER:PASSWORD@HOST/PATH",
     403: "The server refuses it: give access, or put a login into {}",
@@ -33,7 +34,7 @@ _HINTS = {
 }
 
 
-class _PassingError(Exception):
+class _TransientError(Exception):
     """What went wrong may go right a second later."""
 
 
@@ -41,13 +42,14 @@ class _PassingError(Exception):
 class Server:
     """Where to fetch from: `url` without a login, `login` as "USER:PASSWORD" or empty, the setting that names it.
 
-    Times are in seconds.
+    Times are in seconds, `slowest` is in bytes per second.
     """
 
     url: str
     login: str = ""
     setting: str = "release_url"
     stall: float = STALL
+    slowest: float = SLOWEST
     pauses: tuple[float, ...] = PAUSES
 
     def address(self, name: str) -> str:
@@ -145,7 +147,7 @@ def download(address: str, size: int, server: Server, out: IO[bytes]) -> str:
         out.truncate()
         try:
             found = _download(address, size, server, out)
-        except _PassingError as error:
+        except _TransientError as error:
             if pause is None:
                 raise ValueError(str(error)) from error
             time.sleep(pause)
@@ -156,34 +158,64 @@ def download(address: str, size: int, server: Server, out: IO[bytes]) -> str:
 
 
 def _download(address: str, size: int, server: Server, out: IO[bytes]) -> str:
-    """Do what `download` does, once; raise _PassingError where another try may help."""
-    headers = {"User-Agent": "fastapi-fleet", "Accept-Encoding": "identity"}
-    request = urllib.request.Request(address, headers=headers)  # noqa: S310 (`pull` lets only http and https through)
-    if server.login:
-        # Unredirected: urllib would send an ordinary header to whatever server the first one names.
-        login = base64.b64encode(urllib.parse.unquote(server.login).encode()).decode()
-        request.add_unredirected_header("Authorization", f"Basic {login}")
-    most = server.stall + (size or MOST) / SLOWEST
-    until = time.monotonic() + most
-    digest, got = hashlib.sha256(), 0
-    with _reasons(server):
-        answer = urllib.request.build_opener(_Redirects).open(request, timeout=server.stall)
-    with answer:
-        while True:
-            with _reasons(server):
-                chunk = answer.read1(CHUNK)
-            if not chunk:
-                break
-            got += len(chunk)
-            if got > (size or MOST):
-                raise ValueError(f"it is longer than {size or MOST} bytes")
-            if time.monotonic() > until:
-                raise ValueError(f"only {got} of {size or MOST} bytes came in {most:.0f} s")
-            digest.update(chunk)
-            out.write(chunk)
-    if got < size:
-        raise _PassingError(f"only {got} of {size} bytes came")
-    return digest.hexdigest()
+    """Do what `download` does, once; raise _TransientError where another try may help.
+
+    A thread talks to the server and this one looks at the clock: so one limit holds for the name's look-up, connection,
+    TLS, redirects, headers and body together. A socket's timeout begins anew with each byte, and SIGALRM is Ansible's.
+    A thread that is given up goes with the process, which has nothing left to do by then.
+    """
+    most = 2 * server.stall + (size or MOST) / server.slowest  # one silence is told as such
+    transfer = _Transfer(address, size, server, out)
+    thread = threading.Thread(target=transfer.run, daemon=True)
+    thread.start()
+    thread.join(most)
+    transfer.late = thread.is_alive()
+    if transfer.late:
+        raise ValueError(f"it took longer than {most:.0f} s, in which {transfer.got} of {size or 'its'} bytes came")
+    if transfer.error:
+        raise transfer.error
+    return transfer.digest.hexdigest()
+
+
+class _Transfer:
+    """One try. `error` is what ended it; `late` tells it that nobody waits any more."""
+
+    def __init__(self, address: str, size: int, server: Server, out: IO[bytes]) -> None:
+        self.address, self.size, self.server, self.out = address, size, server, out
+        self.got, self.digest, self.late = 0, hashlib.sha256(), False
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        """Fetch it."""
+        try:
+            self.fetch()
+        except Exception as error:  # raised again in the thread that waits
+            self.error = error
+
+    def fetch(self) -> None:
+        """Write what the URL serves. Raises ValueError, _TransientError, and OSError when the disk takes no more."""
+        headers = {"User-Agent": "fastapi-fleet", "Accept-Encoding": "identity"}
+        request = urllib.request.Request(self.address, headers=headers)  # noqa: S310 (`pull` lets only http(s) through)
+        if self.server.login:
+            # Unredirected: urllib would send an ordinary header to whatever server the first one names.
+            login = base64.b64encode(urllib.parse.unquote(self.server.login).encode()).decode()
+            request.add_unredirected_header("Authorization", f"Basic {login}")
+        most = self.size or MOST
+        with _reasons(self.server):
+            answer = urllib.request.build_opener(_Redirects).open(request, timeout=self.server.stall)
+        with answer:
+            while not self.late:
+                with _reasons(self.server):
+                    chunk = answer.read1(CHUNK)
+                if not chunk or self.late:
+                    break
+                self.got += len(chunk)
+                if self.got > most:
+                    raise ValueError(f"it is longer than {most} bytes")
+                self.digest.update(chunk)
+                self.out.write(chunk)
+        if self.got < self.size:
+            raise _TransientError(f"only {self.got} of {self.size} bytes came")
 
 
 @contextlib.contextmanager
@@ -194,13 +226,13 @@ def _reasons(server: Server) -> Iterator[None]:
         yield
     except urllib.error.HTTPError as error:
         said = f"the server answers {error.code} {error.reason}"
-        if error.code in _PASSING:
-            raise _PassingError(said) from error
+        if error.code in _TRANSIENT:
+            raise _TransientError(said) from error
         raise ValueError(f"{said}. {_HINTS.get(error.code, 'Its log may say why').format(server.setting)}") from error
     except (TimeoutError, urllib.error.URLError) as error:
         reason = getattr(error, "reason", error)
         # A silent server keeps silent: waiting for it twice more would only take three times as long.
         said = silent if isinstance(reason, TimeoutError) else f"the server cannot be reached ({reason})"
-        raise (ValueError if said == silent else _PassingError)(said) from error
+        raise (ValueError if said == silent else _TransientError)(said) from error
     except (http.client.HTTPException, OSError) as error:
-        raise _PassingError(f"the connection broke ({type(error).__name__})") from error
+        raise _TransientError(f"the connection broke ({type(error).__name__})") from error

@@ -6,20 +6,20 @@ import contextlib
 import ctypes
 import errno
 import fcntl
-import gzip
 import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
-import tarfile
 import tempfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+
+from .release_archive import NOT_OURS, ArchiveError, Limits, Rules
+from .release_extract import extract
 
 MARKER = ".complete"
 _MARKED = ("sha256", "content", "lib_sha256", "code_sha256", "python", "arch")
@@ -146,11 +146,15 @@ def unpack(order: Order, files: dict[str, Path]) -> list[str]:
             if shared:
                 link_tree(shared, work / "lib")
             else:
-                extract(opened["lib"], work, ("lib",))
-            extract(opened["code"], work, ("app", "site", "manifest.json"))
+                extract(opened["lib"], work, rules_of(order, "lib"))
+            extract(opened["code"], work, rules_of(order, "code"))
             folders = [n for n in ("app", "site", *(() if shared else ("lib",))) if (work / n).is_dir()]
             compile_bytecode(order, work, folders)
             finish(order, work, releases)
+        except ArchiveError as error:
+            raise UnpackError(
+                f"The artifact of {order.app} {order.release} is refused: {error}. Nothing was changed. {NOT_OURS}"
+            ) from error
         except OSError as error:
             if error.errno in {errno.ENOSPC, errno.EDQUOT}:
                 raise UnpackError(f"{order.root} is full: {error}. Nothing was changed. Make room.") from error
@@ -158,6 +162,11 @@ def unpack(order: Order, files: dict[str, Path]) -> list[str]:
         finally:
             shutil.rmtree(work, ignore_errors=True)
     return []
+
+
+def rules_of(order: Order, part: str) -> Rules:
+    """Return what is allowed in a part: no more than the controller has found in it, which had room on the disk."""
+    return Rules(part, Limits(order.artifact[f"{part}_bytes"], order.artifact[f"{part}_files"]))
 
 
 @contextlib.contextmanager
@@ -186,49 +195,6 @@ def verified(path: Path, part: str, order: Order) -> Iterator[IO[bytes]]:
             )
         stream.seek(0)
         yield stream
-
-
-def check_member(info: tarfile.TarInfo, top: tuple[str, ...]) -> None:
-    """Refuse what has no business in a release: other folders, ways out, devices, hard links."""
-    parts = info.name.split("/")
-    if parts[0] not in top or "" in parts or "." in parts or ".." in parts:
-        raise UnpackError(f"The artifact holds {info.name!r}, which leads out of its place. Nothing was changed.")
-    if info.issym():
-        target = os.path.normpath(os.path.join(os.path.dirname(info.name), info.linkname))
-        if os.path.isabs(info.linkname) or target.split("/")[0] not in top:
-            raise UnpackError(f"The artifact's {info.name} is a link to {info.linkname}. Nothing was changed.")
-    elif not (info.isreg() or info.isdir()):
-        raise UnpackError(f"The artifact's {info.name} is no file, folder or symlink. Nothing was changed.")
-
-
-def extract(stream: IO[bytes], into: Path, top: tuple[str, ...]) -> None:
-    """Unpack one part. Modes are 0755 or 0644 whatever the archive says, the owner is who runs this.
-
-    tarfile's own filter "data" is missing from Debian 12's Python (3.11.2), so the checks are here.
-    """
-    links: list[tarfile.TarInfo] = []
-    try:
-        with gzip.GzipFile(fileobj=stream) as raw, tarfile.open(fileobj=raw, mode="r|") as tar:
-            for info in tar:
-                check_member(info, top)
-                path = into / info.name
-                if info.isdir():
-                    path.mkdir(0o755, parents=True, exist_ok=True)
-                elif info.issym():
-                    links.append(info)  # last, so that nothing is written through one
-                else:
-                    path.parent.mkdir(0o755, parents=True, exist_ok=True)
-                    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-                    with open(handle, "wb") as out:
-                        shutil.copyfileobj(tar.extractfile(info), out, 1 << 18)  # type: ignore[arg-type]
-                        os.fchmod(handle, 0o755 if info.mode & 0o100 else 0o644)
-        for info in links:
-            (into / info.name).parent.mkdir(0o755, parents=True, exist_ok=True)
-            (into / info.name).symlink_to(info.linkname)
-    except (tarfile.TarError, zlib.error, EOFError, gzip.BadGzipFile) as error:
-        raise UnpackError(f"The artifact cannot be read: {error}. Build it again.") from error
-    except FileExistsError as error:
-        raise UnpackError(f"The artifact holds {error.filename} twice. Nothing was changed. Build it again.") from error
 
 
 def link_tree(source: Path, target: Path) -> None:

@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from .release_artifact import FORMAT, Entry, Member, describe, file_sha256, lib_tree, split, write_member
+from .release_artifact import FORMAT, PACKING, Entry, Member, describe, file_sha256, lib_tree, write_part
 from .release_cache import Cache, hash_of, load, save
 from .release_check import place
 from .release_lock import ENGINES
+from .release_split import split
 from .release_uv import GLIBC, BuildError, Uv
 from .release_wheels import install
 
@@ -54,14 +55,14 @@ def lib_member(
     """
     # What source distributions went into is not given to somebody who does not want them.
     more = ["sdists"] if sdists else []
-    key = hash_of(FORMAT, GLIBC, requirements, platform["python"], platform["arch"], *more)[:32]
+    key = hash_of(FORMAT, PACKING, GLIBC, requirements, platform["python"], platform["arch"], *more)[:32]
     entry = whole(cache, "libs", key)
     if not entry:
         made.append(True)
         with cache.put("libs", key) as new, cache.scratch() as work:
             install(requirements, platform, indexes, cache, uv, work, sdists)
             (work / "lib").mkdir(exist_ok=True)
-            member = write_member(lib_tree(work / "lib") or [Entry("lib/")], new / "lib.tar.gz", last=False)
+            member = write_part(lib_tree(work / "lib") or [Entry("lib/")], new / "lib.tar.gz", "lib")
             save(new / "about.json", {"lib": asdict(member), "sizes": {"lib.tar.gz": member.size}})
         entry = cache.root / "libs" / key
     return entry / "lib.tar.gz", Member(**load(entry / "about.json")["lib"])
@@ -87,18 +88,20 @@ def artifact_of(
     platform = {"python": about["python"], "arch": about["arch"]}
     name = f"{about['app']}-{about['id']}-py{about['python']}-{about['arch']}"
     file = f"{name}.tar.gz"
-    entry = whole(cache, "builds", name)
+    # The same lock may have been packed into other bytes meanwhile: an artifact is of these.
+    key = f"{name}-{PACKING}-{member.sha256[:12]}"
+    entry = whole(cache, "builds", key)
     if not entry:
         made.append(True)
-        with cache.put("builds", name) as new:
-            code = write_member(rest, new / "code.tar.gz", last=True)
+        with cache.put("builds", key) as new:
+            code = write_part(rest, new / "code.tar.gz", "code")
             with (new / file).open("wb") as out:
                 for part in (lib, new / "code.tar.gz"):
                     with part.open("rb") as stream:
                         shutil.copyfileobj(stream, out, 1 << 20)
             info = describe(member, code, file_sha256(new / file), platform)
             save(new / "about.json", {"info": info, "sizes": {file: info["size"], "code.tar.gz": code.size}})
-        entry = cache.root / "builds" / name
+        entry = cache.root / "builds" / key
     paths = {"path": str(entry / file), "lib_path": str(lib), "code_path": str(entry / "code.tar.gz")}
     return {**load(entry / "about.json")["info"], **paths}
 
@@ -114,14 +117,15 @@ def from_artifacts(wanted: Wanted, files: list[Path], cache: Cache) -> dict[str,
     release = {}
     for path in files:
         sha256 = file_sha256(path)
-        entry = whole(cache, "builds", sha256)
+        key = f"{sha256}-{PACKING}"
+        entry = whole(cache, "builds", key)
         if not entry:
-            with cache.put("builds", sha256) as new:
+            with cache.put("builds", key) as new:
                 lib, code, manifest = split(path, new)
                 info = describe(lib, code, sha256, {"python": manifest["python"], "arch": manifest["arch"]})
                 sizes = {"lib.tar.gz": lib.size, "code.tar.gz": code.size}
                 save(new / "about.json", {"info": info, "manifest": manifest, "sizes": sizes})
-            entry = cache.root / "builds" / sha256
+            entry = cache.root / "builds" / key
         known = load(entry / "about.json")
         manifest = known["manifest"]
         check_manifest(wanted, path, manifest)

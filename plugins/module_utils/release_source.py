@@ -15,6 +15,7 @@ from typing import Any
 
 import tomllib
 
+from .release_archive import show
 from .release_uv import BuildError, redact, tail
 
 JUNK = {
@@ -67,7 +68,9 @@ def git(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run git in `cwd`; it never asks for a password."""
     env = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     try:
-        return subprocess.run(["git", *args], cwd=cwd, env=env, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            ["git", *args], cwd=cwd, env=env, capture_output=True, text=True, errors="surrogateescape", check=False
+        )
     except FileNotFoundError:
         return subprocess.CompletedProcess(args, 127, "", "git is not installed")
 
@@ -124,10 +127,11 @@ def check_links(root: Path, names: list[str]) -> None:
         path = root / name
         if path.is_symlink():
             target = os.readlink(path)
-            if os.path.isabs(target) or not path.resolve().is_relative_to(top) or not path.exists():
+            # A loop does not exist, either, and cannot be resolved.
+            if os.path.isabs(target) or not path.exists() or not path.resolve().is_relative_to(top):
                 raise BuildError(
-                    f"{name} is a symlink to {target}, which is not in the release. Replace it by the file, "
-                    "or leave it out with release_exclude."
+                    f"{show(name)} is a symlink to {show(target)}, which is not in the release. Replace it by the "
+                    "file, or leave it out with release_exclude."
                 )
 
 

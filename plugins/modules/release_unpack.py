@@ -18,8 +18,8 @@ short_description: Send a release to a host and unpack it there
 version_added: "0.1.0"
 description:
   - Sends the parts of a release that the host lacks (an action plugin of the same name does that), or lets the host
-    fetch them from O(url). Checks their hashes, unpacks them to C(ROOT/releases/ID), compiles bytecode, and marks the
-    release whole last.
+    fetch them from O(url). Checks their hashes and all that they hold, unpacks them to C(ROOT/releases/ID), compiles
+    bytecode, and marks the release whole last.
   - Dependencies that a whole release on the host has already are shared by hard links, and not sent.
   - A release that is there is left alone. Half a release is built anew. Old releases are not removed.
 options:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import http.server
 import json
 import os
@@ -18,6 +19,8 @@ import pytest
 from plugins.module_utils.release_fetch import part_name
 from plugins.module_utils.release_host import Order, read_marker
 from plugins.module_utils.release_publish import parts, publish
+from tests.unit.artifacts import member, sent, tar
+from tests.unit.test_release_archive import TO_ROOT
 from tests.unit.test_release_host import build
 
 REPOSITORY = Path(__file__).parents[2]
@@ -122,3 +125,24 @@ def test_nothing_is_there(order: Order, url: str, tmp_path: Path) -> None:
     assert f"What must be there is {order.artifact['lib_path']} of the controller: upload it" in done["msg"]
     assert "wants a login" in play(order, url.replace("me:hush@", ""), tmp_path)["msg"]
     assert not order.folder.exists()
+
+
+@pytest.mark.fault(50)
+@pytest.mark.parametrize("pulled", [False, True], ids=["sent", "fetched"])
+def test_hostile_artifact_is_refused_by_a_host(tmp_path: Path, pulled: bool) -> None:
+    """As if a controller had let it through: the host has the same rules, and they come with the module."""
+    code = tar([*TO_ROOT, member("manifest.json", b"{}")], last=True)
+    order, files = sent(tmp_path, lib=gzip.compress(tar([member("lib/x")], last=False)), code=gzip.compress(code))
+    order.artifact.update({f"{part}_path": str(file) for part, file in files.items()})
+    (tmp_path / "web").mkdir()
+    publish(parts("shop", [order.artifact]), tmp_path / "web")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / "web"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}" if pulled else ""
+        done = play(order, url, tmp_path, have_lib=False)
+        server.shutdown()
+    assert done["failed"]
+    assert "'app/r/etc/systemd/system/multi-user.target.wants/x.service' lies below the link 'app/r'" in done["msg"]
+    assert "Nothing was changed" in done["msg"]
+    assert [path.name for path in (order.root / "releases").iterdir()] == [".lock"]

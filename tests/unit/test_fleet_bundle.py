@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import io
 import json
 import subprocess
 import tarfile
@@ -21,6 +20,7 @@ from plugins.module_utils import fleet_bundle
 from plugins.module_utils.fleet_bundle import make
 from plugins.module_utils.release_cache import Cache
 from plugins.module_utils.release_uv import BuildError, Uv
+from tests.unit.artifacts import write
 from tests.unit.rendering import REPOSITORY, template, unit
 
 MANIFEST = {"app": "shop", "module": "main:app", "id": "0123456789ab", "python": "3.12", "arch": "x86_64"}
@@ -47,15 +47,10 @@ USER_DATA = {
 
 
 def artifact(folder: Path, **changes: str) -> Path:
-    """A file that says of itself what an artifact says."""
+    """An artifact with nothing in it."""
     manifest = {**MANIFEST, **changes}
     path = folder / f"{manifest['app']}-{manifest['id']}-py{manifest['python']}-{manifest['arch']}.tar.gz"
-    data = json.dumps(manifest).encode()
-    with tarfile.open(path, "w:gz") as archive:
-        info = tarfile.TarInfo("manifest.json")
-        info.size = len(data)
-        archive.addfile(info, io.BytesIO(data))
-    return path
+    return write(folder, b"", [], about=manifest).rename(path)
 
 
 @pytest.fixture(autouse=True)

@@ -1,9 +1,11 @@
 """The artifact: the same bytes from the same files, one ordinary tar.gz in two parts, and what is checked in it."""
 
-import json
+import dataclasses
 import os
+import subprocess
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, cast
 
@@ -11,10 +13,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from plugins.module_utils.release_artifact import Entry, lib_tree, split, tree, wheel_tree, write_member
+from plugins.module_utils.release_artifact import (
+    Entry,
+    check_entries,
+    lib_tree,
+    tree,
+    wheel_tree,
+    write_member,
+    write_part,
+)
+from plugins.module_utils.release_assemble import build
 from plugins.module_utils.release_cache import KEEP, Cache
 from plugins.module_utils.release_check import check_module, check_python, search_path
-from plugins.module_utils.release_uv import BuildError
+from plugins.module_utils.release_platform import Wanted
+from plugins.module_utils.release_split import split
+from plugins.module_utils.release_uv import BuildError, Uv
+from tests.unit.artifacts import manifest_of
 
 PART = st.from_regex(r"[a-z][a-z0-9_.é]{0,60}", fullmatch=True)
 FILES = st.dictionaries(st.tuples(PART, PART).map("/".join), st.binary(max_size=2000), min_size=1, max_size=6)
@@ -26,7 +40,7 @@ def test_two_parts_are_one_archive(tmp_path_factory: pytest.TempPathFactory, fil
     tmp_path = tmp_path_factory.mktemp("artifact")
     lib = [Entry(f"lib/{name}", data=data) for name, data in files.items()]
     first = write_member(lib, tmp_path / "lib.tar.gz", last=False)
-    manifest = json.dumps({"format": 1, "lib_content": first.content}).encode()
+    manifest = manifest_of(first.content)
     code = [Entry(f"app/{name}", data=data) for name, data in files.items()]
     second = write_member([*code, Entry("manifest.json", data=manifest)], tmp_path / "code.tar.gz", last=True)
     artifact = tmp_path / "whole.tar.gz"
@@ -187,3 +201,123 @@ def test_two_builders_of_one_entry(tmp_path: Path) -> None:
     entry = cache.get("libs", "key")
     assert entry
     assert (entry / "file").read_text() == "theirs"
+
+
+ENGINE_FILES = Path(__file__).parents[2] / "roles/release/files"
+
+
+def source(root: Path) -> Path:
+    root.mkdir()
+    (root / "requirements.txt").write_text("")
+    (root / "main.py").write_text("app = 1\n")
+    return root
+
+
+def no_utf8(root: Path) -> None:
+    (root / "\udcff.txt").write_text("")
+
+
+def through_a_link(root: Path) -> None:
+    (root / "storage/v2").mkdir(parents=True)
+    (root / "storage/v2/data").write_text("")
+    (root / "storage/current").symlink_to("v2")
+    (root / "data").symlink_to("storage/current/data")
+
+
+def through_its_own_name(root: Path) -> None:
+    (root / "data").symlink_to(f"../{root.name}/main.py")
+
+
+def too_deep(root: Path) -> None:
+    deep = root / "/".join("f" * 120)
+    deep.mkdir(parents=True)
+    (deep / "x").write_text("")
+
+
+def loop(root: Path) -> None:
+    (root / "loop").symlink_to("loop")
+
+
+@pytest.mark.fault(50)
+@pytest.mark.parametrize("git", [False, True], ids=["plain", "git"])
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (no_utf8, r"'app/\\udcff\.txt' is no UTF-8\. Hosts would refuse such a release\. Change it"),
+        (
+            through_a_link,
+            "'app/data' is a link to 'storage/current/data', which leads through the link 'app/storage/cur",
+        ),
+        (through_its_own_name, r"'app/data' is a link to '\.\./shop/main\.py', which leads out of the code part"),
+        (too_deep, "lies 121 folders deep; 99 are allowed"),
+        (loop, "'loop' is a symlink to 'loop', which is not in the release"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_source_that_hosts_would_refuse_is_refused_at_build(
+    tmp_path: Path, spoil: Callable[[Path], None], said: str, git: bool
+) -> None:
+    """By name, before anything is installed; without what is named, it is built."""
+    root = source(tmp_path / "shop")
+    spoil(root)
+    if git:
+        subprocess.run(["git", "init", "-q", root], check=True)
+    wanted = Wanted("shop", str(root), "main:app", [{"python": "3.11", "arch": "x86_64"}], "gunicorn", ENGINE_FILES, [])
+    with pytest.raises(BuildError, match=said):
+        build(wanted, Cache(tmp_path / "cache"), Uv("/no/uv"))
+    excluded = ["*.txt", "data", "f", "loop"]
+    (root / "pyproject.toml").write_text("[project]\nname = 'shop'\nversion = '1'\n")
+    with pytest.raises(BuildError, match="release_uv is /no/uv"):
+        build(dataclasses.replace(wanted, exclude=excluded), Cache(tmp_path / "cache"), Uv("/no/uv"))
+
+
+def test_source_with_something_that_is_no_file(tmp_path: Path) -> None:
+    """Reading a FIFO would wait for ever. git does not see it."""
+    root = source(tmp_path / "shop")
+    os.mkfifo(root / "pipe")
+    wanted = Wanted("shop", str(root), "main:app", [{"python": "3.11", "arch": "x86_64"}], "gunicorn", ENGINE_FILES, [])
+    with pytest.raises(BuildError, match="'app/pipe' is no file, folder or symlink"):
+        build(wanted, Cache(tmp_path / "cache"), Uv("/no/uv"))
+
+
+@pytest.mark.fault(50)
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["a/" + "n" * 256], "'a/n.*' has a component of 256 bytes"),
+        (["a", "a/b"], "'site/a/b' lies below the file 'site/a'"),
+        (["a/./b"], r"'a/\./b' is no plain name"),
+    ],
+)
+def test_wheel_that_hosts_would_refuse_is_refused_at_build(tmp_path: Path, names: list[str], said: str) -> None:
+    with zipfile.ZipFile(tmp_path / "a.whl", "w") as wheel:
+        for name in names:
+            wheel.writestr(name, "x")
+    with pytest.raises(BuildError, match=said):
+        check_entries([*wheel_tree(tmp_path / "a.whl"), Entry("manifest.json")], "code")
+
+
+@pytest.mark.fault(50)
+def test_wheel_that_is_a_bomb_is_not_read_into_memory(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.whl", "w", zipfile.ZIP_DEFLATED) as wheel, wheel.open("zeros", "w") as out:
+        for _ in range(160):
+            out.write(bytes(1 << 20))
+    with pytest.raises(BuildError, match=r"a\.whl would unpack to 160 MiB in 1 files; of its \d+ KiB, hosts take"):
+        wheel_tree(tmp_path / "a.whl")
+
+
+@pytest.mark.fault(50)
+def test_release_that_hosts_would_take_for_a_bomb_is_refused_at_build(tmp_path: Path) -> None:
+    entries = [Entry("app/zeros.bin", data=bytes(120 << 20)), Entry("app/main.py"), Entry("manifest.json", data=b"{}")]
+    with pytest.raises(
+        BuildError, match=r"'app/zeros\.bin' goes beyond .* Hosts would refuse such a release\. Change it"
+    ):
+        write_part(entries, tmp_path / "code.tar.gz", "code")
+    write_part(entries[1:], tmp_path / "code.tar.gz", "code")
+
+
+def test_file_that_no_tar_header_can_describe_is_refused_at_build(tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").touch()
+    os.truncate(tmp_path / "weights.bin", 8 << 30)
+    with pytest.raises(BuildError, match=r"'app/weights\.bin' is a file of 8589934592 bytes, which is too large"):
+        check_entries(tree(tmp_path, ["weights.bin"], "app/"), "code")

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import dataclasses
+import datetime
 import os
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,8 +16,12 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from plugins.action.release_unpack import split_login
 from plugins.module_utils.release_fetch import Server, part_name, pull
@@ -75,6 +84,7 @@ class Site:
     files: dict[str, bytes] = field(default_factory=dict)
     plan: list[Answer] = field(default_factory=list)
     asked: list[tuple[str, str | None]] = field(default_factory=list)
+    listener: Any = None
 
     def server(self, login: str = "") -> Server:
         return Server(f"http://127.0.0.1:{self.port}/parts/", login, stall=0.3, pauses=(0.01, 0.01))
@@ -95,10 +105,31 @@ def site() -> Iterator[Site]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        made.port = server.server_port
+        made.port, made.listener = server.server_port, server
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client that has left is none
         threading.Thread(target=server.serve_forever, daemon=True, kwargs={"poll_interval": 0.01}).start()
         yield made
         server.shutdown()
+
+
+@pytest.fixture
+def tls(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the server speak HTTPS for localhost, with a certificate that hosts trust."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    day = datetime.timedelta(days=1)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now - day, now + day)
+    made = made.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    made = made.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    chain, secret = tmp_path / "chain.pem", tmp_path / "key.pem"
+    chain.write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    secret.write_bytes(key.private_bytes(*form))
+    monkeypatch.setenv("SSL_CERT_FILE", str(chain))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain, secret)
+    site.listener.socket = context.wrap_socket(site.listener.socket, server_side=True)
 
 
 @pytest.fixture
@@ -167,19 +198,85 @@ def test_what_passes_by_itself_is_tried_again(site: Site, order: Order) -> None:
     assert len(site.asked) == 4
 
 
-def test_server_that_drips_is_given_up(site: Site, order: Order, monkeypatch: pytest.MonkeyPatch) -> None:
-    def drips(request: BaseHTTPRequestHandler, data: bytes) -> None:
-        request.send_response(200)
-        request.end_headers()
-        for byte in data[:100]:
+def drip(request: BaseHTTPRequestHandler, data: bytes, start: bytes = b"") -> None:
+    """Send each byte within the time that a server may be silent; whoever waits for the end waits for 2 s."""
+    request.wfile.write(start)
+    for byte in data:
+        with contextlib.suppress(OSError):  # the client may be gone
             request.wfile.write(bytes([byte]))
             request.wfile.flush()
-            time.sleep(0.02)
+        time.sleep(2 / len(data))
 
-    monkeypatch.setattr("plugins.module_utils.release_fetch.SLOWEST", 1e9)
-    site.plan = [drips]
-    with pytest.raises(UnpackError, match=r"only \d+ of \d+ bytes came in 0 s"):
-        pull(order, site.server())
+
+def drips_status(request: BaseHTTPRequestHandler, data: bytes) -> None:
+    drip(request, b"HTTP/1.1 200 " + b"O" * 40)
+    good(request, data)
+
+
+def drips_headers(request: BaseHTTPRequestHandler, data: bytes) -> None:
+    drip(request, b"X-Drip: " + b"drop" * 10, b"HTTP/1.1 200 OK\r\n")
+    request.wfile.write(b"\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data))
+
+
+def drips_body(request: BaseHTTPRequestHandler, data: bytes) -> None:
+    drip(request, data[:40], b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(data))
+    request.wfile.write(data[40:])
+
+
+def redirects_slowly(request: BaseHTTPRequestHandler, data: bytes) -> None:
+    time.sleep(0.2)
+    status(302, Location=f"{request.path}?")(request, data)
+
+
+def drips_redirects(request: BaseHTTPRequestHandler, data: bytes) -> None:
+    drip(request, b"drop" * 10, b"HTTP/1.1 302 Found\r\nX-Drip: ")
+    request.wfile.write(b"\r\nContent-Length: 0\r\nLocation: /parts/x\r\n\r\n")
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https"])
+@pytest.mark.parametrize(
+    "answer",
+    [drips_status, drips_headers, drips_body, redirects_slowly, drips_redirects],
+    ids=lambda made: made.__name__,
+)
+def test_server_that_drips_is_given_up(
+    site: Site, order: Order, answer: Answer, secure: bool, request: pytest.FixtureRequest
+) -> None:
+    """The limit is for all of a try: 0.8 s here, while each byte comes within 0.3 s."""
+    server = dataclasses.replace(site.server(), slowest=order.artifact["lib_size"] / 0.2)
+    if secure:
+        request.getfixturevalue("tls")
+        server = dataclasses.replace(server, url=server.url.replace("http://127.0.0.1", "https://localhost"))
+    site.plan = [answer] * 8
+    with pytest.raises(UnpackError, match=r"it took longer than 1 s, in which \d+ of \d+ bytes came"):
+        pull(order, server)
+    assert left(order) == []
+
+
+def test_https(site: Site, order: Order, tls: None) -> None:
+    server = dataclasses.replace(site.server(), url=f"https://localhost:{site.port}/parts")
+    assert pull(order, server) is True
+
+
+def test_handshake_that_drips_is_given_up(order: Order) -> None:
+    """A TLS record of 16 KiB is announced, of which a byte comes now and then."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        done = threading.Event()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(b"\x16\x03\x03\x40\x00\x02")
+                while not done.wait(0.05):
+                    connection.sendall(b"\0")
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        server = Server(f"https://127.0.0.1:{listener.getsockname()[1]}", stall=0.3, slowest=1e9, pauses=())
+        with pytest.raises(UnpackError, match=r"it took longer than 1 s|the server sent nothing for 0\.3 s"):
+            pull(order, server)
+        done.set()
+        thread.join(5)
 
 
 def test_nobody_listens(site: Site, order: Order) -> None:

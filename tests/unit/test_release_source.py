@@ -76,7 +76,7 @@ def test_links_out_of_the_tree_are_refused_by_name(tmp_path: Path, target: str) 
     root = tmp_path / "app"
     root.mkdir()
     (root / "bad").symlink_to(target)
-    with pytest.raises(BuildError, match=f"bad is a symlink to {target}"):
+    with pytest.raises(BuildError, match=f"'bad' is a symlink to '{target}'"):
         check_links(root, ["bad"])
 
 
