@@ -7,11 +7,12 @@ DIR/url then holds the address, DIR/pid the process. DIR/faults.json, where it i
 
     {"refuse": {"CreateAutoScalingGroup": ["LimitExceeded", "…"]},   an error for an action
      "launch": "You have requested more vCPU capacity …",            no instance of a group starts, for this reason
-     "refresh": "failed"}                                            a refresh does not get past its half
+     "refresh": "failed",                                            a refresh does not get past its half
+     "drain": "never"}                                               a target that is deregistered goes on draining
 
-DIR/requests.jsonl has a line for each request: the action or path, and the bytes sent. What is added: instance
-refreshes (each look at one moves it on by a quarter of the group), rollbacks, group attributes, template versions with
-user data in groups.
+DIR/requests.jsonl has a line for each request: the action or path, the instances that it names, and the bytes sent.
+What is added: instance refreshes (each look at one moves it on by a quarter of the group), rollbacks, group attributes,
+template versions with user data in groups, targets that drain (until the second look at them).
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ import contextlib
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
 import uuid
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,7 @@ from moto.core.utils import utcnow
 from moto.ec2.exceptions import EC2ClientError
 from moto.ec2.models.launch_templates import LaunchTemplate
 from moto.ec2.utils import parse_user_data
+from moto.elbv2.models import FakeHealthStatus, FakeTargetGroup
 from moto.elbv2.responses import ELBV2Response
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
@@ -63,10 +67,11 @@ class State:
         except FileNotFoundError:
             return None
 
-    def note(self, what: str, size: int) -> None:
+    def note(self, what: str, size: int, body: str = "") -> None:
         """Add a line to the requests."""
+        named = sorted(set(re.findall(r"\bi-[0-9a-f]{17}\b", body)))
         with self.lock, (self.folder / "requests.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"what": what, "bytes": size}) + "\n")
+            file.write(json.dumps({"what": what, "bytes": size, "instances": named}) + "\n")
 
 
 def launched(group: FakeAutoScalingGroup, count: int, version: str) -> None:
@@ -256,7 +261,7 @@ def extend(state: State) -> None:
 
     def answer(self: Any) -> Any:
         refused = (state.fault("refuse") or {}).get(self._get_action())
-        state.note(self._get_action() or self.path, 0)
+        state.note(self._get_action() or self.path, 0, str(self.querystring))
         if refused:
             error = EC2ClientError if self.service_name == "ec2" else AutoscalingClientError
             status, headers, body = self.serialized(ActionResult(error(*refused)))
@@ -267,6 +272,24 @@ def extend(state: State) -> None:
 
     BaseResponse.call_action = answer  # type: ignore[method-assign]
     _ = ELBV2Response  # loaded before the first request, which is then as fast as the others
+
+    health = FakeTargetGroup.health_for
+    looks: Counter[str] = Counter()
+
+    def health_for(self: Any, target: dict[str, Any], ec2_backend: Any) -> FakeHealthStatus:
+        found = health(self, target, ec2_backend)
+        name = target["Id"]
+        if found.reason != "Target.NotRegistered" or name not in self.deregistered_targets:
+            looks.pop(name, None)
+            return found
+        looks[name] += 1
+        if state.fault("drain") != "never" and looks[name] > 1:
+            return found
+        return FakeHealthStatus(
+            name, found.port, found.health_check_port, "draining", "Target.DeregistrationInProgress", "It drains"
+        )
+
+    FakeTargetGroup.health_for = health_for  # type: ignore[method-assign]
 
 
 def serve(folder: Path, port: int) -> None:

@@ -7,10 +7,14 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-#: Every resource of a fleet carries it, with the fleet's name; only what does is ever removed.
-TAG = "fastapi-fleet:fleet"
+#: Every resource of a fleet carries these. One alone says too little: the app `shop` in `a-b` and the app `shop-a` in
+#: `b` both make the name `shop-a-b`.
+TAG, APP_TAG, ENVIRONMENT_TAG = "fastapi-fleet:fleet", "fastapi-fleet:app", "fastapi-fleet:environment"
+#: The fleet's shape, `instances` or `autoscaling`, on its instances, too.
+SHAPE_TAG = "fastapi-fleet:shape"
 #: On the launch template: numbers of versions that failed or that somebody went back from, the newest last.
 BAD_TAG = "fastapi-fleet:bad"
 
@@ -27,6 +31,42 @@ CREDENTIALS = (
 
 class AwsError(Exception):
     """What went wrong, as a sentence."""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Whose something is on AWS: an app, its environment, and the name that everything of the fleet has."""
+
+    app: str
+    environment: str
+    name: str
+
+    @classmethod
+    def of(cls, listed: Sequence[Mapping[str, str]] | None) -> Fleet:
+        """Return the fleet that AWS's list of tags names; what a tag would say is "" where it is missing."""
+        found = tags(listed)
+        return cls(*(found.get(key, "") for key in (APP_TAG, ENVIRONMENT_TAG, TAG)))
+
+    def owns(self, listed: Sequence[Mapping[str, str]] | None) -> bool:
+        """Return whether something with these tags is this fleet's: all three have to say so."""
+        return Fleet.of(listed) == self
+
+    def filters(self, **more: str) -> list[dict[str, Any]]:
+        """Return EC2's filters for what this fleet owns, and for more tags, as `shape`."""
+        wanted = {APP_TAG: self.app, ENVIRONMENT_TAG: self.environment, TAG: self.name}
+        wanted |= {f"fastapi-fleet:{key}": value for key, value in more.items()}
+        return [{"Name": f"tag:{key}", "Values": [value]} for key, value in wanted.items()]
+
+    def __str__(self) -> str:
+        return f"app {self.app}, environment {self.environment}"
+
+
+#: How a module is told whose fleet it is about.
+FLEET_OPTION: dict[str, Any] = {
+    "type": "dict",
+    "required": True,
+    "options": {name: {"type": "str", "required": True} for name in ("app", "environment", "name")},
+}
 
 
 def code(error: Exception) -> str:

@@ -7,7 +7,9 @@ import base64
 from dataclasses import dataclass
 from typing import Any
 
-from .fleet_aws import TAG, AwsError, Clients, code, explained, group, pages, tags, template
+from .fleet_aws import AwsError, Clients, Fleet, code, explained, group, pages, template
+from .fleet_hosts import find
+from .fleet_owner import refuse_shape, refuse_strangers
 from .fleet_refresh import ACTIVE, current_version, previous_version
 
 #: Canonical's own parameter for its newest image of a release.
@@ -19,7 +21,8 @@ ARCHITECTURES = {"x86_64": "amd64", "arm64": "arm64"}  # AWS's name: Canonical's
 class Wanted:
     """The settings that AWS itself has to judge."""
 
-    name: str
+    fleet: Fleet
+    shape: str
     region: str
     instance_type: str
     image: str  # an image's id, "" for the one that the fleet has, else the newest of `ubuntu`
@@ -33,14 +36,20 @@ def probe(wanted: Wanted) -> dict[str, Any]:
     with explained(wanted.region):
         who = clients("sts").get_caller_identity()
         machine = _machine(clients, wanted)
-        there = _fleet(clients, wanted.name)
+        made = group(clients, wanted.fleet.name)
+        # What goes with a group of its own was judged before that was made.
+        if made is None or not wanted.fleet.owns(made["Tags"]):
+            refuse_strangers(clients, wanted.fleet)
+        hosts = find(clients, wanted.fleet)
+        refuse_shape(wanted.fleet, wanted.shape, made, [host.id for host in hosts])
+        there = _fleet(clients, wanted.fleet.name, made)
         image = wanted.image or there["image"]
         return {
             "account": who["Account"],
             "partition": who["Arn"].split(":")[1],
             "machine": machine,
             "zones": _zones(clients, wanted),
-            "network": _network(clients, wanted.name),
+            "network": _network(clients, wanted.fleet),
             "fleet": there | {"image": _image(clients, wanted, image, machine["architecture"])},
         }
 
@@ -79,13 +88,13 @@ def _zones(clients: Clients, wanted: Wanted) -> list[str]:
     return found[: wanted.zones]
 
 
-def _network(clients: Clients, name: str) -> dict[str, dict[str, str]]:
+def _network(clients: Clients, fleet: Fleet) -> dict[str, dict[str, str]]:
     """Return the fleet's own subnets by their addresses, NAT gateways by subnet: they need no second round trip."""
-    ec2, own = clients("ec2"), {"Name": f"tag:{TAG}", "Values": [name]}
+    ec2, own = clients("ec2"), fleet.filters()
     alive = {"Name": "state", "Values": ["pending", "available"]}
-    subnets = pages(ec2, "describe_subnets", "Subnets", Filters=[own])
-    gateways = pages(ec2, "describe_nat_gateways", "NatGateways", Filters=[own, alive])
-    nats = [found for found in gateways if tags(found.get("Tags")).get(TAG) == name]
+    subnets = pages(ec2, "describe_subnets", "Subnets", Filters=own)
+    gateways = pages(ec2, "describe_nat_gateways", "NatGateways", Filters=[*own, alive])
+    nats = [found for found in gateways if fleet.owns(found.get("Tags"))]
     return {
         "subnets": {str(found["CidrBlock"]): str(found["SubnetId"]) for found in subnets},
         "nats": {str(found["SubnetId"]): str(found["NatGatewayId"]) for found in nats},
@@ -117,12 +126,9 @@ def _image(clients: Clients, wanted: Wanted, image: str, architecture: str) -> s
     return image
 
 
-def _fleet(clients: Clients, name: str) -> dict[str, Any]:
+def _fleet(clients: Clients, name: str, made: dict[str, Any] | None) -> dict[str, Any]:
     """Return what there is of a scaling fleet; user data and description are the live version's."""
-    made, pattern = group(clients, name), template(clients, name)
-    for kind, found in (("scaling group", made), ("launch template", pattern)):
-        if found is not None and tags(found.get("Tags")).get(TAG) != name:
-            raise AwsError(f"aws_fleet_name is {name!r}, but a {kind} of that name is somebody else's: no tag {TAG}")
+    pattern = template(clients, name)
     version = current_version(made) if made else None
     versions = {str(item["VersionNumber"]): item for item in pattern["versions"]} if pattern else {}
     # Before there is a group, the newest version is what it would begin with.
@@ -140,6 +146,7 @@ def _fleet(clients: Clients, name: str) -> dict[str, Any]:
         "user_data": base64.b64decode(data.get("UserData", "")).decode(),
         "description": live.get("VersionDescription", ""),
         "min_size": made["MinSize"] if made else 0,
+        "desired": made["DesiredCapacity"] if made else 0,
         "instances": len(made["Instances"]) if made else 0,
         "policies": [item["PolicyName"] for item in _policies(clients, name)] if made else [],
         "refresh": active[0]["InstanceRefreshId"] if active else "",

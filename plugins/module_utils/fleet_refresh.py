@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .fleet_aws import BAD_TAG, AwsError, Clients, group, pages, tags, template
+from .fleet_aws import BAD_TAG, AwsError, Clients, Fleet, group, pages, tags, template
+from .fleet_hosts import find
+from .fleet_owner import refuse_shape
 
 ACTIVE = {"Pending", "InProgress", "Cancelling", "RollbackInProgress", "Baking"}
 FAILED = {"Failed", "Cancelled", "RollbackFailed", "RollbackSuccessful"}
@@ -85,22 +87,29 @@ def previous_version(found: Mapping[str, Any], current: str) -> str | None:
 class Rollout:
     """What can be done with one group; AwsError says why something cannot."""
 
-    def __init__(self, clients: Clients, name: str) -> None:
-        self.scaling, self.ec2, self.name = clients("autoscaling"), clients("ec2"), name
-        self._clients = clients
+    def __init__(self, clients: Clients, fleet: Fleet) -> None:
+        self.scaling, self.ec2, self.name = clients("autoscaling"), clients("ec2"), fleet.name
+        self.fleet, self._clients = fleet, clients
 
     def group(self) -> dict[str, Any]:
         """Return the group."""
         found = group(self._clients, self.name)
         if found is None:
-            raise AwsError(f"there is no scaling group {self.name}; playbooks/provision.yml makes it")
-        return found
+            refuse_shape(self.fleet, "autoscaling", None, [host.id for host in find(self._clients, self.fleet)])
+        return self._own("scaling group", found)
 
     def template(self) -> dict[str, Any]:
         """Return the launch template with its versions."""
-        found = template(self._clients, self.name)
+        return self._own("launch template", template(self._clients, self.name))
+
+    def _own(self, kind: str, found: dict[str, Any] | None) -> dict[str, Any]:
         if found is None:
-            raise AwsError(f"there is no launch template {self.name}; playbooks/provision.yml makes it")
+            raise AwsError(f"there is no {kind} {self.name}; playbooks/provision.yml makes it")
+        if not self.fleet.owns(found.get("Tags")):
+            raise AwsError(
+                f"the {kind} {self.name} is of another fleet ({Fleet.of(found.get('Tags'))}), not of the {self.fleet}. "
+                "Nothing was changed"
+            )
         return found
 
     def refreshes(self, refresh: str = "") -> list[dict[str, Any]]:
@@ -145,7 +154,7 @@ class Rollout:
 
     def back(self, version: str, sizes: Sizes, preferences: Preferences, *, check: bool = False) -> Step:
         """Begin to go back: to a version, the one before without; a refresh that is under way turns round."""
-        active, found, pattern = self.active(), self.group(), self.template()
+        found, pattern, active = self.group(), self.template(), self.active()
         if active:
             if version:
                 raise AwsError(
@@ -180,6 +189,7 @@ class Rollout:
 
     def cancel(self) -> str:
         """End the refresh under way where it is."""
+        self.group()
         refresh = self.scaling.cancel_instance_refresh(AutoScalingGroupName=self.name)["InstanceRefreshId"]
         return f"{self.name}: refresh {refresh} ends; instances that it has replaced stay"
 

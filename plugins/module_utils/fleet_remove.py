@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Find what carries a fleet's tag, and remove it in an order that AWS takes.
+"""Find what carries a fleet's tags, and remove it in an order that AWS takes.
 
-Only the tag counts. Names are used to look at fewer candidates where AWS cannot search by tag (buckets, roles, alarms).
+Only the tags count, all three of them. Names are used to look at fewer candidates where AWS cannot search by tag
+(buckets, roles, alarms).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from .fleet_aws import TAG, AwsError, Clients, code, explained, pages, tags
+from .fleet_aws import AwsError, Clients, Fleet, code, explained, pages
 
 PAUSE = 5  # seconds between two tries, while AWS still holds on to something
 BATCH = 20  # load balancers or target groups that AWS tells the tags of at a time
@@ -37,7 +38,7 @@ BUSY = {"DependencyViolation", "ResourceInUse", "ResourceInUseException", "Inval
 
 @dataclass(frozen=True)
 class Resource:
-    """Something that carries the tag."""
+    """Something that carries the tags."""
 
     kind: str
     id: str
@@ -46,11 +47,11 @@ class Resource:
 class Remover:
     """What is there of a fleet, and its end."""
 
-    def __init__(self, clients: Clients, name: str) -> None:
-        self.clients, self.name = clients, name
+    def __init__(self, clients: Clients, fleet: Fleet) -> None:
+        self.clients, self.fleet, self.name = clients, fleet, fleet.name
 
     def find(self) -> list[Resource]:
-        """Return all that carries the tag, in the order of removal."""
+        """Return all that carries the tags, in the order of removal."""
         with explained(self.clients.region):
             found = [
                 *self._groups(),
@@ -102,32 +103,35 @@ class Remover:
 
     def _groups(self) -> list[Resource]:
         found = pages(self.clients("autoscaling"), "describe_auto_scaling_groups", "AutoScalingGroups")
-        return [Resource("scaling group", item["AutoScalingGroupName"]) for item in found if self._own(item["Tags"])]
+        return [
+            Resource("scaling group", item["AutoScalingGroupName"]) for item in found if self.fleet.owns(item["Tags"])
+        ]
 
     def _ec2(self) -> list[Resource]:
         ec2, found = self.clients("ec2"), [Resource("instance", name) for name in self._instances()]
-        own = [{"Name": f"tag:{TAG}", "Values": [self.name]}]
+        own = self.fleet.filters()
         for kind, (action, key, identity) in EC2_KINDS.items():
             listed = (
                 pages(ec2, action, key, Filters=own)
                 if ec2.can_paginate(action)
                 else getattr(ec2, action)(Filters=own)[key]
             )
-            # AWS goes on showing NAT gateways and endpoints for a while. The tag is looked at once more: a filter that
-            # some API does not know must not cost another fleet its gateway.
+            # AWS goes on showing NAT gateways and endpoints for a while. The tags are looked at once more: a filter
+            # that some API does not know must not cost another fleet its gateway.
             alive = [
                 item
                 for item in listed
-                if str(item.get("State", "")).lower() != "deleted" and self._own(item.get("Tags"))
+                if str(item.get("State", "")).lower() != "deleted" and self.fleet.owns(item.get("Tags"))
             ]
             found += [Resource(kind, item[identity]) for item in alive]
         return found
 
     def _instances(self) -> list[str]:
         states = ["pending", "running", "shutting-down", "stopping", "stopped"]
-        filters = [{"Name": f"tag:{TAG}", "Values": [self.name]}, {"Name": "instance-state-name", "Values": states}]
+        filters = [*self.fleet.filters(), {"Name": "instance-state-name", "Values": states}]
         reserved = pages(self.clients("ec2"), "describe_instances", "Reservations", Filters=filters)
-        return [item["InstanceId"] for found in reserved for item in found["Instances"]]
+        listed = [item for found in reserved for item in found["Instances"]]
+        return [item["InstanceId"] for item in listed if self.fleet.owns(item["Tags"])]
 
     def _balancers(self) -> list[Resource]:
         client, found = self.clients("elbv2"), []
@@ -138,7 +142,7 @@ class Remover:
             arns = [item[arn] for item in pages(client, action, key)]
             for start in range(0, len(arns), BATCH):
                 described = client.describe_tags(ResourceArns=arns[start : start + BATCH])["TagDescriptions"]
-                found += [Resource(kind, item["ResourceArn"]) for item in described if self._own(item["Tags"])]
+                found += [Resource(kind, item["ResourceArn"]) for item in described if self.fleet.owns(item["Tags"])]
         return found
 
     def _alarms(self) -> list[Resource]:
@@ -146,7 +150,7 @@ class Remover:
         named = pages(client, "describe_alarms", "MetricAlarms", AlarmNamePrefix=f"{self.name}-")
         return [
             Resource("alarm", item["AlarmName"]) for item in named
-            if self._own(client.list_tags_for_resource(ResourceARN=item["AlarmArn"])["Tags"])
+            if self.fleet.owns(client.list_tags_for_resource(ResourceARN=item["AlarmArn"])["Tags"])
         ]  # fmt: skip
 
     def _buckets(self) -> list[Resource]:
@@ -159,7 +163,7 @@ class Remover:
                     if code(error) not in {"NoSuchTagSet", "AccessDenied"}:
                         raise
                     given = []
-                found += [Resource("bucket", item["Name"])] if self._own(given) else []
+                found += [Resource("bucket", item["Name"])] if self.fleet.owns(given) else []
         return found
 
     def _roles(self) -> list[Resource]:
@@ -168,10 +172,9 @@ class Remover:
             item["RoleName"] for item in pages(client, "list_roles", "Roles")
             if item["RoleName"] == f"{self.name}-{self.clients.region}"
         ]  # fmt: skip
-        return [Resource("role", name) for name in named if self._own(client.list_role_tags(RoleName=name)["Tags"])]
-
-    def _own(self, listed: list[dict[str, str]] | None) -> bool:
-        return tags(listed).get(TAG) == self.name
+        return [
+            Resource("role", name) for name in named if self.fleet.owns(client.list_role_tags(RoleName=name)["Tags"])
+        ]
 
     # Removing: each returns whether it is gone
 

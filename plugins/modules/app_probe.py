@@ -44,7 +44,8 @@ description:
   - Returns as facts what sizing, building and shipping need, and how many workers the host should run.
   - One call instead of C(setup) and a row of C(stat) tasks. CPUs and memory are counted as C(setup) counts them; its
     own code would more than double what is sent to each host, and compiled there, for three numbers.
-  - Fails, with the reason, on a host that cannot run the app. Changes nothing.
+  - Fails, with the reason, on a host that cannot run the app, or that remembers another fleet than O(fleet) for it.
+    Changes nothing.
 options:
   app:
     description: Name of the app.
@@ -54,6 +55,10 @@ options:
     description: Folder that holds the app's releases.
     type: path
     required: true
+  fleet:
+    description: The fleet that the host belongs to, empty for none. What it remembers is C(/etc/APP/fleet).
+    type: str
+    default: ""
   user:
     description: The system user that the app runs as. Named as the app by default.
     type: str
@@ -93,9 +98,10 @@ ansible_facts:
     C(python) and C(arch) (what to build for), C(systemd) (version, 0 where PID 1 is not systemd),
     C(plan) (for another release than the live one) and C(plan_live) (for the live one: it keeps the memory per worker
     that it was planned with, so that a second deploy changes nothing; see worker_plan), C(releases) (complete ones
-    on disk), C(live) (what the last switch recorded), C(intact) (whether that still is so), C(files) (the
-    bundle's own, so that M(webfleet.fastapi.host_files) need not look at them once more), C(user) (whether it is
-    there), C(nginx) (its version, empty where it is not installed) and C(nginx_active).
+    on disk), C(fleet) (what the host remembers, empty for none), C(live) (what the last switch recorded), C(intact)
+    (whether that still is so), C(files) (the bundle's own, so that M(webfleet.fastapi.host_files) need not look at them
+    once more), C(user) (whether it is there), C(nginx) (its version, empty where it is not installed) and
+    C(nginx_active).
   returned: always
   type: dict
 """
@@ -224,6 +230,14 @@ def nginx_version() -> str:
     return found[0] if found else "0"
 
 
+def fleet_of(app: str, etc: Path = Path("/etc")) -> str:
+    """Return the fleet that this host remembers for an app; "" where it remembers none, as after an earlier version."""
+    try:
+        return (etc / app / "fleet").read_text(encoding="utf-8", errors="replace").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+
+
 def user_exists(name: str) -> bool:
     """Return whether the host knows this user."""
     try:
@@ -246,6 +260,19 @@ def unfit(facts: dict[str, Any], params: dict[str, Any]) -> str:
     elif _version(facts["python"]) < _version(params["python_min"]):
         reasons.append(f"{python} is Python {facts['python']} {needed}")
     return "; ".join(reasons)
+
+
+def foreign(record: str, params: dict[str, Any]) -> str:
+    """Say that the host belongs to another fleet, "" where it does not. No fleet is another one, too.
+
+    Who names none has most likely taken another inventory than was meant.
+    """
+    if record in {"", params["fleet"]}:
+        return ""
+    return (
+        f"{platform.node()} belongs to the fleet {record}, but service_fleet is {json.dumps(params['fleet'])}. Nothing "
+        f"was changed on it. Take the fleet's own settings; to move the host, remove /etc/{params['app']}/fleet on it"
+    )
 
 
 def _version(text: str) -> tuple[int, ...]:
@@ -281,6 +308,7 @@ def probe(module: AnsibleModule) -> dict[str, Any]:
             "plan": plan_workers(**given, measured_mib=measured).as_dict(),
             "plan_live": plan_workers(**given, measured_mib=kept).as_dict(),
             "releases": releases_on_disk(root),
+            "fleet": fleet_of(app),
             "live": live,
             "intact": intact(live, root, state[service][0] and state[socket][0]),
             "user": user_exists(module.params["user"] or app),
@@ -297,6 +325,7 @@ def main() -> None:
         argument_spec={
             "app": {"type": "str", "required": True},
             "root": {"type": "path", "required": True},
+            "fleet": {"type": "str", "default": ""},
             "user": {"type": "str"},
             "python": {"type": "path", "default": "/usr/bin/python3"},
             "python_min": {"type": "str", "default": "3.10"},
@@ -309,6 +338,8 @@ def main() -> None:
         facts = probe(module)
     except WorkerPlanError as error:
         module.fail_json(msg=str(error))
+    if other := foreign(facts["app_probe"]["fleet"], module.params):
+        module.fail_json(msg=other)
     reason = unfit(facts["app_probe"], module.params)
     if reason:
         host = platform.node()

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.fleet_aws import AwsError
+from ..module_utils.fleet_aws import FLEET_OPTION, AwsError, Fleet
 from ..module_utils.fleet_probe import Wanted, probe
 
 DOCUMENTATION = r"""
@@ -14,12 +14,30 @@ module: aws_probe
 short_description: Read account, zones, instance type, image and a fleet from AWS in one go
 version_added: "0.2.0"
 description:
-  - Judges what only AWS can judge (credentials, region, instance type, image, zones) and says what there is of the
-    fleet. Changes nothing. Runs where boto3 is, on the controller.
+  - Judges what only AWS can judge (credentials, region, instance type, image, zones, whose the name is, the shape)
+    and says what there is of the fleet. Changes nothing. Runs where boto3 is, on the controller.
 options:
-  name:
-    description: The fleet's name; its scaling group and launch template have it.
+  fleet:
+    description: The fleet. What has its name must carry all three tags, or it is refused.
+    type: dict
+    required: true
+    suboptions:
+      app:
+        description: The app's name.
+        type: str
+        required: true
+      environment:
+        description: The environment.
+        type: str
+        required: true
+      name:
+        description: The fleet's name.
+        type: str
+        required: true
+  shape:
+    description: The shape that the fleet is to have; another one than it has is refused.
     type: str
+    choices: [autoscaling, instances]
     required: true
   region:
     description: The region.
@@ -47,7 +65,8 @@ author: The fastapi-fleet developers
 EXAMPLES = r"""
 - name: Ask AWS
   aws_probe:
-    name: shop-production
+    fleet: {app: shop, environment: production, name: shop-production}
+    shape: autoscaling
     region: eu-central-1
     instance_type: m7g.large
     ubuntu: "24.04"
@@ -77,7 +96,7 @@ fleet:
   description:
     - What there is. C(exists); C(version), C(latest) and C(previous) are numbers of the launch template's versions,
       null where there is none; C(image), C(user_data) and C(description) are those of the live version; C(instances)
-      counts them; C(refresh) is the id of a refresh that is under way.
+      counts them, C(desired) is how many the group wants; C(refresh) is the id of a refresh that is under way.
   type: dict
   returned: success
 """
@@ -87,7 +106,8 @@ def main() -> None:
     """Read the parameters, ask, report."""
     module = AnsibleModule(
         argument_spec={
-            "name": {"type": "str", "required": True},
+            "fleet": FLEET_OPTION,
+            "shape": {"type": "str", "choices": ["autoscaling", "instances"], "required": True},
             "region": {"type": "str", "required": True},
             "instance_type": {"type": "str", "required": True},
             "image": {"type": "str", "default": ""},
@@ -96,8 +116,9 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    fleet = Fleet(**module.params["fleet"])
     try:
-        module.exit_json(changed=False, **probe(Wanted(**module.params)))
+        module.exit_json(changed=False, **probe(Wanted(**module.params | {"fleet": fleet})))
     except AwsError as error:
         module.fail_json(msg=str(error))
 

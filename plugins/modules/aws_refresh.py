@@ -8,7 +8,7 @@ import dataclasses
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.fleet_aws import AwsError, Clients, explained
+from ..module_utils.fleet_aws import FLEET_OPTION, AwsError, Clients, Fleet, explained
 from ..module_utils.fleet_refresh import Preferences, Rollout, Sizes, Step
 
 DOCUMENTATION = r"""
@@ -20,10 +20,23 @@ description:
     and alarms. A group without instances gets its first ones instead of a refresh.
   - As a task it follows the refresh, says how far it is, and fails when it fails. The module alone does one step.
 options:
-  name:
-    description: The fleet's name; its scaling group and launch template have it.
-    type: str
+  fleet:
+    description: The fleet. Its scaling group and launch template have its name, and carry all three tags.
+    type: dict
     required: true
+    suboptions:
+      app:
+        description: The app's name.
+        type: str
+        required: true
+      environment:
+        description: The environment.
+        type: str
+        required: true
+      name:
+        description: The fleet's name.
+        type: str
+        required: true
   region:
     description: The region.
     type: str
@@ -92,7 +105,7 @@ author: The fastapi-fleet developers
 EXAMPLES = r"""
 - name: Release version 7
   aws_refresh:
-    name: shop-production
+    fleet: {app: shop, environment: production, name: shop-production}
     region: eu-central-1
     version: "7"
     sizes: [3, 9]
@@ -113,7 +126,7 @@ def main() -> None:
     whole, texts = {"type": "int"}, {"type": "list", "elements": "str", "default": []}
     module = AnsibleModule(
         argument_spec={
-            "name": {"type": "str", "required": True},
+            "fleet": FLEET_OPTION,
             "region": {"type": "str", "required": True},
             "state": {
                 "type": "str",
@@ -146,7 +159,7 @@ def main() -> None:
 
 def _step(module: AnsibleModule) -> Step:
     given = module.params
-    rollout = Rollout(Clients(given["region"]), given["name"])
+    rollout = Rollout(Clients(given["region"]), Fleet(**given["fleet"]))
     sizes = Sizes(*given["sizes"])
     preferences = Preferences(
         min_healthy=given["min_healthy"],

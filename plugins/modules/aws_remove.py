@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # SPDX-License-Identifier: Apache-2.0
-"""List or remove what carries a fleet's tag."""
+"""List or remove what carries a fleet's tags."""
 
 from __future__ import annotations
 
@@ -8,21 +8,36 @@ import dataclasses
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.fleet_aws import AwsError, Clients
+from ..module_utils.fleet_aws import FLEET_OPTION, AwsError, Clients, Fleet, explained
+from ..module_utils.fleet_owner import strangers
 from ..module_utils.fleet_remove import Remover
 
 DOCUMENTATION = r"""
 module: aws_remove
-short_description: List or remove what carries a fleet's tag
+short_description: List or remove what carries a fleet's tags
 version_added: "0.2.0"
 description:
-  - Finds everything in a region that carries the tag C(fastapi-fleet:fleet) with the fleet's name, and removes it in an
-    order that AWS takes. What does not carry it stays, whatever its name.
+  - Finds everything in a region that carries all three tags of a fleet, C(fastapi-fleet:app),
+    C(fastapi-fleet:environment) and C(fastapi-fleet:fleet), and removes it in an order that AWS takes. What does not
+    carry them stays, whatever its name.
 options:
-  name:
-    description: The fleet's name.
-    type: str
+  fleet:
+    description: The fleet.
+    type: dict
     required: true
+    suboptions:
+      app:
+        description: The app's name.
+        type: str
+        required: true
+      environment:
+        description: The environment.
+        type: str
+        required: true
+      name:
+        description: The fleet's name.
+        type: str
+        required: true
   region:
     description: The region.
     type: str
@@ -42,16 +57,20 @@ author: The fastapi-fleet developers
 EXAMPLES = r"""
 - name: See what there is
   aws_remove:
-    name: shop-staging
+    fleet: {app: shop, environment: staging, name: shop-staging}
     region: eu-central-1
   register: there
 """
 
 RETURN = r"""
 resources:
-  description: What carried the tag, each with C(kind) and C(id), in the order of removal.
+  description: What carried the tags, each with C(kind) and C(id), in the order of removal.
   type: list
   elements: dict
+  returned: success
+others:
+  description: What has the fleet's name and does not carry its tags, as a sentence; empty where nothing does. It stays.
+  type: str
   returned: success
 """
 
@@ -60,7 +79,7 @@ def main() -> None:
     """Read the parameters, list, remove, report."""
     module = AnsibleModule(
         argument_spec={
-            "name": {"type": "str", "required": True},
+            "fleet": FLEET_OPTION,
             "region": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["listed", "absent"], "default": "listed"},
             "timeout": {"type": "int", "default": 1200},
@@ -70,14 +89,17 @@ def main() -> None:
     given = module.params
     removes = given["state"] == "absent" and not module.check_mode
     try:
-        remover = Remover(Clients(given["region"]), given["name"])
+        clients, fleet = Clients(given["region"]), Fleet(**given["fleet"])
+        remover = Remover(clients, fleet)
         found = remover.find()
+        with explained(given["region"]):
+            others = strangers(clients, fleet)
         if removes:
             remover.remove(found, given["timeout"])
     except AwsError as error:
         module.fail_json(msg=str(error))
     changed = given["state"] == "absent" and bool(found)
-    module.exit_json(changed=changed, resources=[dataclasses.asdict(item) for item in found])
+    module.exit_json(changed=changed, resources=[dataclasses.asdict(item) for item in found], others=others)
 
 
 if __name__ == "__main__":

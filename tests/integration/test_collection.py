@@ -33,8 +33,8 @@ JUNK = [
     "webfleet-fastapi-0.0.1.tar.gz", "tests/output/junit.xml", "roles/service/.DS_Store",
 ]  # fmt: skip
 MODULES = [
-    "app_probe", "aws_attributes", "aws_bundle", "aws_probe", "aws_refresh", "aws_remove", "host_files",
-    "release_build", "release_sdist", "release_unpack", "tune_report",
+    "app_probe", "aws_attributes", "aws_bundle", "aws_hosts", "aws_probe", "aws_refresh", "aws_remove", "aws_target",
+    "host_files", "release_build", "release_sdist", "release_unpack", "tune_report",
 ]  # fmt: skip
 
 

@@ -174,6 +174,41 @@ def test_what_workers_take_now_is_for_another_release_than_the_live_one(
     assert facts["plan"]["notes"] == ["a note"]
 
 
+@pytest.mark.fault(73)
+@pytest.mark.parametrize(
+    ("record", "wanted", "refused"),
+    [
+        (None, "shop-staging", False), (None, "", False), ("", "", False), ("", "shop-staging", False),
+        ("shop-staging", "shop-staging", False), ("shop-production", "shop-staging", True),
+        ("shop-production", "", True), ("shop-production", "shop", True),
+    ],
+)  # fmt: skip
+def test_a_host_refuses_another_fleet_than_it_remembers_and_none_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    record: str | None, wanted: str, refused: bool,
+) -> None:  # fmt: skip
+    """None, where it remembers one, is a wrong inventory; where it remembers none, as before 0.2, it takes any."""
+    if record is not None:
+        (tmp_path / "web").mkdir()
+        (tmp_path / "web/fleet").write_text(f"{record}\n")
+    facts = {"app_probe": {"fleet": app_probe.fleet_of("web", tmp_path), "systemd": 255, "python": "3.12"}}
+    monkeypatch.setattr(app_probe, "probe", lambda _: facts)
+    with patch_module_args({"app": "web", "root": "/srv/web", "fleet": wanted}), pytest.raises(SystemExit):
+        app_probe.main()
+    said = json.loads(capsys.readouterr().out)
+    assert said.get("failed", False) is refused
+    if refused:
+        fleets = f"belongs to the fleet shop-production, but service_fleet is {json.dumps(wanted)}"
+        assert f"{fleets}. Nothing was changed on it." in said["msg"]
+        assert "to move the host, remove /etc/web/fleet on it" in said["msg"]
+
+
+def test_a_record_that_cannot_be_read_is_not_taken_for_none(tmp_path: Path) -> None:
+    (tmp_path / "web/fleet").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        app_probe.fleet_of("web", tmp_path)
+
+
 def cpuinfo(sockets: int, cores: int, threads: int) -> str:
     """Return what a PC's kernel would tell of its processors."""
     found = []

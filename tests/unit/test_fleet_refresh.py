@@ -7,9 +7,14 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils.fleet_aws import AwsError, explain
+from plugins.module_utils.fleet_aws import AwsError, Fleet, explain
 from plugins.module_utils.fleet_refresh import Preferences, Rollout, Sizes, Step, previous_version
 
+SHOP = Fleet("shop", "production", "shop")
+TAGS = [
+    {"Key": f"fastapi-fleet:{key}", "Value": text}
+    for key, text in (("app", "shop"), ("environment", "production"), ("fleet", "shop"))
+]
 SIZES = Sizes(3, 9)
 PREFERENCES = Preferences(100, 150, 60, (10, 100), 30, ("errors",))
 
@@ -28,11 +33,13 @@ class Aws:
     def __init__(self, version: str = "3", instances: int = 3, bad: str = "") -> None:
         self.group: dict[str, Any] = {
             "AutoScalingGroupName": "shop", "LaunchTemplate": {"Version": version}, "MinSize": 0, "DesiredCapacity": 0,
+            "Tags": TAGS,
             "Instances": [
                 {"LifecycleState": "InService", "LaunchTemplate": {"Version": version}} for _ in range(instances)
             ],
         }  # fmt: skip
-        self.tags = [{"Key": "fastapi-fleet:bad", "Value": bad}] if bad else []
+        self.tags = [*TAGS, *([{"Key": "fastapi-fleet:bad", "Value": bad}] if bad else [])]
+        self.hosts: list[dict[str, Any]] = []
         self.refreshes: list[dict[str, Any]] = []
         self.activities: list[dict[str, Any]] = []
         self.asked: list[tuple[str, dict[str, Any]]] = []
@@ -57,6 +64,9 @@ class Aws:
             ]
         }
 
+    def describe_instances(self, **_: Any) -> dict[str, Any]:
+        return {"Reservations": [{"Instances": self.hosts}]}
+
     def describe_instance_refreshes(self, **_: Any) -> dict[str, Any]:
         return {"InstanceRefreshes": self.refreshes}
 
@@ -72,7 +82,7 @@ class Aws:
 
 
 def rollout(aws: Aws) -> Rollout:
-    return Rollout(aws, "shop")  # type: ignore[arg-type]
+    return Rollout(aws, SHOP)  # type: ignore[arg-type]
 
 
 def running(status: str, **more: Any) -> dict[str, Any]:
@@ -192,6 +202,29 @@ def test_a_group_that_is_not_there_is_named() -> None:
     aws.group = {}
     with pytest.raises(AwsError, match="no scaling group shop"):
         rollout(aws).start("4", SIZES, PREFERENCES)
+
+
+def test_a_fleet_of_hosts_is_not_rolled_back_as_a_scaling_group() -> None:
+    aws = Aws()
+    aws.group = {}
+    aws.hosts = [
+        {
+            "InstanceId": "i-1", "Tags": TAGS, "State": {"Name": "running"}, "Placement": {"AvailabilityZone": "eu-1a"},
+            "LaunchTime": datetime.datetime.now(datetime.UTC),
+        }
+    ]  # fmt: skip
+    with pytest.raises(AwsError, match=r"shape is 'autoscaling', but shop has 1 of the shape instances \(i-1\)"):
+        rollout(aws).back("", SIZES, PREFERENCES)
+    assert aws.asked == []
+
+
+@pytest.mark.parametrize("verb", ["start", "back", "cancel"])
+def test_a_group_that_has_the_name_alone_is_left_alone(verb: str) -> None:
+    aws = Aws()
+    aws.group["Tags"] = [*TAGS[:1], {"Key": "fastapi-fleet:environment", "Value": "staging"}, TAGS[2]]
+    with pytest.raises(AwsError, match=r"scaling group shop is of another fleet \(app shop, environment staging\)"):
+        getattr(rollout(aws), verb)(*([] if verb == "cancel" else ["4", SIZES, PREFERENCES]))
+    assert aws.asked == []
 
 
 def test_refused_credentials_are_told_from_missing_ones() -> None:

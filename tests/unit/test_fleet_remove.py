@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from plugins.module_utils import fleet_remove
-from plugins.module_utils.fleet_aws import AwsError
+from plugins.module_utils.fleet_aws import AwsError, Fleet
 from plugins.module_utils.fleet_remove import Remover, Resource
 
 
@@ -23,7 +23,7 @@ class Held(Remover):
     """Some resources; each answers with what is set for it, then it is gone."""
 
     def __init__(self, answers: dict[str, list[str]]) -> None:
-        super().__init__(Clients(), "shop")  # type: ignore[arg-type]
+        super().__init__(Clients(), Fleet("shop", "production", "shop"))  # type: ignore[arg-type]
         self.answers, self.gone, self.stays = answers, [], [] if answers else [Resource("VPC", "vpc-9")]  # type: ignore[var-annotated]
 
     def find(self) -> list[Resource]:

@@ -677,8 +677,20 @@ def test_plan_of_a_fleet_names_sizes_types_and_what_costs() -> None:
 
 
 def test_plan_of_a_fleet_of_hosts_in_a_network_that_is_there() -> None:
-    text = fleet_plan(aws_fleet_shape="instances", aws_fleet_vpc="vpc-1", aws_fleet_certificate="arn:x")
-    assert "\n  3 instances\n" in text
+    hosts = {
+        "before": 4, "starts": [], "zones": {"eu-1a": 2, "eu-1b": 1}, "stopped": ["i-2"],
+        "ends": [{"id": "i-4", "zone": "eu-1b", "state": "running"}],
+    }  # fmt: skip
+    given = {"aws_fleet_shape": "instances", "__aws_fleet_hosts": hosts, "aws_fleet_certificate": "arn:x"}
+    text = fleet_plan(aws_fleet_vpc="vpc-1", **given)
+    assert "\n  hosts: 3 (2 in eu-1a, 1 in eu-1b), now 4\n" in text
+    assert "\n    end: i-4 (eu-1b, running), once it has left the load balancer and drained\n" in text
+    assert "\n    counted, but not running: i-2\n" in text
+    assert "\n    a new one is t3.small: 2 vCPUs" in text
+    assert "start" not in text
+    new = fleet_plan(**given | {"__aws_fleet_hosts": hosts | {"before": 0, "starts": ["eu-1a", "eu-1b"], "ends": []}})
+    assert "\n  hosts: 3 (2 in eu-1a, 1 in eu-1b)\n    start: 2 (eu-1a, eu-1b)\n" in new
+    assert "end:" not in new
     assert "your VPC vpc-1" in text
     assert "HTTPS, for 0.0.0.0/0" in text
     assert "bucket" not in text

@@ -11,132 +11,33 @@ import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
+from fleetaws import (
+    ENVIRONMENT,
+    FLEET,
+    REGION,
+    REPOSITORY,
+    changed,
+    client,
+    edit,
+    good,
+    group,
+    playbook,
+    refused,
+    requests,
+    tagged,
+    template,
+    versions,
+    writes,
+)
 
-REPOSITORY = Path(__file__).parents[3]
-STATE = Path(os.environ.get("FLEET_AWS_STATE", "/nonexistent"))
-FLEET, REGION, IMAGE = "counter-production", "eu-central-1", "ami-1e749f67"
-ENVIRONMENT = {
-    "AWS_ENDPOINT_URL": os.environ.get("AWS_ENDPOINT_URL", ""), "AWS_ACCESS_KEY_ID": "not-a-key",
-    "AWS_SECRET_ACCESS_KEY": "not-a-key", "AWS_REGION": REGION, "AWS_EC2_METADATA_DISABLED": "true",
-}  # fmt: skip
-#: Actions that make or change something.
-WRITES = re.compile(r"(Create|Run|Put|Update|Modify|Start|Register|Allocate|Delete|Terminate|Authorize|Attach)[A-Z]")
-
-
-def client(service: str) -> Any:
-    keys = {"aws_access_key_id": "not-a-key", "aws_secret_access_key": "not-a-key"}
-    return boto3.client(service, region_name=REGION, endpoint_url=ENVIRONMENT["AWS_ENDPOINT_URL"], **keys)
-
-
-def playbook(
-    name: str, environment: dict[str, str] | None = None, **settings: object
-) -> subprocess.CompletedProcess[str]:
-    """Run a playbook as a user would, with the inventory of this repository."""
-    given = {"aws_fleet_image": IMAGE, "aws_fleet_refresh_interval": 1, **settings}
-    command: list[str | Path] = [
-        Path(sys.executable).with_name("ansible-playbook"),
-        "-i",
-        "inventory/aws_ec2.yml",
-        "-e",
-        json.dumps(given),
-    ]
-    inherited = {key: text for key, text in os.environ.items() if not key.startswith(("MOLECULE_", "AWS_"))}
-    own = {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
-    aws = ENVIRONMENT if environment is None else environment
-    return subprocess.run(
-        [*command, *name.split()], cwd=REPOSITORY, env=inherited | own | aws,
-        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-
-
-def good(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    return done.stdout
-
-
-def refused(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode != 0, done.stdout[-4000:]
-    return " ".join((done.stdout + done.stderr).split())
-
-
-def changed(output: str) -> int:
-    return sum(int(number) for number in re.findall(r"changed=(\d+)", output))
-
-
-def requests() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (STATE / "requests.jsonl").read_text().splitlines()]
-
-
-def writes(since: int) -> list[str]:
-    return [asked["what"] for asked in requests()[since:] if WRITES.match(asked["what"])]
-
-
-def group(name: str = FLEET) -> dict[str, Any]:
-    (found,) = client("autoscaling").describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"]
-    return dict(found)
-
-
-def versions() -> set[str]:
-    """The template's versions that instances run."""
-    return {found["LaunchTemplate"]["Version"] for found in group()["Instances"]}
-
-
-def template(version: str = "$Latest") -> dict[str, Any]:
-    asked = {"LaunchTemplateName": FLEET, "Versions": [version]}
-    return dict(
-        client("ec2").describe_launch_template_versions(**asked)["LaunchTemplateVersions"][0]["LaunchTemplateData"]
-    )
-
-
-def tagged(name: str) -> list[str]:
-    """Everything that EC2 knows with the fleet's tag and that still is."""
-    ec2, own = client("ec2"), [{"Name": "tag:fastapi-fleet:fleet", "Values": [name]}]
-    found = [item["VpcId"] for item in ec2.describe_vpcs(Filters=own)["Vpcs"]]
-    found += [item["SubnetId"] for item in ec2.describe_subnets(Filters=own)["Subnets"]]
-    found += [item["GroupId"] for item in ec2.describe_security_groups(Filters=own)["SecurityGroups"]]
-    found += [item["AllocationId"] for item in ec2.describe_addresses(Filters=own)["Addresses"]]
-    found += [item["RouteTableId"] for item in ec2.describe_route_tables(Filters=own)["RouteTables"]]
-    found += [item["LaunchTemplateId"] for item in ec2.describe_launch_templates(Filters=own)["LaunchTemplates"]]
-    nats = ec2.describe_nat_gateways(Filters=own)["NatGateways"]
-    # The local API does not know this filter.
-    mine = [item for item in nats if {"Key": "fastapi-fleet:fleet", "Value": name} in item["Tags"]]
-    found += [item["NatGatewayId"] for item in mine if item["State"] != "deleted"]
-    states = [*own, {"Name": "instance-state-name", "Values": ["pending", "running", "stopped"]}]
-    reserved = ec2.describe_instances(Filters=states)["Reservations"]
-    found += [item["InstanceId"] for one in reserved for item in one["Instances"]]
-    return found
-
-
-@pytest.fixture
-def faults() -> Iterator[Any]:
-    """Make the API answer otherwise, for one test."""
-    file = STATE / "faults.json"
-    yield lambda **wanted: file.write_text(json.dumps(wanted))
-    file.unlink(missing_ok=True)
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the app, to change its code."""
-    folder = tmp_path_factory.mktemp("source") / "app"
-    shutil.copytree(REPOSITORY / "app", folder, ignore=shutil.ignore_patterns(".venv", "__pycache__"))
-    return folder
-
-
-def edit(source: Path, text: str) -> str:
-    with (source / "main.py").open("a", encoding="utf-8") as file:
-        file.write(f"\n# {text}\n")
-    return str(source)
+pytest_plugins = ["fleetaws"]
 
 
 # What provision.yml made
@@ -249,8 +150,10 @@ def test_the_first_release_starts_the_instances_and_a_second_run_changes_nothing
         (name,) = (name for name in bundle.getnames() if name.endswith("/settings.json"))
         file = bundle.extractfile(name)
         assert file
+        settings = json.load(file)
         # What nginx is to believe: the load balancer, which is all that reaches it in this network.
-        assert json.load(file)["proxy_trusted_proxies"] == ["10.80.0.0/16"]
+        assert settings["proxy_trusted_proxies"] == ["10.80.0.0/16"]
+        assert settings["service_fleet"] == FLEET, "what the instance is to remember"
     assert changed(good(playbook("deploy.yml"))) == 0
 
 
@@ -308,25 +211,12 @@ def test_a_refresh_under_way_is_named_and_can_be_turned_back(source: Path) -> No
 # A fixed number of hosts
 
 
-@pytest.fixture(scope="module")
-def vpc() -> dict[str, Any]:
-    """A network that somebody else made."""
-    ec2 = client("ec2")
-    (found,) = ec2.describe_vpcs(Filters=[{"Name": "isDefault", "Values": ["true"]}])["Vpcs"]
-    subnets = [
-        item["SubnetId"]
-        for item in ec2.describe_subnets(Filters=[{"Name": "vpc-id", "Values": [found["VpcId"]]}])["Subnets"]
-    ]
-    return {
-        "aws_fleet_vpc": found["VpcId"], "aws_fleet_public_subnets": subnets, "aws_fleet_private_subnets": subnets,
-        "aws_fleet_shape": "instances", "aws_fleet_environment": "test", "aws_fleet_count": 4,
-    }  # fmt: skip
-
-
 def test_a_launch_that_aws_refuses_is_named_and_a_second_run_goes_on(faults: Any, vpc: dict[str, Any]) -> None:
     faults(refuse={"RunInstances": ["VcpuLimitExceeded", "You have requested more vCPU capacity than your limit"]})
     said = refused(playbook("playbooks/provision.yml", **vpc))
-    assert re.search("Start what is missing in each zone: .*You have requested more vCPU capacity", said)
+    assert re.search(
+        "Start the hosts that are missing, end those that are too many: .*You have requested more vCPU capacity", said
+    )
     assert "What was made before stays, tagged fastapi-fleet:fleet=counter-test" in said
     faults()
     good(playbook("playbooks/provision.yml", **vpc))

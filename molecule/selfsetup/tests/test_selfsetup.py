@@ -37,6 +37,7 @@ SETTINGS = {
     "app_name": "counter",
     "app_module": "main:app",
     "service_boot_timeout": 90,
+    "service_fleet": GROUP,
     "proxy_server_names": ["shop.example.org"],
     # Worked out on the controller; the instance must not read it as a template.
     "service_env": {"COLOUR": "{{ 'a {{ b }} c' }}"},
@@ -197,13 +198,14 @@ def bundle(folder: Path, old: str, new: str, hosts: list[Any], **settings: Any) 
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory, instances: dict[str, Instance]) -> dict[str, dict[str, Any]]:
-    """Three releases' bundles in S3: the sample app, one that cannot be imported, one that is not well."""
+    """Bundles in S3: of the sample app, also for another fleet, of one that cannot be imported, one not well."""
     each, last = [one.host for one in instances.values()], [instances["self2"].host]
     health, app = '@app.get("/health")', "app = FastAPI("
     folder = tmp_path_factory.mktemp("bundles")
     found = {
         "good": bundle(folder / "good", "", "", each),
         "import": bundle(folder / "import", app, f"import a_module_that_nobody_has\n{app}", last),
+        "stranger": bundle(folder / "stranger", "", "", last, service_fleet="counter-other"),
         "500": bundle(folder / "500", health, f"{health[:-1]}, status_code=500)", last, service_boot_timeout=15),
     }
     for one in found.values():
@@ -334,4 +336,17 @@ def test_instance_of_another_system_with_its_own_ansible(
     two.run(two.launch(bundles["good"]))
     assert two.outcome() == "CONTINUE", two.said()
     two.app.assert_settled(bundles["good"]["release"])
+    assert two.answer() == 200
+
+
+@pytest.mark.fault(73)
+def test_bundle_of_another_fleet_is_refused(instances: dict[str, Instance], bundles: dict[str, dict[str, Any]]) -> None:
+    """The instance remembers whose it is, and serves on."""
+    two = instances["self2"]
+    before = two.app.state()
+    assert two.host.check_output("cat /etc/counter/fleet") == GROUP
+    two.run(two.launch(bundles["stranger"]))
+    assert two.outcome() == "ABANDON"
+    assert f'belongs to the fleet {GROUP}, but service_fleet is "counter-other". Nothing was changed' in two.said()
+    assert two.app.state() == before
     assert two.answer() == 200

@@ -85,6 +85,14 @@ class Config:
         return self.root / "live.sock"
 
     @property
+    def fleet(self) -> str:
+        """The fleet that this host belongs to, "" for none; deploys write it down."""
+        try:
+            return (self.etc / "fleet").read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return ""
+
+    @property
     def transaction(self) -> Path:
         """The journal of the switch that is under way; there is none when all is settled."""
         return self.root / "transaction.json"

@@ -19,7 +19,8 @@ def verify(config: Config, systemd: Systemd) -> dict[str, Any]:
     slot = config.live_slot()
     record = config.live_record()
     if slot is None or not record:
-        return {"live": record, "differences": [f"{config.app} has no live release on this host"]}
+        missing = [f"{config.app} has no live release on this host"]
+        return {"live": record, "fleet": config.fleet, "differences": missing}
     proof = look(config, systemd, slot, int(record["workers"]))
     seen = proof.as_dict()
     lock, transaction = holder(config), Transaction.read(config)
@@ -44,6 +45,7 @@ def verify(config: Config, systemd: Systemd) -> dict[str, Any]:
     ]
     return {
         "live": record,
+        "fleet": config.fleet,
         "slot": slot,
         "plan": record["plan"],
         **seen,
@@ -95,6 +97,7 @@ def as_text(result: dict[str, Any]) -> list[str]:
             f"workers: {result['planned']} planned, {result['running']} running, {result['answering']} answering",
             f"engine: {live.get('engine', ENGINES[0])}",
             f"planned: {result['plan']['reason']}",
+            *([f"fleet: {result['fleet']}"] if result["fleet"] else []),
             *(f"note: {note}" for note in result["plan"].get("notes", [])),
         ]
     if "rollback_to" in result:

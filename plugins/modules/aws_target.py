@@ -1,0 +1,97 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
+"""Take one host out of a fleet's load balancer and put it back, and wait until it has followed."""
+
+from __future__ import annotations
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.fleet_aws import FLEET_OPTION, AwsError, Clients, Fleet, explained
+from ..module_utils.fleet_targets import HEALTHY, Targets
+
+DOCUMENTATION = r"""
+module: aws_target
+short_description: Take a host out of a fleet's load balancer, or put it back
+version_added: "0.2.0"
+description:
+  - Like M(community.aws.elb_target), for the target group that carries all three tags of the fleet. One that has the
+    name alone is refused.
+options:
+  fleet:
+    description: The fleet.
+    type: dict
+    required: true
+    suboptions:
+      app:
+        description: The app's name.
+        type: str
+        required: true
+      environment:
+        description: The environment.
+        type: str
+        required: true
+      name:
+        description: The fleet's name, which its target group has.
+        type: str
+        required: true
+  region:
+    description: The region.
+    type: str
+    required: true
+  instance:
+    description: The host's instance id.
+    type: str
+    required: true
+  state:
+    description: V(present) registers it and waits until it is healthy; V(absent) until it has drained.
+    type: str
+    choices: [present, absent]
+    default: present
+  timeout:
+    description: Seconds to wait for that.
+    type: int
+    default: 90
+author: The fastapi-fleet developers
+"""
+
+EXAMPLES = r"""
+- name: Take the host out
+  aws_target:
+    fleet: {app: shop, environment: production, name: shop-production}
+    region: eu-central-1
+    instance: i-0123456789abcdef0
+    state: absent
+"""
+
+RETURN = r"""
+"""
+
+
+def main() -> None:
+    """Read the parameters, tell the load balancer, wait, report."""
+    module = AnsibleModule(
+        argument_spec={
+            "fleet": FLEET_OPTION,
+            "region": {"type": "str", "required": True},
+            "instance": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "timeout": {"type": "int", "default": 90},
+        },
+    )
+    given, changed = module.params, True
+    try:
+        with explained(given["region"]):
+            targets = Targets(Clients(given["region"]), Fleet(**given["fleet"]))
+            if given["state"] == "absent":
+                changed = targets.leave([given["instance"]], given["timeout"])
+            else:
+                changed = given["instance"] not in targets.states()
+                targets.register([given["instance"]])
+                targets.wait([given["instance"]], HEALTHY, given["timeout"])
+    except AwsError as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=changed)
+
+
+if __name__ == "__main__":
+    main()
