@@ -4,16 +4,31 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from ansible.plugins.action import ActionBase
-from ansible.template import trust_as_template
 
+if TYPE_CHECKING:
+    from plugins.module_utils import action_texts
+
+UTILS = "webfleet_fastapi_module_utils"
 Seen = Mapping[str, Mapping[str, str] | None]
 #: The name under which later templates find the hash of those before them.
 FINGERPRINT = "host_files_fingerprint"
+#: In the place of a secret's digest where the host has no key yet and makes none, in check mode.
+UNKNOWN = "unknown"
+
+if not TYPE_CHECKING:
+    # As in release_build.py: a clone's plugins have no package around them.
+    if UTILS not in sys.modules:
+        sys.modules[UTILS] = ModuleType(UTILS)
+        sys.modules[UTILS].__path__ = [str(Path(__file__).parents[1] / "module_utils")]
+    action_texts = importlib.import_module(f"{UTILS}.action_texts")
 
 
 def is_right(item: Mapping[str, Any], seen: Seen) -> bool:
@@ -56,18 +71,18 @@ def with_sources(items: list[dict[str, Any]], find: Any) -> Iterator[dict[str, A
 def with_templates(
     items: list[dict[str, Any]], render: Callable[[str, dict[str, str]], str], salt: str
 ) -> tuple[list[dict[str, Any]], str]:
-    """Give each item with a `template` its content, in their order; also return the fingerprint.
+    """Give each item with a `template` its content, in their order; also return the fingerprint without the secrets.
 
-    That is a hash of those that are marked `fingerprint`, and of `salt`. Templates of items that are not marked find it
-    as `host_files_fingerprint`.
+    That is a hash of those that are marked `fingerprint` and no secret, and of `salt`. Templates of items that are not
+    marked find it as `host_files_fingerprint`.
     """
-    marked = [item for item in items if item.get("fingerprint")]
+    marked = [item for item in items if item.get("fingerprint") and not item.get("secret")]
     texts = {item["path"]: render(item["template"], {}) for item in marked}
     digest = hashlib.sha256("\0".join([*texts.values(), salt]).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     found = []
     for item in items:
         plain = {key: item[key] for key in item if key not in ("template", "fingerprint")}
-        if item.get("fingerprint"):
+        if item["path"] in texts:
             plain["content"] = texts[item["path"]]
         elif "template" in item:
             plain["content"] = render(item["template"], {FINGERPRINT: digest})
@@ -75,10 +90,26 @@ def with_templates(
     return found, digest
 
 
-def all_right(args: Mapping[str, Any], seen: Seen) -> bool:
+def digests_of(secrets: Mapping[str, str], probed: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return the host's own digest of each secret that it was asked about in this run, as it is wanted now."""
+    known = {path: probed.get(path, {}) for path in secrets}
+    same = {path: seen for path, seen in known.items() if seen.get("asked") == action_texts.asked(secrets[path])}
+    return {path: seen["wanted"] for path, seen in same.items() if seen["wanted"]}
+
+
+def is_kept(path: str, digest: str | None, probed: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Return whether a host has a secret as it is wanted, for root only; `digest` is that of what is wanted."""
+    return bool(digest) and probed[path]["found"] == {
+        "keyed": digest, "owner": "root", "group": "root", "mode": "0600",
+    }  # fmt: skip
+
+
+def all_right(args: Mapping[str, Any], seen: Seen, probed: Mapping[str, Mapping[str, Any]]) -> bool:
     """Return whether all files and secrets of a task were seen to be right."""
-    secrets = [{"path": path, "content": text, "mode": "0600"} for path, text in (args.get("secrets") or {}).items()]
-    return all(is_right(item, seen) for item in [*(args.get("files") or []), *secrets])
+    digests = digests_of(args.get("secrets") or {}, probed)
+    return all(is_right(item, seen) for item in args.get("files") or []) and all(
+        is_kept(path, digests.get(path), probed) for path in args.get("secrets") or {}
+    )
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -91,24 +122,21 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
         args = {**self._task.args}
-
-        def render(name: str, more: dict[str, str]) -> str:
-            """As `lookup('template', …)` does, which copies all variables of the host, in depth, each time."""
-            path = Path(self._find_needle("templates", name))
-            text = trust_as_template(self._loader.get_text_file_contents(str(path)))
-            beside = [str(path.parent)]  # what it includes
-            templar = self._templar.copy_with_new_env(available_variables={**variables, **more}, searchpath=beside)
-            return str(templar.template(text, escape_backslashes=False, overrides={"trim_blocks": True}))
+        probe = variables.get("ansible_facts", {}).get("app_probe", {})
+        seen, probed = probe.get("files"), probe.get("secrets", {})
 
         items = list(with_sources(args.get("files") or [], lambda name: self._find_needle("files", name)))
-        items, digest = with_templates(items, render, str(args.pop("salt", "")))
+        marked = [item["path"] for item in items if item.get("fingerprint") and item.get("secret")]
+        items, digest = with_templates(items, action_texts.renderer(self, variables), str(args.pop("salt", "")))
         secret = [item.pop("secret", False) for item in items]
         args["secrets"] = {item["path"]: item["content"] for item, hide in zip(items, secret, strict=True) if hide}
         args["files"] = [item for item, hide in zip(items, secret, strict=True) if not hide]
-        result["fingerprint"] = digest
-        seen = variables.get("ansible_facts", {}).get("app_probe", {}).get("files")
-        if seen is not None and all_right(args, seen):
-            return result | {"changed": False, "paths": []}
-        # By the task's own name, so that it is found in a clone and in the installed collection.
-        done = self._execute_module(module_name=self._task.action, module_args=args, task_vars=task_vars)
-        return result | dict(done)
+
+        done: dict[str, Any] = {"changed": False, "paths": []}
+        digests = digests_of(args["secrets"], probed)
+        if seen is None or not all_right(args, seen, probed):
+            # By the task's own name, so that it is found in a clone and in the installed collection.
+            done = dict(self._execute_module(module_name=self._task.action, module_args=args, task_vars=task_vars))
+            digests |= done.get("digests", {})
+        done["fingerprint"] = "-".join([digest, *(digests.get(path, UNKNOWN) for path in marked)])
+        return result | done

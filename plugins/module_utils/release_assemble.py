@@ -24,6 +24,7 @@ from .release_lock import (
     check_cover,
     compile_lock,
     export_lock,
+    floor_files,
     how_to_lock,
     lowest_python,
     own_lock,
@@ -154,7 +155,10 @@ def requirements_of(source: Source, wanted: Wanted, cache: Cache, uv: Uv) -> tup
             advice = f"Set release_lock to a file that this makes: {how_to_lock(source)}"
         notes = [f"{source.kind} has no lock: versions were chosen today. {advice}"]
     inputs = source.requires or lock_inputs(source)
-    floors = [(wanted.engine_files / name).read_text("utf-8") for name in ("engine.in", "engine.txt")]
+    floors = {
+        **floor_files(wanted.engine_files, (wanted.engine, *wanted.others)),
+        "engine.txt": (wanted.engine_files / "engine.txt").read_text("utf-8"),
+    }
     low = lowest_python(source.requires_python)
     lock = None if given is None else [given, sorted(map(key_of, wanted.platforms))]
     key = hash_of(FORMAT, source.kind, inputs, floors, wanted.engine, low, lock)[:32]
@@ -178,7 +182,7 @@ def requirements_of(source: Source, wanted: Wanted, cache: Cache, uv: Uv) -> tup
                 )
         local = [match[1] for row in rows if (match := LOCAL.match(row))]
         text = "\n".join(row for row in rows if not LOCAL.match(row))
-        whole = add_engine(text, source, wanted.engine, wanted.engine_files, uv)
+        whole = add_engine(text, source, wanted.engine, wanted.engine_files, uv, wanted.others)
         with cache.put("locks", key) as new:
             (new / "requirements.txt").write_text(whole, "utf-8")
             save(new / "about.json", {"local": local})

@@ -15,7 +15,7 @@ import tomllib
 from .release_source import Source, normal
 from .release_uv import GLIBC, BuildError, Uv, UvError, explain, tail
 
-# What each engine needs besides the app. engine.in holds the floors, engine.txt the locked versions.
+# What each engine needs besides the app. engine.in and engine-ENGINE.in hold the floors, engine.txt what is locked.
 ENGINES = {
     "gunicorn": ("gunicorn", "uvicorn", "uvicorn-worker", "uvloop", "httptools", "websockets", "h11"),
     "asgi": ("gunicorn", "uvloop"),
@@ -115,13 +115,26 @@ def lowest_python(requires: str) -> str:
     return ".".join(map(str, max([OLDEST_PYTHON, *(f for f in floors if f[1:])])))
 
 
-def floors(engine_in: str, engine: str) -> dict[str, str]:
-    """Return the engine's packages with the least version of each, from engine.in."""
-    found = {}
-    for block in blocks(engine_in):
+def is_older(version: str, floor: str) -> bool:
+    """Return whether a version comes before a floor; a preview of the floor's own version does."""
+    preview = re.search(r"\d[._-]?(?:a|b|c|rc|alpha|beta|pre|preview|dev)[._-]?\d*(?:\+|$)", version.lower())
+    return numbers(version) < numbers(floor) or (numbers(version) == numbers(floor) and preview is not None)
+
+
+def floor_files(files: Path, engines: Iterable[str]) -> dict[str, str]:
+    """Return the texts of the files that hold the floors of these engines, by name."""
+    names = ["engine.in", *(f"engine-{engine}.in" for engine in sorted(set(engines)))]
+    return {name: (files / name).read_text("utf-8") for name in names if (files / name).exists()}
+
+
+def floors(files: Path, engine: str) -> dict[str, str]:
+    """Return the engine's packages with the least version of each."""
+    found: dict[str, str] = {}
+    for block in blocks("\n".join(floor_files(files, [engine]).values())):
         match = re.match(r"([A-Za-z0-9._-]+)\s*>=\s*([0-9.]+)$", block)
         if match and normal(match[1]) in ENGINES[engine]:
-            found[normal(match[1])] = match[2]
+            name = normal(match[1])
+            found[name] = max(found.get(name, "0"), match[2], key=numbers)
     return found
 
 
@@ -129,11 +142,21 @@ def check_floors(pins: Iterable[Pin], least: dict[str, str], engine: str) -> Non
     """Refuse an app that pins a package older than its engine needs."""
     for pin in pins:
         floor = least.get(pin.name)
-        if floor and numbers(pin.version) < numbers(floor):
+        if floor and is_older(pin.version, floor):
             raise BuildError(
                 f"The app pins {pin.name} {pin.version}, but the engine {engine} needs {pin.name} >= {floor}. "
                 f"Raise it in the app (uv add '{pin.name}>={floor}'), or drop it there: the bundle brings its own."
             )
+
+
+def check_own_lock(known: Iterable[Pin], least: dict[str, str], engine: str) -> None:
+    """Refuse a lock of the bundle's own, engine.txt, that is older than the engine needs: somebody has changed it."""
+    old = [f"{pin.name} {pin.version}" for pin in known if is_older(pin.version, least.get(pin.name, "0"))]
+    if old:
+        raise BuildError(
+            f"engine.txt locks {', '.join(old)}, but the engine {engine} needs "
+            f"{', '.join(f'{name} >= {floor}' for name, floor in least.items())}. Lock it again: engine.in says how."
+        )
 
 
 def merge(app: list[Pin], engine: list[Pin], known: list[Pin]) -> str:
@@ -312,11 +335,18 @@ def check_cover(source: Source, path: str, lock: str, platforms: list[dict[str, 
                 )
 
 
-def add_engine(app_text: str, source: Source, engine: str, files: Path, uv: Uv) -> str:
-    """Return the app's requirements plus what the engine needs. Raises BuildError on a conflict, by name."""
+def add_engine(app_text: str, source: Source, engine: str, files: Path, uv: Uv, others: Iterable[str] = ()) -> str:
+    """Return the app's requirements plus what the engine needs. Raises BuildError on a conflict, by name.
+
+    `others` are engines of other hosts, which run the same release: its packages are among those of `engine`.
+    """
     app, known = parse_pins(app_text), parse_pins((files / "engine.txt").read_text("utf-8"))
-    least = floors((files / "engine.in").read_text("utf-8"), engine)
-    check_floors(app, least, engine)
+    least: dict[str, str] = {}
+    for one in (engine, *others):
+        own = floors(files, one)
+        check_floors(app, own, one)
+        check_own_lock(known, own, one)
+        least |= {name: max(floor, least.get(name, "0"), key=numbers) for name, floor in own.items()}
     names = {pin.name for pin in app}
     with tempfile.TemporaryDirectory() as scratch:
         wanted, limits = Path(scratch, "engine.in"), Path(scratch, "limits.txt")

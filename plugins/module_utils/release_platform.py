@@ -10,7 +10,7 @@ from typing import Any
 from .release_artifact import FORMAT, PACKING, Entry, Member, describe, file_sha256, lib_tree, write_part
 from .release_cache import Cache, hash_of, load, save
 from .release_check import place
-from .release_lock import ENGINES
+from .release_lock import ENGINES, floors, is_older
 from .release_split import split
 from .release_uv import GLIBC, BuildError, Uv
 from .release_wheels import install
@@ -20,8 +20,8 @@ from .release_wheels import install
 class Wanted:
     """What to build: `platforms` are {python, arch, hosts}, `engine_files` holds engine.in and engine.txt.
 
-    `lock` is a file with the requirements of a source that brings no lock; `sdists` lets hosts build source
-    distributions.
+    `engine` decides which packages are added; `engines` are all that hosts run the release with. `lock` is a file with
+    the requirements of a source that brings no lock; `sdists` lets hosts build source distributions.
     """
 
     app: str
@@ -33,6 +33,12 @@ class Wanted:
     exclude: list[str]
     lock: str = ""
     sdists: bool = False
+    engines: tuple[str, ...] = ()
+
+    @property
+    def others(self) -> list[str]:
+        """Engines that run the release beside the one that it is built for."""
+        return sorted({*self.engines} - {self.engine})
 
 
 def key_of(platform: dict[str, Any]) -> str:
@@ -160,3 +166,11 @@ def check_manifest(wanted: Wanted, path: Path, manifest: dict[str, Any]) -> None
             f"{path} was built for the engine {manifest['engine']} and lacks {', '.join(lacking)}, which "
             f"{wanted.engine} needs. Build it again with that engine."
         )
+    for engine in (wanted.engine, *wanted.others):
+        least = floors(wanted.engine_files, engine)
+        for name, version in manifest["packages"].items():
+            if is_older(version, least.get(name, "0")):
+                raise BuildError(
+                    f"{path} holds {name} {version}, but the engine {engine} needs {name} >= {least[name]}. "
+                    "Build it again."
+                )

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import importlib.metadata
 import json
 import os
 import re
@@ -35,6 +36,8 @@ HTTP = f"{__package__}.worker_http"
 ENGINES = ("gunicorn", "asgi", "uvicorn")
 #: A worker whose event loop stands still for so many seconds is replaced; as service_worker_timeout.
 TIMEOUT = "60"
+#: As roles/release/files/engine-asgi.in says: before it, gunicorn's own parser can be made to take one request for two.
+ASGI_GUNICORN = 27
 SHM = "/dev/shm"  # noqa: S108 (memory: a worker's heartbeat must wait for no disk)
 
 
@@ -100,6 +103,22 @@ def command(environment: Mapping[str, str], app: str, workers: int, options: Seq
     return [*start, "--workers", str(workers), *options, app]
 
 
+def check_server(environment: Mapping[str, str]) -> None:
+    """Refuse the engine asgi with a gunicorn whose parser has known holes. Raises WorkerPlanError."""
+    if environment.get("FLEET_ENGINE") != "asgi":
+        return
+    try:
+        version = importlib.metadata.version("gunicorn")
+    except importlib.metadata.PackageNotFoundError:
+        return  # Python itself says so
+    major = version.partition(".")[0]
+    if major.isdigit() and int(major) < ASGI_GUNICORN:
+        raise WorkerPlanError(
+            f"FLEET_ENGINE is 'asgi', which needs gunicorn {ASGI_GUNICORN} or newer (CVE-2026-134820), and here is "
+            f"{version}: raise it in the app's lock, or set FLEET_ENGINE to another engine"
+        )
+
+
 def healthy(environment: Mapping[str, str]) -> str:
     """Ask the server as a container's health check does; return what is wrong, "" where it is well."""
     host, port = address(environment)
@@ -135,6 +154,7 @@ def main(argv: Sequence[str], environment: Mapping[str, str]) -> int:
             return 1 if trouble else 0
         made = plan(given.root, environment, given.workers)
         start = command(environment, given.app, made.workers, options)
+        check_server(environment)
     except WorkerPlanError as error:
         print(f"worker_start: {error}", file=sys.stderr)
         return 2

@@ -17,12 +17,15 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.app_names import taken
+from ..module_utils.host_secrets import keyed, read_key
 from ..module_utils.worker_limits import measured_mib, memory_of, read_groups, text_of
 from ..module_utils.worker_plan import WorkerPlanError, kept_mib, plan_workers
 
-#: Where the bundle puts files of an app, below /.
+#: Where the bundle puts files of an app, below /. Not those with secrets: what is told of them takes a key.
 FILES = (
-    "etc/{app}/*",
+    "etc/{app}/fleet",
+    "etc/{app}/release.json",
     "etc/nginx/conf.d/00-refuse-unknown-hosts.conf",
     "etc/nginx/conf.d/{app}.conf",
     "etc/nginx/sites-enabled/default",
@@ -74,6 +77,19 @@ options:
     description: The oldest systemd that will do.
     type: int
     default: 249
+  user_given:
+    description: Whether O(user) was chosen, and did not come from O(app). The action plugin of the same name says so.
+    type: bool
+    default: false
+  secrets:
+    description: >-
+      What secret files should hold, by path. In a task, a list of C(path) and C(template), of which the action plugin
+      makes that.
+    type: dict
+    default: {}
+  key_file:
+    description: File on the host with the key for digests of these, see M(webfleet.fastapi.host_files).
+    type: path
   plan:
     description: Settings of the worker plan, named as C(plan_workers) in C(module_utils/worker_plan.py) names them.
     type: dict
@@ -100,7 +116,8 @@ ansible_facts:
     that it was planned with, so that a second deploy changes nothing; see worker_plan), C(releases) (complete ones
     on disk), C(fleet) (what the host remembers, empty for none), C(live) (what the last switch recorded), C(intact)
     (whether that still is so), C(files) (the bundle's own, so that M(webfleet.fastapi.host_files) need not look at them
-    once more), C(user) (whether it is there), C(nginx) (its version, empty where it is not installed) and
+    once more), C(secrets) (likewise, with digests that take a key which stays on the host), C(has_key) (whether there
+    is one yet), C(user) (whether it is there), C(nginx) (its version, empty where it is not installed) and
     C(nginx_active).
   returned: always
   type: dict
@@ -183,33 +200,58 @@ def states(*units: str) -> dict[str, tuple[bool, int]]:
     return {unit: found.get(unit, (False, 0)) for unit in units}
 
 
-def intact(live: dict[str, Any], root: Path, active: bool) -> bool:
+def intact(live: dict[str, Any], root: Path, active: bool, key: bytes | None) -> bool:
     """Return whether what the last switch made still is: the link, the slot that runs, and the files it runs from.
 
-    `live` is what that switch recorded, with the SHA-256 of each of these files; `active`: its units are.
+    `live` is what that switch recorded, with the SHA-256 of each of these files, of secret ones the digest with `key`;
+    `active`: its units are.
     """
     slot = str(live.get("slot"))
     try:
         linked = Path(os.readlink(root / "live.sock")).stem
         same = all(
-            hashlib.sha256(Path(path).read_bytes()).hexdigest() == digest for path, digest in live["files"].items()
+            digest in (hashlib.sha256(content).hexdigest(), f"keyed:{keyed(key, content)}" if key else None)
+            for path, digest in live["files"].items()
+            for content in [Path(path).read_bytes()]
         )
     except (OSError, KeyError, AttributeError):
         return False
     return linked == slot and same and active
 
 
-def file_as_found(path: Path) -> dict[str, str] | None:
-    """Return what C(host_files) could want of a path: a link's target, or the content's SHA-256, owner and mode."""
+def public(live: dict[str, Any]) -> dict[str, Any]:
+    """Return what may leave the host of a slot's record, as fleet_host/keyed.py does."""
+    shown = {name: value for name, value in live.items() if name != "files"}
+    if not re.fullmatch(r"[0-9a-f]{16}-[0-9a-f]{32}", str(shown.get("fingerprint", ""))):
+        shown.pop("fingerprint", None)
+    return shown
+
+
+def secret_as_found(path: Path, wanted: str, key: bytes | None) -> dict[str, Any]:
+    """Return digests of a secret file as it is wanted and as it is, "" and None without a key."""
+    found = file_as_found(path, key) if key else None
+    return {"wanted": keyed(key, wanted.encode("utf-8", "surrogateescape")), "found": found}
+
+
+def _digest(content: bytes, key: bytes | None) -> str:
+    return keyed(key, content) if key else hashlib.sha256(content).hexdigest()
+
+
+def file_as_found(path: Path, key: bytes | None = None) -> dict[str, str] | None:
+    """Return what C(host_files) could want of a path: a link's target, or the content's digest, owner and mode.
+
+    The digest is C(sha256), or with a key C(keyed).
+    """
     try:
         if path.is_symlink():
             return {"link": os.readlink(path)}
         found = path.stat()
-        content = "" if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()
+        content = None if path.is_dir() else path.read_bytes()
+        digest = {"keyed" if key else "sha256": "" if content is None else _digest(content, key)}
         owner, group = pwd.getpwuid(found.st_uid).pw_name, grp.getgrgid(found.st_gid).gr_name
     except (OSError, KeyError):
         return None
-    return {"sha256": content, "owner": owner, "group": group, "mode": f"{found.st_mode & 0o7777:04o}"}
+    return {**digest, "owner": owner, "group": group, "mode": f"{found.st_mode & 0o7777:04o}"}
 
 
 def files_of(app: str) -> dict[str, dict[str, str] | None]:
@@ -296,6 +338,8 @@ def probe(module: AnsibleModule) -> dict[str, Any]:
     # In one call: a systemctl costs as much as all the rest of a look at a unit.
     state = states(service, socket, nginx) if systemd else dict.fromkeys((service, socket, nginx), (False, 0))
     measured = (measured_mib(state[service][1]) if live else None) or kept
+    key = read_key(Path(module.params["key_file"])) if module.params["key_file"] else None
+    secrets = module.params["secrets"].items()
 
     return {
         "processor_vcpus": vcpus,
@@ -309,11 +353,13 @@ def probe(module: AnsibleModule) -> dict[str, Any]:
             "plan_live": plan_workers(**given, measured_mib=kept).as_dict(),
             "releases": releases_on_disk(root),
             "fleet": fleet_of(app),
-            "live": live,
-            "intact": intact(live, root, state[service][0] and state[socket][0]),
+            "live": public(live),
+            "intact": intact(live, root, state[service][0] and state[socket][0], key),
             "user": user_exists(module.params["user"] or app),
             "nginx": nginx_version(),
             "files": files_of(app),
+            "secrets": {path: secret_as_found(Path(path), text, key) for path, text in secrets},
+            "has_key": key is not None,
             "nginx_active": state[nginx][0],
         },
     }
@@ -327,6 +373,10 @@ def main() -> None:
             "root": {"type": "path", "required": True},
             "fleet": {"type": "str", "default": ""},
             "user": {"type": "str"},
+            "user_given": {"type": "bool", "default": False},
+            # As a whole, as in host_files.
+            "secrets": {"type": "dict", "default": {}, "no_log": True},
+            "key_file": {"type": "path"},
             "python": {"type": "path", "default": "/usr/bin/python3"},
             "python_min": {"type": "str", "default": "3.10"},
             "systemd_min": {"type": "int", "default": 249},
@@ -340,8 +390,9 @@ def main() -> None:
         module.fail_json(msg=str(error))
     if other := foreign(facts["app_probe"]["fleet"], module.params):
         module.fail_json(msg=other)
-    reason = unfit(facts["app_probe"], module.params)
-    if reason:
+    user = module.params["user"] or module.params["app"]
+    reasons = unfit(facts["app_probe"], module.params), taken(module.params["app"], user, module.params["user_given"])
+    if reason := "; ".join(filter(None, reasons)):
         host = platform.node()
         module.fail_json(msg=f"{host} cannot run {module.params['app']}: {reason}. Nothing was changed on it.")
     module.exit_json(changed=False, ansible_facts=facts)

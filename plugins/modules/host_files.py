@@ -13,6 +13,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.host_secrets import keyed, make_key, read_key
+
 DOCUMENTATION = r"""
 module: host_files
 short_description: Put a set of small files and links on a host
@@ -79,6 +81,11 @@ options:
       Only root can read them (0600).
     type: dict
     default: {}
+  key_file:
+    description:
+      - File on the host with the key for RV(digests), readable by root only; made where it is missing.
+      - Needed with O(secrets).
+    type: path
   salt:
     description: What else counts for the RV(fingerprint).
     type: str
@@ -119,9 +126,17 @@ paths:
   type: list
   elements: str
 fingerprint:
-  description: A hash of the contents that are marked so, and of O(salt). The action plugin makes it.
+  description: >-
+    A hash of the contents that are marked so, and of O(salt); behind it, the digest of each secret that is marked. The
+    action plugin makes it.
   returned: always
   type: str
+digests:
+  description: >-
+    Of the content of each secret, with the key in O(key_file), which stays on the host; empty where there is no key, in
+    check mode.
+  returned: success
+  type: dict
 """
 
 FILE_SPEC: dict[str, Any] = {
@@ -290,24 +305,35 @@ def main() -> None:
             "files": {"type": "list", "elements": "dict", "default": [], "options": FILE_SPEC},
             # As a whole, not by its parts: only so it stays out of what the module logs on the host.
             "secrets": {"type": "dict", "default": {}, "no_log": True},
+            "key_file": {"type": "path"},
             "check": command,
             "apply": command,
         },
         supports_check_mode=True,
     )
-    shown, hidden = module.params["files"], [secret_file(*pair) for pair in module.params["secrets"].items()]
+    secrets = module.params["secrets"]
+    shown, hidden = module.params["files"], [secret_file(*pair) for pair in secrets.items()]
+    if secrets and not module.params["key_file"]:
+        module.fail_json(msg="secrets need key_file")
+    key_file = Path(module.params["key_file"]) if secrets else None
     try:
+        key = read_key(key_file) if key_file else None
+        new_key = key_file if key is None else None
         open_changes = [item for item in shown if not is_as_wanted(item)]
         secret_changes = [item for item in hidden if not is_as_wanted(item)]
         diff = [difference(item) for item in open_changes]
+        if new_key and not module.check_mode:
+            key = make_key(new_key)
         commands = [module.params[name] for name in ("check", "apply") if module.params[name]]
-        refused = "" if module.check_mode else put_checked(open_changes + secret_changes, *commands)
+        # Secrets first: what reads them finds them once the rest is there.
+        refused = "" if module.check_mode else put_checked(secret_changes + open_changes, *commands)
     except (OSError, KeyError, ValueError) as error:
         module.fail_json(msg=f"cannot put the files in place: {error}")
     if refused:
         module.fail_json(msg=f"The old files are back in place, as the new ones are refused by {refused}", diff=diff)
-    changes = open_changes + secret_changes
-    module.exit_json(changed=bool(changes), paths=[item["path"] for item in changes], diff=diff)
+    paths = [item["path"] for item in open_changes + secret_changes] + ([str(new_key)] if new_key else [])
+    digests = {path: keyed(key, text.encode("utf-8", "surrogateescape")) for path, text in secrets.items() if key}
+    module.exit_json(changed=bool(paths), paths=paths, diff=diff, digests=digests)
 
 
 if __name__ == "__main__":

@@ -54,8 +54,18 @@ options:
     type: str
     choices: [gunicorn, asgi, uvicorn]
     default: gunicorn
+  engines:
+    description:
+      - All engines that hosts run the release with, where these are several. Each may need newer versions of what
+        O(engine) brings.
+    type: list
+    elements: str
+    choices: [gunicorn, asgi, uvicorn]
+    default: []
   engine_files:
-    description: Folder with C(engine.in) (what the engines need) and C(engine.txt) (locked, with hashes).
+    description:
+      - Folder with C(engine.in) (what the engines need), C(engine-ENGINE.in) (what one of them needs more) and
+        C(engine.txt) (locked, with hashes).
     type: path
     required: true
   exclude:

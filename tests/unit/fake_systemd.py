@@ -14,6 +14,7 @@ import pytest
 from fleet_host import overlap, settle, switch
 from fleet_host.config import SLOTS, Config
 from fleet_host.gate import GateError
+from fleet_host.keyed import KEY
 from fleet_host.systemd import Command, Systemd, UnitState
 from fleet_host.workers import Answers
 
@@ -135,6 +136,7 @@ class Host:
                 place.mkdir(parents=True)
             for release in ("aaa", "bbb", "ccc"):
                 self.unpack(release)
+            (etc / KEY).write_bytes(bytes(32))
             self.want("first")
         plan = {"workers": 3, "inputs": {"memory_mib": 2048, "reserve_mib": 256}, **settings.pop("plan", {})}
         self.config = Config(

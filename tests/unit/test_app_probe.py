@@ -130,6 +130,14 @@ def test_host_that_cannot_run_the_app_is_told_why(facts: dict[str, Any], said: l
     assert bool(reason) == bool(said)
 
 
+@pytest.mark.parametrize(
+    "name", ["environment", "environment.blue", "hooks.json", "digest.key", "releases/aaa/environment"]
+)
+def test_no_plain_hash_is_made_of_a_secret_file(name: str) -> None:
+    patterns = [pattern.format(app="web") for pattern in app_probe.FILES]
+    assert not [pattern for pattern in patterns if Path("etc/web", name).match(pattern)]
+
+
 @pytest.mark.parametrize("fault", ["none", "slot down", "file changed", "file gone", "link elsewhere", "no record"])
 def test_intact_is_only_what_the_last_switch_made(tmp_path: Path, fault: str) -> None:
     unit = tmp_path / "web@blue.service"
@@ -141,7 +149,7 @@ def test_intact_is_only_what_the_last_switch_made(tmp_path: Path, fault: str) ->
     if fault == "file gone":
         unit.unlink()
     record = {} if fault == "no record" else live
-    assert intact(record, tmp_path, active=fault != "slot down") is (fault == "none")
+    assert intact(record, tmp_path, active=fault != "slot down", key=None) is (fault == "none")
 
 
 @pytest.mark.parametrize(
@@ -168,6 +176,7 @@ def test_what_workers_take_now_is_for_another_release_than_the_live_one(
     monkeypatch.setattr(app_probe, "measured_mib", lambda pid: {7: measured}[pid])
     monkeypatch.setattr(app_probe, "read_groups", lambda **_: Groups(None, 972, ("a note",)))
     params = {"app": "web", "root": str(tmp_path), "python": sys.executable, "user": None, "plan": {"workers": "auto"}}
+    params |= {"secrets": {}, "key_file": None}
     facts = app_probe.probe(SimpleNamespace(params=params))["app_probe"]
     assert (facts["plan"]["workers"], facts["plan_live"]["workers"]) == (plan, plan_live)
     assert facts["plan"]["inputs"]["memory_limit_mib"] == 972

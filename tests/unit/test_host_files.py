@@ -256,6 +256,7 @@ def test_secret_content_shows_nowhere(tmp_path: Path, run: Run, mode: dict[str, 
     said = run(
         files=entries(item(root / "open", "shown")),
         secrets={str(root / "secret"): "hush-after"},
+        key_file=str(root / "digest.key"),
         **mode,
     )
     assert "hush" not in said["all output"]

@@ -46,21 +46,12 @@ def test_says_of_a_path_what_the_module_says(there: str, wanted: str, tmp_path: 
 
 def test_what_was_not_looked_at_is_not_known_to_be_right() -> None:
     assert not is_right({"path": "/x", "state": "absent"}, {})
-    assert not all_right({"files": [{"path": "/x", "content": "a"}]}, {})
+    assert not all_right({"files": [{"path": "/x", "content": "a"}]}, {}, {})
 
 
 def test_a_folder_is_always_left_to_the_module(tmp_path: Path) -> None:
     item = {"path": str(tmp_path), "state": "directory"}
     assert not is_right(item, {str(tmp_path): file_as_found(tmp_path)})
-
-
-def test_a_secret_counts_by_content_and_as_readable_by_root_only(tmp_path: Path) -> None:
-    path = tmp_path / "environment"
-    path.write_text("A=1\n")
-    for mode, right in ((0o600, os.geteuid() == 0), (0o644, False)):
-        path.chmod(mode)
-        assert all_right({"secrets": {str(path): "A=1\n"}}, {str(path): file_as_found(path)}) == right
-    assert not all_right({"secrets": {str(path): "A=2\n"}}, {str(path): file_as_found(path)})
 
 
 def test_a_source_that_is_a_folder_becomes_its_python_files(tmp_path: Path) -> None:
@@ -89,10 +80,14 @@ def test_fingerprint_is_of_what_is_marked_and_known_to_the_other_templates() -> 
         {"path": "/plain", "content": "x"},
     ]
 
-    def made(unit: str, salt: str = "3.12") -> tuple[list[dict[str, Any]], str]:
-        texts = {"unit": unit, "later": "{}"}
+    def made(unit: str, salt: str = "3.12", secret: str = "") -> tuple[list[dict[str, Any]], str]:
+        texts = {"unit": unit, "later": "{}", "secret": secret}
         return with_templates(items, lambda name, more: texts[name].format(more.get(FINGERPRINT)), salt)
 
+    items.append({"path": "/secret", "template": "secret", "fingerprint": True, "secret": True})
+    texts_of_secrets = {made("a", secret=text)[1] for text in ("A=1", "A=2")}
+    assert len(texts_of_secrets) == 1, "a plain hash of a secret"
+    items.pop()
     found, digest = made("a")
     assert found == [
         {"path": "/later", "content": digest},

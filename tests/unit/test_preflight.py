@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import errno
 import fcntl
+import functools
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -25,7 +27,9 @@ from fleet_host import cli, history, lock, preflight, settle
 from fleet_host.cli import main, read_words
 from fleet_host.config import Config, HostError
 from fleet_host.files import write_atomically
+from fleet_host.keyed import FINGERPRINT
 from fleet_host.lock import holder, locked
+from fleet_host.mask import mask
 from fleet_host.settle import WentBackError
 from fleet_host.switch import Say
 from fleet_host.systemd import Command, Systemd, SystemdError, UnitState
@@ -39,16 +43,17 @@ HOST_CODE = Path(__file__).parents[2] / "roles/service/files/host"
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     made = Host(tmp_path, keep_releases=9).install(monkeypatch)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(cli, "Systemd", lambda: made.systemd)
+    monkeypatch.setattr(cli, "Systemd", lambda *_: made.systemd)
     write_settings(made)
     return made
 
 
 def write_settings(host: Host, **changed: object) -> None:
     """Write the settings' file, as the service role does."""
-    host.config = dataclasses.replace(host.config, fingerprint=host.wanted(), **changed)  # type: ignore[arg-type]
+    host.config = dataclasses.replace(host.config, **{"fingerprint": host.wanted(), **changed})  # type: ignore[arg-type]
     settings = {**dataclasses.asdict(host.config), **changed}
     (host.folder / "release.json").write_text(json.dumps(settings, default=str))
+    host.config = Config.read(host.folder / "release.json")
 
 
 class Result:
@@ -514,6 +519,25 @@ def test_a_bad_release_is_refused_until_settings_change_or_it_is_forced(host: Ho
     assert history.bad(host.config) == {}
 
 
+def test_what_is_told_of_the_live_slot_has_no_hash_of_its_files(host: Host, run: Run) -> None:
+    told = [run("activate", "aaa").json["live"], run("verify").json["live"], run("status").json["live"]]
+    host.broken.add("bbb")
+    told.append(run("activate", "bbb").json["live"])
+    for live in told:
+        assert live["release"] == "aaa"
+        assert not {"files", "fingerprint"} & live.keys(), "the fake host has a plain text as its fingerprint"
+    write_settings(host, fingerprint="0" * 16)
+    assert FINGERPRINT.fullmatch(run("activate", "aaa").json["live"]["fingerprint"])
+
+
+def test_settings_on_disk_that_were_edited_are_told(host: Host, run: Run) -> None:
+    run("activate", "aaa")
+    edited = "the settings on disk are not those that the workers run with: deploy"
+    assert edited not in run("verify").json["differences"]
+    (host.config.etc / "environment").write_text("another\n")
+    assert edited in run("verify").json["differences"]
+
+
 @pytest.mark.parametrize(
     ("release", "said"),
     [
@@ -775,7 +799,7 @@ def program(folder: Path, name: str, script: str) -> None:
 def test_a_commands_dollars_reach_it_although_systemd_has_its_own_meaning_of_them(programs: Path) -> None:
     program(programs, "systemd-run", """for word; do printf '%s\\n' "$word"; done""")
     words = ("sh", "-c", 'for f in a; do echo "${f}" $f $$; done')
-    _, said = Systemd().run(Command(words, "counter", "shop", Path("/srv/a"), Path("/etc/e"), 300))
+    _, said = Systemd(str).run(Command(words, "counter", "shop", Path("/srv/a"), Path("/etc/e"), 300))
     assert said.partition("\n--\n")[2] == 'sh\n-c\nfor f in a; do echo "$${f}" $$f $$$$; done\n'
     assert "--property=User=shop" in said.splitlines()
 
@@ -783,11 +807,57 @@ def test_a_commands_dollars_reach_it_although_systemd_has_its_own_meaning_of_the
 def test_bytes_that_are_no_text_do_not_end_a_switch(programs: Path) -> None:
     for name in ("systemd-run", "journalctl", "systemctl"):
         program(programs, name, "printf 'caf\\351\\n'")
-    systemd = Systemd()
+    systemd = Systemd(str)
     assert systemd.run(Command(("x",), "counter", "shop", Path(), Path(), 1)) == (0, "caf\N{REPLACEMENT CHARACTER}\n")
     assert systemd.journal("counter@blue.service", "") == ["caf\N{REPLACEMENT CHARACTER}"]
     assert systemd.cursor() == ""
     assert systemd.state("counter@blue.service") == UnitState("unknown", "unknown", 0, 0)
+
+
+@pytest.mark.fault(51)
+def test_what_the_app_prints_comes_in_without_its_secrets(host: Host, programs: Path) -> None:
+    """By whichever way: its log, and what a command of it says."""
+    database = "postgresql://shop:hunter2canary@db/shop"
+    host.want(f'DB="{database}"')
+    program(programs, "journalctl", f"""for n in $(seq 70); do echo "$n {database}"; done; printf '%s\\n' "$@" >&2""")
+    program(programs, "systemd-run", f"echo 'no connection to {database}'; echo 'hunter2canary' >&2; exit 3")
+    systemd = Systemd(functools.partial(mask, host.config))
+    command = Command(("x",), "counter", "shop", Path(), Path(), 1)
+    assert systemd.run(command) == (3, "no connection to ***\n***\n")
+    assert systemd.journal("counter@blue.service", "") == [f"{n} ***" for n in range(11, 71)]
+
+
+def test_secret_that_begins_above_the_first_line_that_is_shown_is_hidden(host: Host, programs: Path) -> None:
+    host.want('DB="begins-here-and-ends-there"')
+    lines = ["begins-here", "-and-ends-there", *["x"] * 59]
+    (programs / "journalctl.log").write_text("\n".join(lines) + "\n")
+    last = 'for word; do case $word in --lines=*) tail -n "${word#--lines=}" "$0.log";; esac; done'
+    program(programs, "journalctl", last)
+    found = Systemd(functools.partial(mask, host.config)).journal("counter@blue.service", "")
+    assert "ends" not in "".join(found)
+
+
+def test_run_reads_a_shell_command_where_that_is_asked(
+    host: Host, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So it is in no command line of a shell, of sudo, of ssh."""
+    text = "echo a\necho 'b c' $HOME\n"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+    assert run("run", "aaa", "--shell", as_json=False).code == 0
+    assert host.systemd.commands[0].words[-3:] == ("sh", "-c", text)
+    with pytest.raises(SystemExit):
+        read_words(["--config", "c", "run", "aaa", "--shell", "--", "id"])
+    assert "it takes no words" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("options", "shown"), [((), "DB is ***"), (("--show-secrets",), "DB is canary-1")])
+def test_run_shows_secrets_only_where_that_is_asked(
+    host: Host, run: Run, programs: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], shown: str
+) -> None:
+    host.want('DB="canary-1"')
+    program(programs, "systemd-run", "echo DB is canary-1")
+    monkeypatch.setattr(cli, "Systemd", Systemd)
+    assert run("run", "aaa", *options, "--", "id", as_json=False).printed == f"{shown}\n"
 
 
 # --- kept settings --------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from fleet_host import history
 from fleet_host.config import Config
+from fleet_host.keyed import keyed
 from fleet_host.prune import prune
 from fleet_host.settle import recover, settle
 from fleet_host.switch import ACTIVATE, ROLLBACK, Order, RefusedError, switch
@@ -128,7 +129,10 @@ def check(config: Config, host: Host, good: set[str], at: str) -> None:
         assert host.release_in(slot) == live["release"], at
         assert f"FLEET_RELEASE={live['release']}" in (config.root / "slots" / f"{slot}.env").read_text(), at
         for path, digest in live["files"].items():
-            assert hashlib.sha256(Path(path).read_bytes()).hexdigest() == digest, f"{at}: {path}"
+            content = Path(path).read_bytes()
+            secret = Path(path).parent == config.etc
+            found = f"keyed:{keyed(config.etc, content)}" if secret else hashlib.sha256(content).hexdigest()
+            assert found == digest, f"{at}: {path}"
         assert len(host.systemd.workers(1 + (slot == "green"))) == live["workers"], at
     assert set(history.bad(config)) <= {"bbb"}, at
 

@@ -1,20 +1,25 @@
 """Requirements: read, merged with the engine's, and compared with what hosts have."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fleet_host import preflight
 from hypothesis import given
 from hypothesis import strategies as st
 
+from plugins.module_utils import worker_start
 from plugins.module_utils.release_lock import (
     ENGINES,
     Pin,
+    add_engine,
     all_hashed,
     blocks,
     check_floors,
     floors,
     how_to_lock,
+    is_older,
     lowest_python,
     merge,
     numbers,
@@ -23,8 +28,9 @@ from plugins.module_utils.release_lock import (
     read_lock,
     stale_lock,
 )
+from plugins.module_utils.release_platform import Wanted, check_manifest
 from plugins.module_utils.release_source import Source
-from plugins.module_utils.release_uv import BuildError, explain
+from plugins.module_utils.release_uv import BuildError, Uv, explain
 
 FILES = Path(__file__).parents[2] / "roles/release/files"
 LOCK = """# a comment
@@ -182,9 +188,99 @@ def test_old_pin_is_named() -> None:
     check_floors([pin("gunicorn", "26.1.0")], {"gunicorn": "26.1"}, "gunicorn")
 
 
+@pytest.mark.parametrize(
+    ("version", "floor", "older"),
+    [
+        ("26.1", "27.0", True),
+        ("26.9.9", "27", True),
+        ("27.0.0", "27", False),
+        ("27.0.1", "27.0", False),
+        ("27.0rc1", "27.0", True),
+        ("27.0.0.dev3", "27", True),
+        ("27.0a1", "27", True),
+        ("27.0.post1", "27", False),
+        ("27.0+deb12", "27", False),
+        ("27.1rc1", "27.0", False),
+        ("3", "27", True),
+    ],
+)
+def test_preview_of_a_floor_comes_before_it(version: str, floor: str, older: bool) -> None:
+    assert is_older(version, floor) is older
+
+
+def test_engine_that_parses_with_gunicorn_needs_a_newer_one() -> None:
+    assert floors(FILES, "asgi")["gunicorn"] == f"{worker_start.ASGI_GUNICORN}.0" == f"{preflight.ASGI_GUNICORN}.0"
+    assert floors(FILES, "gunicorn")["gunicorn"] == "26.1"
+    pins = [pin("gunicorn", "26.1.0")]
+    check_floors(pins, floors(FILES, "gunicorn"), "gunicorn")
+    with pytest.raises(
+        BuildError, match=r"pins gunicorn 26\.1\.0, but the engine asgi needs gunicorn >= 27\.0\. Raise"
+    ):
+        check_floors(pins, floors(FILES, "asgi"), "asgi")
+
+
+class NoUv(Uv):
+    """Fails where something is resolved: what is refused is refused before."""
+
+    def run(self, *args: str, cwd: Path, indexed: bool = True) -> str:
+        raise AssertionError(args)
+
+
+@pytest.mark.parametrize(
+    ("engine", "others", "refused"),
+    [("asgi", (), "asgi"), ("gunicorn", ("asgi",), "asgi"), ("gunicorn", (), ""), ("gunicorn", ("uvicorn",), "")],
+)
+def test_release_for_several_engines_meets_the_floors_of_each(
+    tmp_path: Path, engine: str, others: tuple[str, ...], refused: str
+) -> None:
+    """The same release goes to hosts with either: what one of them needs, it has to have."""
+    text = "gunicorn==26.1.0 --hash=sha256:aa"
+    source = Source("requirements.txt", tmp_path, {}, "")
+    with pytest.raises((BuildError, AssertionError)) as raised:
+        add_engine(text, source, engine, FILES, NoUv(), others)
+    assert (raised.type is BuildError) is bool(refused), raised.value
+    assert f"the engine {refused} needs gunicorn >= 27.0" in str(raised.value) or not refused
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_own_lock_that_is_older_than_a_floor_builds_nothing(tmp_path: Path, engine: str) -> None:
+    for file in FILES.glob("engine*"):
+        (tmp_path / file.name).write_text(
+            re.sub(r"^(gunicorn|uvicorn)==\S+", r"\1==26.1", file.read_text(), flags=re.M)
+        )
+    source = Source("requirements.txt", tmp_path, {}, "")
+    with pytest.raises((BuildError, AssertionError)) as raised:
+        add_engine("", source, engine, tmp_path, NoUv())
+    if engine == "asgi":
+        assert str(raised.value).startswith(
+            "engine.txt locks gunicorn 26.1, but the engine asgi needs gunicorn >= 27.0"
+        )
+    else:
+        assert raised.type is AssertionError
+
+
+@pytest.mark.parametrize(
+    ("engines", "refused"), [(("asgi",), True), (("gunicorn", "asgi"), True), (("gunicorn",), False)]
+)
+def test_artifact_that_was_built_before_meets_the_floors_too(engines: tuple[str, ...], refused: bool) -> None:
+    packages = {pin.name: pin.version for pin in parse_pins((FILES / "engine.txt").read_text())} | {
+        "gunicorn": "26.1.0"
+    }
+    manifest = {"app": "shop", "module": "main:app", "engine": engines[0], "packages": packages}
+    wanted = Wanted("shop", "a.tar.gz", "main:app", [], engines[0], FILES, [], engines=engines)
+    try:
+        check_manifest(wanted, Path("a.tar.gz"), manifest)
+        said = ""
+    except BuildError as error:
+        said = str(error)
+    assert said == (
+        "a.tar.gz holds gunicorn 26.1.0, but the engine asgi needs gunicorn >= 27.0. Build it again." if refused else ""
+    )
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_engine_lock_fits_engine_in(engine: str) -> None:
-    least = floors((FILES / "engine.in").read_text(), engine)
+    least = floors(FILES, engine)
     assert set(least) == set(ENGINES[engine])
     text = (FILES / "engine.txt").read_text()
     locked = {p.name: p for p in parse_pins(text)}

@@ -73,6 +73,23 @@ def words(path: Path) -> str:
     return re.sub(r"(^|\s)#.*", "", path.read_text())
 
 
+def test_workflows_run_only_what_they_name_by_hash_and_keep_no_credentials() -> None:
+    """A tag can be moved to other code; what a checkout leaves in .git/config, every later step can read."""
+    files = list(REPOSITORY.glob(".github/workflows/*.yml"))
+    assert files
+    for file in files:
+        workflow = load(file)
+        assert workflow["permissions"] == {}, "each job names what it needs"
+        for job in workflow["jobs"].values():
+            assert set(job["permissions"].values()) == {"read"}
+            used = [step for step in job["steps"] if "uses" in step]
+            assert [step["uses"] for step in used if not re.fullmatch(r"\S+@[0-9a-f]{40}", step["uses"])] == []
+            checkouts = [step for step in used if step["uses"].startswith("actions/checkout@")]
+            assert [step["with"]["persist-credentials"] for step in checkouts] == [False] * len(checkouts)
+        lines = [line for line in file.read_text().splitlines() if "uses:" in line]
+        assert [line for line in lines if not re.search(r"  # v\d+\.\d+\.\d+$", line)] == []
+
+
 def test_there_are_roles_and_playbooks_to_look_at() -> None:
     assert {"proxy", "release", "service"} <= set(ROLES)
     assert {"deploy.yml", "verify.yml", "rollback.yml", "switch.yml"} <= {file.name for file in PLAYBOOKS}

@@ -279,6 +279,33 @@ def test_slots_may_run_different_engines_and_going_back_brings_the_one_of_that_t
     assert (newer.live["engine"], newer.live["settings"]) == ("gunicorn", "kept")
 
 
+def test_release_whose_gunicorn_parses_badly_is_no_deploy_but_a_way_back(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was built before the floor, or for an engine that does not use that parser."""
+    manifest = host.config.release_dir("aaa") / "manifest.json"
+    built = {**json.loads(manifest.read_text()), "packages": {"gunicorn": "27.0.1", "uvicorn-worker": "0.4"}}
+    asgi = Host(host.folder, engine="asgi").install(monkeypatch)
+    manifest.write_text(json.dumps(built))
+    do(asgi, "aaa")
+    do(asgi, "bbb")
+    manifest.write_text(json.dumps({**built, "packages": {**built["packages"], "gunicorn": "26.1.0"}}))
+    before = asgi.live
+    with pytest.raises(
+        HostError, match=r"has gunicorn 26\.1\.0, whose parser .* 27 or newer is needed.*\. Nothing was"
+    ):
+        do(asgi, "aaa")
+    assert asgi.live == before
+    said: list[str] = []
+    do(asgi, "aaa", ROLLBACK, said)
+    assert asgi.live["release"] == "aaa"
+    assert any(line.startswith("note: the release has gunicorn 26.1.0") for line in said)
+    do(asgi, "bbb", force=True)
+    do(asgi, "aaa", force=True)
+    gunicorn = Host(host.folder).install(monkeypatch)
+    do(gunicorn, "aaa")
+
+
 def test_release_that_lacks_what_the_engine_needs_is_refused_before_anything_changes(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:

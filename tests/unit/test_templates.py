@@ -16,12 +16,14 @@ import pytest
 import yaml
 from fleet_host.cli import read_words
 from fleet_host.config import ENGINES, SLOTS, Config
+from fleet_host.keyed import FINGERPRINT
 from fleet_host.switch import closes_kept
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.action.host_files import with_templates
 from plugins.action.rollout import Host
+from plugins.module_utils.host_secrets import keyed
 from plugins.module_utils.worker_plan import kept_mib
 from tests.unit.rendering import REPOSITORY, ROLES, environment, host, nginx, template, unit, value
 
@@ -101,9 +103,15 @@ def test_engine_gets_its_own_command_and_everything_else_stays(engine: str) -> N
     }[engine]  # fmt: skip
 
 
+def settings_read_on_host(folder: Path, **given: Any) -> Config:
+    """Return what the host's command makes of what a deploy writes for it."""
+    (folder / "release.json").write_text(template("service", "settings.json.j2", **given))
+    (folder / "hooks.json").write_text(template("service", "hooks.json.j2", **given))
+    return Config.read(folder / "release.json")
+
+
 def test_units_and_host_tool_mean_the_same_places(tmp_path: Path) -> None:
-    (tmp_path / "settings.json").write_text(template("service", "settings.json.j2"))
-    config = Config.read(tmp_path / "settings.json")
+    config = settings_read_on_host(tmp_path)
     units = {file.replace("app", "counter").removesuffix(".j2"): unit(template("service", file)) for file in BOTH}
     for slot in SLOTS:
         service = units[config.service(slot).replace(slot, "")]
@@ -118,8 +126,7 @@ def test_units_and_host_tool_mean_the_same_places(tmp_path: Path) -> None:
 
 
 def test_what_a_crash_left_is_looked_after_at_boot_where_the_command_left_it(tmp_path: Path) -> None:
-    (tmp_path / "settings.json").write_text(template("service", "settings.json.j2"))
-    config = Config.read(tmp_path / "settings.json")
+    config = settings_read_on_host(tmp_path)
     found = unit(template("service", "recover.service.j2"))
     assert found["Unit.ConditionPathExists"] == [str(config.transaction)]
     command, *words = found["Service.ExecStart"][0].split()
@@ -257,7 +264,9 @@ def fingerprint(**given: Any) -> str:
     task = next(task["host_files"] for task in tasks if "host_files" in task)
     salt = value("service", task["salt"].strip("{ }"), **given)
     items = [item for item in task["files"] if item.get("fingerprint")]
-    return with_templates(items, lambda name, more: template("service", name, **given, **more), salt)[1]
+    found, digest = with_templates(items, lambda name, more: template("service", name, **given, **more), salt)
+    secrets = [item["content"] for item in found if item.get("secret")]
+    return "-".join([digest, *(keyed(bytes(32), text.encode()) for text in secrets)])
 
 
 @pytest.mark.parametrize(
@@ -265,6 +274,7 @@ def fingerprint(**given: Any) -> str:
     [
         (False, {"service_health_path": "/up"}),
         (False, {"service_health_successes": 9}),
+        (False, {"service_hook_before": "true"}),
         (False, {"ansible_facts": host(memory_mib=3000)}),
         (True, {"ansible_facts": host(workers=1)}),
         (True, {"service_env": {"A": "1"}}),
@@ -275,8 +285,19 @@ def fingerprint(**given: Any) -> str:
 )
 def test_fingerprint_is_of_what_workers_depend_on(changed: bool, given: dict[str, Any]) -> None:
     before, after = (fingerprint(**extra) for extra in ({}, given))
-    assert re.fullmatch("[0-9a-f]{16}", before)
+    assert FINGERPRINT.fullmatch(before)
     assert (before != after) is changed
+
+
+def test_host_is_asked_about_all_secret_files_that_a_deploy_puts_there_and_no_others() -> None:
+    tasks = yaml.safe_load((ROLES / "service/tasks/prepare.yml").read_text())
+    items = next(task["host_files"] for task in tasks if "host_files" in task)["files"]
+    put = [
+        {"path": item["path"].replace("{{ app_name }}", "counter"), "template": item["template"]}
+        for item in items
+        if item.get("secret")
+    ]
+    assert put == value("service", "_service_secrets")
 
 
 @pytest.mark.parametrize(
@@ -325,15 +346,17 @@ def test_settings_are_those_that_the_host_tool_reads(tmp_path: Path) -> None:
     facts = host(workers=7)
     times = {"service_boot_timeout": "90", "service_drain_timeout": 0, "service_health_timeout": 2}
     given = {"service_health_path": '/up?a="b"', "host_files_fingerprint": "f" * 16, **times}
-    text = template("service", "settings.json.j2", ansible_facts=facts, **given)
-    (tmp_path / "settings.json").write_text(text)
-    config = Config.read(tmp_path / "settings.json")
+    given |= {"service_hook_before": "echo 'a \"b\"' $HOME", "ansible_facts": facts}
+    config = settings_read_on_host(tmp_path, **given)
+    text = (tmp_path / "release.json").read_text()
+    assert (config.hook_before, config.hook_after) == (given["service_hook_before"], "")
+    assert "echo" not in text, "a diff shows it"
     assert (config.app, config.root, config.run) == ("counter", Path("/srv/counter"), Path("/run/counter"))
     assert (config.etc, config.units) == (Path("/etc/counter"), Path("/etc/systemd/system"))
     assert (config.boot_timeout, config.drain_timeout, config.health_timeout) == (90, 0, 2)
     assert config.health_path == '/up?a="b"'
     assert (config.workers, config.plan) == (7, facts["app_probe"]["plan"])
-    assert config.fingerprint == "f" * 16
+    assert config.fingerprint == "f" * 16 + "-", "and behind it, the digest of the environment"
     assert {type(field) for name, field in json.loads(text).items() if "timeout" in name} == {int}
 
 
@@ -441,8 +464,7 @@ def test_app_answers_to_what_ansible_calls_the_host(given: dict[str, str], names
 
 
 def test_requests_go_to_the_link_that_the_switch_moves(tmp_path: Path) -> None:
-    (tmp_path / "settings.json").write_text(template("service", "settings.json.j2"))
-    link = Config.read(tmp_path / "settings.json").live_link
+    link = settings_read_on_host(tmp_path).live_link
     assert ["proxy_pass", f"http://unix:{link}"] in location(proxy_conf())
 
 

@@ -131,6 +131,34 @@ def test_a_bad_setting_starts_nothing_and_is_named(
     assert words in error
 
 
+@pytest.mark.parametrize(
+    ("engine", "version", "refused"),
+    [
+        ("asgi", "26.1.0", True),
+        ("asgi", "25.3", True),
+        ("asgi", "27.0.0", False),
+        ("asgi", "28", False),
+        ("gunicorn", "26.1.0", False),
+        ("uvicorn", "26.1.0", False),
+    ],
+)
+def test_parser_with_known_holes_is_not_started(machine: Path, engine: str, version: str, refused: bool) -> None:
+    """The image's lock has gunicorn for all engines; which one it is to be is known at the start only."""
+    about = machine / f"srv/app/gunicorn-{version}.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: gunicorn\nVersion: {version}\n")
+    process = started(machine, "--print", FLEET_ENGINE=engine)
+    out, error = process.communicate(timeout=30)
+    assert process.returncode == (2 if refused else 0)
+    assert error == (
+        "worker_start: FLEET_ENGINE is 'asgi', which needs gunicorn 27 or newer (CVE-2026-134820), and here is "
+        f"{version}: raise it in the app's lock, or set FLEET_ENGINE to another engine\n"
+        if refused
+        else ""
+    )
+    assert bool(out) is not refused
+
+
 def test_memory_for_less_than_one_worker_starts_nothing_and_names_what_can_be_set(machine: Path) -> None:
     (machine / "sys/fs/cgroup/memory.max").write_text(f"{64 * MIB}\n")
     process = started(machine)

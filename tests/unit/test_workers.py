@@ -50,6 +50,20 @@ class Pool:
         return pid
 
 
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (b"no connection to canary-1\r\n\r\n", "BadStatusLine"),
+        (b"HTTP/1.1 canary-1 OK\r\n\r\n", "BadStatusLine"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nca", "IncompleteRead"),
+    ],
+)
+def test_what_is_no_answer_is_told_by_its_kind_not_by_its_words(pool: Pool, answer: bytes, said: str) -> None:
+    pool.fork(answer, keep_open=False)
+    found = ask(pool.path, "/", "localhost", 5, 1)
+    assert (found.statuses, found.error) == ([0], said)
+
+
 @pytest.fixture
 def pool(tmp_path: Path) -> Iterator[Pool]:
     made = Pool(tmp_path / "s.sock")

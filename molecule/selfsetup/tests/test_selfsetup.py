@@ -337,6 +337,8 @@ def test_instance_of_another_system_with_its_own_ansible(
     assert two.outcome() == "CONTINUE", two.said()
     two.app.assert_settled(bundles["good"]["release"])
     assert two.answer() == 200
+    keys = {one.host.check_output("sha256sum < /etc/counter/digest.key") for one in instances.values()}
+    assert len(keys) == len(instances), "made from one image, and each has a key of its own"
 
 
 @pytest.mark.fault(73)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import getpass
 import json
 import os
@@ -15,7 +16,9 @@ from typing import Any
 from . import history, recycle, status, tune
 from .config import Config, HostError
 from .hooks import command
+from .keyed import public
 from .lock import holder, locked
+from .mask import mask
 from .preflight import check_release, check_state
 from .prune import check_prune, prune
 from .settle import recover, settle
@@ -50,6 +53,8 @@ def parser() -> argparse.ArgumentParser:
     one = verbs.add_parser("run", help="run a command as the app, with the code of a release: run ID -- WORDS")
     one.add_argument("release")
     one.add_argument("words", nargs="+")
+    one.add_argument("--shell", action="store_true", help="read a command for sh from the standard input instead")
+    one.add_argument("--show-secrets", action="store_true", help="leave values of service_env in what it prints")
     one = verbs.add_parser(recycle.VERB, help="replace workers over service_worker_memory_max_mib, one at a time")
     one.add_argument("--by", default="", help="who asks, for the record")
     verbs.add_parser("recover", help="finish or take back a switch that was cut off; nothing to do otherwise")
@@ -72,10 +77,12 @@ def read_words(words: list[str]) -> argparse.Namespace:
     if "--" in words:
         at = words.index("--")
         own, others = words[:at], words[at + 1 :]
-    if others and "run" in own:
+    if "run" in own and (others or "--shell" in own):
         given = parser().parse_args([*own, "--", "placeholder"])
         if given.verb == "run":
             given.words = [*given.words[:-1], *others]
+            if given.shell and given.words:
+                parser().error("--shell reads the command from the standard input: it takes no words")
             return given
     return parser().parse_args(words)
 
@@ -119,6 +126,8 @@ def _main(given: argparse.Namespace, words: list[str]) -> int:
         if given.verb in IN_UNIT and code:
             with contextlib.suppress(HostError):
                 result["live"] = Config.read(given.config).live_record()
+        if "live" in result:
+            result["live"] = public(result["live"])
         notes = [step.removeprefix("note: ") for step in steps if step.startswith("note: ")]
         _print(json.dumps({**result, "steps": steps, "notes": notes}))
     else:
@@ -141,14 +150,16 @@ def _require_root() -> None:
 
 def _do(config: Config, given: argparse.Namespace, say: Say) -> tuple[dict[str, Any], int]:
     """Do what was asked for; return what to print and the exit code."""
-    systemd = Systemd()
+    systemd = Systemd(str if getattr(given, "show_secrets", False) else functools.partial(mask, config))
     by = getattr(given, "by", "") or os.environ.get("SUDO_USER") or getpass.getuser()
     if given.verb in ("status", "verify", "history"):
         return _look(config, systemd, given.verb)
     if given.verb == "run":
         manifest = check_release(config, given.release)
         environment = config.wanted_files()["environment"]
-        code, output = systemd.run(command(config, given.release, manifest, environment, given.words))
+        # From there, no shell, no sudo and no -vvv has it in a command line.
+        words = ("sh", "-c", sys.stdin.read()) if given.shell else given.words
+        code, output = systemd.run(command(config, given.release, manifest, environment, words))
         return {"output": output, "code": code}, code
     if given.verb == recycle.VERB:
         return _recycle(config, systemd, given, by, say), 0

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import read_object
+from .keyed import keyed
 
 SLOTS = ("blue", "green")
 ENGINES = ("gunicorn", "asgi", "uvicorn")
@@ -28,6 +29,7 @@ class Config:
     etc: Path
     units: Path
     plan: dict[str, Any]
+    #: Of what the workers depend on: units and what goes with them, then the environment, with the host's own key.
     fingerprint: str
     user: str = "root"
     python: str = "/usr/bin/python3"
@@ -63,7 +65,9 @@ class Config:
             places = {name: Path(data[name]) for name in ("root", "run", "etc", "units")}
             lists = {name: tuple(data.get(name, ())) for name in ("warmup_paths", "writable_paths")}
             int(data["plan"]["workers"])
-            return cls(**{**data, **places, **lists})
+            commands = _commands(path.with_name("hooks.json")) if "hook_before" not in data else {}
+            whole = f"{data['fingerprint']}-{_environment(places['etc'])}"
+            return cls(**{**data, **places, **lists, **commands, "fingerprint": whole})
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise HostError(f"cannot read the settings in {path}: {error}; deploy once more to write them") from error
 
@@ -174,6 +178,20 @@ class Config:
         # Version 0.1 kept one record for the host.
         former = read_object(self.root / "live.json")
         return former if former.get("slot") == slot else {}
+
+
+def _environment(etc: Path) -> str:
+    """Return the digest of the wanted environment, "" where there is none: then the workers run with another one."""
+    try:
+        return keyed(etc, (etc / "environment").read_bytes())
+    except OSError:
+        return ""
+
+
+def _commands(path: Path) -> dict[str, str]:
+    """Return the hooks, which have a file of their own: it is shown nowhere. Raises OSError, ValueError, TypeError."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return {name: str(found[name]) for name in ("hook_before", "hook_after")}
 
 
 def other(slot: str) -> str:

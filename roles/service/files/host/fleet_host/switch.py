@@ -21,8 +21,9 @@ from .config import ENGINES, Config, HostError
 from .files import link_atomically, read_object, remove, write_atomically, write_object
 from .gate import GateError, wait_until_proven
 from .hooks import HookError, run_hook, variables
+from .keyed import PREFIX, keyed
 from .overlap import Overlap, with_workers
-from .preflight import check_engine, check_not_bad, check_release, check_room, check_state, clock_trouble
+from .preflight import check_engine, check_not_bad, check_release, check_room, check_state, clock_trouble, old_parser
 from .systemd import Systemd, SystemdError
 
 Say = Callable[[str], None]
@@ -112,6 +113,13 @@ def switch(config: Config, systemd: Systemd, order: Order, say: Say) -> Transact
     systemd.stop(config.service(new), config.socket_unit(new))
     contents, record = _settings(config, order, new, say)
     check_engine(manifest, order.release, record["engine"])
+    if parser := old_parser(manifest, record["engine"]):
+        if order.verb == ACTIVATE and not order.force:
+            raise HostError(
+                f"{parser}. Nothing was changed. Raise it in the app, or use service_force (on the host: --force)"
+            )
+        # What has served must be possible to go back to.
+        say(f"note: {parser}")
     workers = int(record["workers"])
     first = Overlap(config, systemd, old, new).first(workers, record["engine"], going_back=order.verb != ACTIVATE)
     live = str(config.live_record().get("release", ""))
@@ -199,11 +207,17 @@ def _settings(config: Config, order: Order, slot: str, say: Say) -> tuple[dict[s
         "settings": "kept" if use_kept else "wanted",
         "closes_kept": closes_kept(contents["service"]),
         "files": {
-            str(path): hashlib.sha256(contents[kind]).hexdigest() for kind, path in config.slot_files(slot).items()
+            str(path): f"{PREFIX}{keyed(config.etc, content)}" if kind == "environment" else _sha256(content)
+            for kind, path in config.slot_files(slot).items()
+            for content in [contents[kind]]
         },
         "at": int(time.time()),
         "previous": before.get("release") if before.get("release") != order.release else before.get("previous"),
     }
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def closes_kept(unit: bytes) -> bool:

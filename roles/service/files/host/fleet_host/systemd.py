@@ -7,9 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+#: Lines of a log that are read beside those that are shown: a secret may go over the line break before the first.
+JOURNAL_LINES = 1000
 
 
 class SystemdError(Exception):
@@ -47,7 +50,13 @@ class Command:
 
 
 class Systemd:
-    """systemctl, journalctl and systemd-run."""
+    """systemctl, journalctl and systemd-run.
+
+    What the app has printed comes in by two of them, and by no other way: `mask` takes the secrets out of it here.
+    """
+
+    def __init__(self, mask: Callable[[str], str]) -> None:
+        self._mask = mask
 
     def start(self, *units: str) -> None:
         """Start units as their files now stand; does not wait until they are up."""
@@ -101,13 +110,13 @@ class Systemd:
         return done.stdout.partition("-- cursor: ")[2].strip()
 
     def journal(self, unit: str, after: str, lines: int = 60) -> list[str]:
-        """Return the last lines that the unit logged after a cursor."""
-        command = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--unit={unit}", f"--lines={lines}"]
+        """Return the last lines that the unit logged after a cursor, without secrets."""
+        command = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--unit={unit}", f"--lines={JOURNAL_LINES}"]
         done = _call(*command, *([f"--after-cursor={after}"] if after else []))
-        return done.stdout.splitlines()
+        return self._mask(done.stdout).splitlines()[-lines:]
 
     def run(self, command: Command) -> tuple[int, str]:
-        """Run a command of the app's in a unit of its own; return its exit code and what it printed."""
+        """Run a command of the app's in a unit of its own; return its exit code and what it printed, less secrets."""
         properties = {
             "User": command.user,
             "Group": command.user,
@@ -129,7 +138,7 @@ class Systemd:
             "--", *(word.replace("$", "$$") for word in command.words),
             stderr=subprocess.STDOUT,
         )  # fmt: skip
-        return done.returncode, done.stdout
+        return done.returncode, self._mask(done.stdout)
 
     @staticmethod
     def _systemctl(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import getpass
 import json
 import os
@@ -19,6 +20,7 @@ from typing import Any
 from .config import Config, HostError
 from .lease import Lease
 from .lock import describe, holder, locked
+from .mask import mask
 from .preflight import check_state
 from .private import SLOT, Slot, clean
 from .switch import Say
@@ -109,7 +111,7 @@ def command(config: Config, given: argparse.Namespace, say: Say) -> tuple[dict[s
 
     `systemctl stop APP-release-tune` ends it at any time; whoever asked for it and is gone does so, too.
     """
-    systemd, lease = Systemd(), Lease(config)
+    systemd, lease = Systemd(functools.partial(mask, config)), Lease(config)
     if given.clean:
         clean(config, systemd)
         if not lease.looked.exists():

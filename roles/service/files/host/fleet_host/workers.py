@@ -198,7 +198,9 @@ def ask(path: Path, url: str, host: str, timeout: float, count: int, pids: Itera
                 response.read()
             except (OSError, http.client.HTTPException) as error:
                 answers.statuses.append(0)
-                answers.error = str(error) or type(error).__name__
+                # Of what is no HTTP, the kind: the text would be the app's own words.
+                said = str(error) if isinstance(error, OSError) else ""
+                answers.error = said or type(error).__name__
                 continue
             answers.statuses.append(response.status)
             if is_good(response.status):
