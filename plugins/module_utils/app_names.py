@@ -20,11 +20,13 @@ UNITS = (
     "etc/systemd/system", "run/systemd/system", "run/systemd/generator", "run/systemd/generator.late",
     "usr/local/lib/systemd/system", "usr/lib/systemd/system",
 )  # fmt: skip
-#: What a first deploy that was cut off, or an app that was removed in part, may have left in a folder. Below /etc, the
-#: key comes first and release.json last.
-KEY = "digest.key"
+#: What deploys write into a folder: a first one that was cut off and an app that was removed in part leave some of it.
+#: Below /etc, the key comes first and release.json last; versions before the key have marked the environment.
+KEY, ENVIRONMENT = "digest.key", "environment"
 OWN = {
-    "etc/{app}": {KEY, "environment", "fleet", "hooks.json"},
+    "etc/{app}": {
+        KEY, ENVIRONMENT, "environment.blue", "environment.green", "fleet", "hooks.json", "release.json", "releases",
+    },
     "srv/{app}": {
         "releases", "slots", "live.sock", "live.json", "transaction.json", "bad.json", "history.jsonl",
         "recycled.jsonl",
@@ -117,7 +119,7 @@ def _files(app: str, user: str, root: Path) -> Iterator[str]:
         if os.path.lexists(folder) and not _left_by_us(folder, names):
             yield str(folder)
     state = root / "var/lib" / app
-    if os.path.lexists(state) and _names(state) and _belongs_to_another(state, user):
+    if any(not name.startswith(".") for name in _names(state)) and _belongs_to_another(state, user):
         yield str(state)
 
 
@@ -131,15 +133,20 @@ def _ours(path: Path) -> bool:
 
 
 def _left_by_us(folder: Path, names: set[str]) -> bool:
-    there = _names(folder)
-    whose = KEY in there or KEY not in names or not there
+    there = {name for name in _names(folder) if not _is_passing(name, names)}
+    whose = KEY not in names or not there or KEY in there or _ours(folder / ENVIRONMENT)
     return folder.is_dir() and there <= names and whose
 
 
+def _is_passing(name: str, names: set[str]) -> bool:
+    """Return whether this is a lock, or what a write of one of these names that was cut off has left."""
+    return name == ".lock" or any(name.startswith(f".{own}.") for own in names)
+
+
 def _names(folder: Path) -> set[str]:
-    """Return what is in a folder, without what a write that was cut off has left."""
+    """Return what is in a folder. A file system of its own has lost+found, which is nobody's."""
     try:
-        return {name for name in os.listdir(folder) if not name.startswith(".")}
+        return {*os.listdir(folder)} - {"lost+found"}
     except OSError:
         return set()
 

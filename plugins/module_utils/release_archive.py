@@ -24,6 +24,7 @@ FILE_MAX = (8 << 30) - 1  # bytes: what a tar header says in octal digits
 MANIFEST_MAX = 1 << 20  # bytes
 BYTES_MAX = 32 << 30  # of a part, unpacked: PyTorch for CUDA takes some 8 GiB
 FILES_MAX = 1 << 20
+TARGETS_MAX = 16 << 20  # characters in the targets of all links of a part: each is followed step by step
 # Whatever a part says of itself, no stretch of it unpacks to more: deflate reaches 1000:1, code some 4:1, logs 40:1.
 RATIO_MAX = 100
 ALWAYS = 64 << 20  # bytes that may exceed this
@@ -116,6 +117,7 @@ class Rules:
         self.bytes = 0  # on disk
         self._kinds: dict[str, str] = {}  # by name; "" for a folder that only the names below it imply
         self._links: dict[str, str] = {}
+        self._targets = 0  # characters of all of them
 
     @property
     def files(self) -> int:
@@ -129,7 +131,7 @@ class Rules:
         top, below = name.partition("/")[::2]
         if top not in PARTS[self.part]:
             allowed = ", ".join(PARTS[self.part])
-            raise ArchiveError(f"its {self.part} part holds {show(name)}; at its top may stand: {allowed}")
+            refuse(name, f"is in the {self.part} part, at whose top may stand: {allowed}")
         if (top == MANIFEST and below) or (not below and kind != ("file" if top == MANIFEST else "folder")):
             refuse(name, f"is a {kind}, but {top} must be a {'file' if top == MANIFEST else 'folder'}")
         self._imply(name)
@@ -138,6 +140,9 @@ class Rules:
         self._kinds[name] = kind
         if kind == "link":
             self._links[name] = member.target
+            self._targets += len(member.target)
+            if self._targets > TARGETS_MAX:
+                refuse(name, f"is a link, and the targets of all are longer than {TARGETS_MAX >> 20} MiB")
         if member.size > (MANIFEST_MAX if name == MANIFEST else FILE_MAX if kind == "file" else 0):
             refuse(name, f"is a {kind} of {member.size} bytes, which is too large")
         self.bytes += -(-member.size // BLOCK) * BLOCK

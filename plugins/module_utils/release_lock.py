@@ -24,7 +24,7 @@ ENGINES = {
 OLDEST_PYTHON = (3, 10)  # Ubuntu 22.04's
 
 _PIN = re.compile(
-    r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?\s*==\s*([^\s;\\]+)\s*(?:;\s*([^\\]*?))?\s*(?:\\|--hash|$)"
+    r"^([A-Za-z0-9][A-Za-z0-9._-]*)(?:\[[^\]]*\])?\s*===?\s*([^\s;\\]+)\s*(?:;\s*([^\\]*?))?\s*(?:\\|--hash|$)"
 )
 LOCAL = re.compile(r"(?:-e\s+)?(?:file:(?://)?)?((?:\.{1,2})?/[^\s;]*|\.)(?:\s*;.*)?$")
 _COMPILE = ("pip", "compile", "--universal", "--generate-hashes", "--no-header", "--no-annotate", "--quiet")
@@ -139,14 +139,21 @@ def floors(files: Path, engine: str) -> dict[str, str]:
 
 
 def check_floors(pins: Iterable[Pin], least: dict[str, str], engine: str) -> None:
-    """Refuse an app that pins a package older than its engine needs."""
+    """Refuse an app that pins a package older than its engine needs, for whatever platform a host may be."""
     for pin in pins:
         floor = least.get(pin.name)
-        if floor and is_older(pin.version, floor):
+        if floor and is_older(pin.version, floor) and not _is_for_older_python(pin.marker):
             raise BuildError(
                 f"The app pins {pin.name} {pin.version}, but the engine {engine} needs {pin.name} >= {floor}. "
                 f"Raise it in the app (uv add '{pin.name}>={floor}'), or drop it there: the bundle brings its own."
             )
+
+
+def _is_for_older_python(marker: str) -> bool:
+    """Return whether a marker holds only for a Python that no host has, as uv locks it for an app that allows one."""
+    first, _, others = marker.partition(" and ")
+    found = re.fullmatch(r"python_(?:full_)?version\s*<\s*['\"](\d+\.\d+)(?:\.0)?['\"]", first.strip())
+    return found is not None and " or " not in others and _minor(found[1]) <= OLDEST_PYTHON
 
 
 def check_own_lock(known: Iterable[Pin], least: dict[str, str], engine: str) -> None:

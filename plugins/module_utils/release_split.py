@@ -14,11 +14,12 @@ from .release_artifact import CHUNK, FORMAT, Member
 from .release_tar import limits_of, read_part
 from .release_uv import BuildError
 
-#: What a manifest says, as regular expressions.
+#: What a manifest says, as regular expressions. Some of it is shown, so it has no control characters.
 _MANIFEST = {
-    "app": r"\S+", "module": r"\S+", "engine": r"\S+", "id": r"[0-9a-f]{12,64}", "python": r"[0-9]+\.[0-9]+",
-    "arch": r"\w+", "lib_content": r"[0-9a-f]{64}",
+    "app": r"[\w.-]{1,255}", "module": r"[\w.:()]{1,255}", "engine": r"\w{1,255}", "id": r"[0-9a-f]{12,64}",
+    "python": r"[0-9]+\.[0-9]+", "arch": r"\w{1,255}", "lib_content": r"[0-9a-f]{64}",
 }  # fmt: skip
+_WORD_MAX = 255  # characters of a version or of a package's name
 #: What PYTHONPATH may name, below the release.
 _PATH = {"app", "app/src", "site", "lib"}
 
@@ -92,12 +93,16 @@ def read_manifest(text: bytes) -> dict[str, Any]:
         right = {
             "format": found["format"] == FORMAT,
             **{key: re.fullmatch(pattern, found[key]) for key, pattern in _MANIFEST.items()},
-            "packages": all(isinstance(version, str) for version in found["packages"].values()),
+            "packages": all(_is_word(word) for pair in found["packages"].items() for word in pair),
             "path": isinstance(found["path"], list) and found["path"] and set(found["path"]) <= _PATH,
-            "source": isinstance(found["source"]["version"], str),
+            "source": _is_word(found["source"]["version"]),
         }
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ArchiveError(f"its {MANIFEST} is none of format {FORMAT} ({type(error).__name__}: {error})") from error
     if wrong := [key for key, good in right.items() if not good]:
         raise ArchiveError(f"its {MANIFEST} is none of format {FORMAT} (wrong: {', '.join(wrong)})")
     return dict(found)
+
+
+def _is_word(text: Any) -> bool:
+    return isinstance(text, str) and len(text) <= _WORD_MAX and text.isprintable()

@@ -129,7 +129,10 @@ def _next(raw: IO[bytes]) -> TarMember | None:
         name, mode, size, kind, target = header
         if kind in long and not long[kind]:
             if not 1 < size <= PATH_MAX + 1:
-                refuse(_text(raw.read(100)), f"is a name or a target of {size - 1} bytes; 1 to {PATH_MAX} are allowed")
+                refuse(
+                    _text(raw.read(100).rstrip(b"\0")),
+                    f"is a name or a target of {size - 1} bytes; 1 to {PATH_MAX} are allowed",
+                )
             long[kind] = b"".join(_data(raw, size)).removesuffix(b"\0")
             continue
         name, target = long[b"L"] or name, long[b"K"] or target
@@ -157,19 +160,23 @@ def _header(raw: IO[bytes]) -> tuple[bytes, int, int, bytes, bytes] | None:
     if len(block) < len(_ZEROS):
         raise ArchiveError(_SHORT)
     name, mode, size, checksum, kind, target, magic, prefix = _HEADER.unpack(block)
+    name = name.rstrip(b"\0")
     if magic != b"ustar" or _number(checksum) != sum(block) - sum(block[148:156]) + 8 * ord(" "):
         raise ArchiveError(f"it has a damaged header, near {show(_text(name))}")
     if prefix := prefix.rstrip(b"\0"):
         name = prefix + b"/" + name
-    return name.rstrip(b"\0"), _number(mode), _number(size), kind, target.rstrip(b"\0")
+    numbers = []
+    for what, field in (("mode", mode), ("size", size)):
+        if (number := _number(field)) is None:
+            refuse(_text(name), f"has a {what} that is no octal number, as one of 8 GiB has: {field!r}")
+        numbers.append(number)
+    return name, numbers[0], numbers[1], kind, target.rstrip(b"\0")
 
 
-def _number(field: bytes) -> int:
-    """Return an octal number. Python's own int() would take signs and underscores, too."""
+def _number(field: bytes) -> int | None:
+    """Return an octal number, None for what is none. Python's own int() would take signs and underscores, too."""
     digits = field.strip(b" \0")
-    if not re.fullmatch(rb"[0-7]+", digits):
-        raise ArchiveError(f"it has a header with the number {field!r}")
-    return int(digits, 8)
+    return int(digits, 8) if re.fullmatch(rb"[0-7]+", digits) else None
 
 
 def _text(name: bytes) -> str:

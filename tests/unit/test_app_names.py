@@ -188,6 +188,9 @@ def test_account_in_an_image_that_an_earlier_version_made_is_known_by_its_form(
         ("etc/shop/shop.conf", "etc/shop"),
         ("etc/shop/environment", "etc/shop"),
         ("etc/shop", ""),
+        ("etc/shop/.profile", "etc/shop"),
+        ("etc/shop/release.json", "etc/shop"),
+        ("srv/shop/.git/config", "srv/shop"),
         ("srv/shop/index.html", "srv/shop"),
         ("srv/shop/current/a", "srv/shop"),
         ("run/shop/shop.sock", "run/shop"),
@@ -206,7 +209,7 @@ def test_what_somebody_else_has_made_is_refused_by_its_path(
         f"app_name is 'shop', but there is already what no deploy of this app has made: {tmp_path}/{named or path}. "
         "Choose another app_name, for example shop-app"
     )
-    if path != "etc/shop":
+    if path not in {"etc/shop", "etc/shop/release.json"}:
         deployed(tmp_path)
         assert taken("shop", "shop", False, tmp_path) == "", "a host that has the app"
 
@@ -225,6 +228,11 @@ LEFT: dict[str, dict[str, str]] = {
     "the key": {"etc/shop/digest.key": ""},
     "secrets": {"etc/shop/digest.key": "", "etc/shop/environment": "", "etc/shop/hooks.json": ""},
     "a temporary folder": {"etc/shop/.environment.xyz/new": ""},
+    "settings that are damaged": {"etc/shop/digest.key": "", "etc/shop/release.json": "\0"},
+    "slots' environments": {"etc/shop/digest.key": "", "etc/shop/environment.blue": "", "etc/shop/releases/a/b": ""},
+    "the environment of a version without a key": {"etc/shop/environment": MARKED},
+    "a lock": {"srv/shop/.lock": ""},
+    "file systems of their own": {f"{folder}/shop/lost+found/a": "" for folder in ("etc", "srv", "var/lib")},
     "units": {f"etc/systemd/system/shop@.{kind}": MARKED for kind in ("service", "socket")},
     "the command": {"usr/local/sbin/shop-release": f"#!/bin/sh\n{MARKED}"},
     "the tool": {"usr/local/lib/shop-release/fleet_host/cli.py": ""},

@@ -216,7 +216,7 @@ def reason(said: str) -> str:
         "link out": "is a link to .* (leads out|release itself)",
         "below a link": "lies below the link|is a link, and other members", "twice": "is there twice",
         "below a file": "lies below the file|is a file, and",
-        "name": "leads out|plain name|UTF-8|component|or a target|must be a|part holds|deep",
+        "name": "leads out|plain name|UTF-8|component|or a target|must be a|at whose top|deep",
         "kind": "allowed are|PAX|has mode",
     }  # fmt: skip
     return next((kind for kind, text in kinds.items() if re.search(text, said)), said or "taken")

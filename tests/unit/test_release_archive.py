@@ -19,7 +19,7 @@ from typing import IO, Any, cast
 import pytest
 
 from plugins.module_utils import release_tar
-from plugins.module_utils.release_archive import ALWAYS, RATIO_MAX, ArchiveError, Limits, Rules, ceiling
+from plugins.module_utils.release_archive import ALWAYS, RATIO_MAX, ArchiveError, Limits, Rules, TarMember, ceiling
 from plugins.module_utils.release_artifact import Entry, write_part
 from plugins.module_utils.release_extract import extract
 from plugins.module_utils.release_host import UnpackError, read_marker, unpack
@@ -91,9 +91,9 @@ REFUSED: dict[str, tuple[Members, str]] = {
     "dots": ([member("app/../../x")], r"'app/\.\./\.\./x' leads out of the release"),
     "absolute": ([member("/etc/passwd")], "'/etc/passwd' leads out of the release"),
     "no UTF-8": ([member("app/\udcff")], r"'app/\\udcff' is no UTF-8"),
-    "other place": ([member("other/x")], "code part holds 'other/x'"),
-    "marker": ([member(".complete")], r"code part holds '\.complete'"),
-    "other part": ([member("lib/x")], "code part holds 'lib/x'"),
+    "other place": ([member("other/x")], "'other/x' is in the code part, at whose top may stand: app, "),
+    "marker": ([member(".complete")], r"'\.complete' is in the code part, at whose top may stand: app, "),
+    "other part": ([member("lib/x")], "'lib/x' is in the code part, at whose top may stand: app, "),
     "file twice": ([member("app/x"), member("app/x")], "'app/x' is there twice"),
     "folder twice": ([member("app/x", None), member("app/x", None)], "'app/x' is there twice"),
     "link twice": ([member("app/x", "y"), member("app/x", "z")], "'app/x' is there twice"),
@@ -380,7 +380,18 @@ def test_numbers_that_are_none(tmp_path: Path, number: bytes) -> None:
     block[148:156] = b" " * 8
     block[148:156] = b"%06o\0 " % sum(block)
     for text in doors(tmp_path, gzip.compress(tar(LIB, last=False)), gzip.compress(bytes(block) + bytes(2048))):
-        assert "a header with the number" in text
+        assert "'app/x' has a size that is no octal number" in text
+
+
+def test_targets_of_all_links_are_followed_only_up_to_a_length() -> None:
+    """Each is followed step by step, and a thousand bytes of `a/../` pack to a few."""
+    rules = Rules("lib", Limits())
+    rules.take(TarMember("lib", "folder"))
+    links = [TarMember(f"lib/{number}", "link", 0, "a/../" * 204 + "abcd") for number in range((1 << 14) + 1)]
+    for link in links[:-1]:
+        rules.take(link)
+    with pytest.raises(ArchiveError, match=r"'lib/16384' is a link, and the targets of all are longer than 16 MiB"):
+        rules.take(links[-1])
 
 
 def test_manifest_is_what_is_relied_on(tmp_path: Path) -> None:
@@ -397,6 +408,10 @@ def test_manifest_is_what_is_relied_on(tmp_path: Path) -> None:
         ({"path": []}, "wrong: path"),
         ({"packages": {"gunicorn": 1}}, "wrong: packages"),
         ({"packages": []}, "AttributeError"),
+        ({"packages": {"gunicorn": "27\x1b[2J"}}, "wrong: packages"),
+        ({"packages": {"g\nunicorn": "27"}}, "wrong: packages"),
+        ({"source": {"version": "v" * 256}}, "wrong: source"),
+        ({"module": "main:app\x1b[2J"}, "wrong: module"),
         ({"source": {}}, "KeyError: 'version'"),
         ({"module": "main:app\nLD_PRELOAD=/x"}, "wrong: module"),
         ({"lib_content": "0" * 64}, "was written for other dependencies"),

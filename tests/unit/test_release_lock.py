@@ -1,6 +1,7 @@
 """Requirements: read, merged with the engine's, and compared with what hosts have."""
 
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +186,28 @@ def test_known_hashes_are_kept() -> None:
 def test_old_pin_is_named() -> None:
     with pytest.raises(BuildError, match=r"pins gunicorn 20\.1\.0, but the engine gunicorn needs gunicorn >= 26\.1"):
         check_floors([pin("gunicorn", "20.1.0")], {"gunicorn": "26.1"}, "gunicorn")
+    (exact,) = parse_pins("gunicorn===25.0")
+    with pytest.raises(BuildError, match=r"pins gunicorn 25\.0, but"):
+        check_floors([exact], {"gunicorn": "26.1"}, "gunicorn")
     check_floors([pin("gunicorn", "26.1.0")], {"gunicorn": "26.1"}, "gunicorn")
+
+
+@pytest.mark.parametrize(
+    ("marker", "refused"),
+    [
+        ("python_full_version < '3.10'", False),
+        ("python_version < '3.9' and sys_platform == 'linux'", False),
+        ("python_full_version < '3.10' or sys_platform == 'linux'", True),
+        ("python_full_version < '3.10' and a == 'b' or sys_platform == 'linux'", True),
+        ("python_full_version < '3.11'", True),
+        ("python_full_version >= '3.10'", True),
+    ],
+)
+def test_old_pin_for_a_python_that_no_host_has_is_passed_over(marker: str, refused: bool) -> None:
+    (old,) = parse_pins(f"gunicorn==23.0.0 ; {marker} --hash=sha256:{'0' * 64}")
+    assert old.marker == marker
+    with pytest.raises(BuildError) if refused else nullcontext():
+        check_floors([old], {"gunicorn": "26.1"}, "gunicorn")
 
 
 @pytest.mark.parametrize(
