@@ -70,13 +70,15 @@ class Hosts:
         self._refuse_cut_off({zones[subnet] for subnet in front} or {place.zone for place in self.places})
 
     def _refuse_cut_off(self, served: set[str]) -> None:
-        cut_off = [f"{host.id} in {host.zone}" for host in self.plan.stays(self.there) if host.zone not in served]
+        # Also one that is to end: it would be cut off before it has drained.
+        cut_off = [f"{host.id} in {host.zone}" for host in self.there if host.zone not in served]
         cut_off += [f"a new one in {place.zone}" for place in self.plan.starts if place.zone not in served]
         if cut_off:
             raise AwsError(
                 f"the load balancer would send nothing to {', '.join(cut_off)}: it would be in "
                 f"{', '.join(sorted(served))} only. Nothing was changed. Allowed: as many aws_fleet_zones as hosts are "
-                "in, or one of aws_fleet_public_subnets in each zone of aws_fleet_private_subnets"
+                "in (first lower aws_fleet_count, then these), or one of aws_fleet_public_subnets in each zone of "
+                "aws_fleet_private_subnets"
             )
 
     def start(self, launch: Mapping[str, Any]) -> list[str]:

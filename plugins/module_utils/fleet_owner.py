@@ -16,14 +16,17 @@ SHOWN = 4  # resources in a message
 Claim = tuple[str, Sequence[dict[str, str]]]
 
 
-def strangers(clients: Clients, fleet: Fleet) -> str:
+def strangers(clients: Clients, fleet: Fleet, vpc: str = "") -> str:
     """Say what has the fleet's name, as a name or as a tag, and is not this fleet's; "" where nothing is.
+
+    `vpc` is one that the fleet was given: it may have any name, and only its security groups can be taken for the
+    fleet's. Without it, the fleet makes one.
 
     Where the fleet has begun to be made, what has its name and no such tag is its own: AWS takes the tags of a target
     group and of a bucket only after it has made them, and a run can end in between.
     """
     account = clients("sts").get_caller_identity()["Account"]
-    found = [(what, Fleet.of(listed)) for what, listed in _claims(clients, fleet.name, account)]
+    found = [(what, Fleet.of(listed)) for what, listed in _claims(clients, fleet.name, account, vpc)]
     begun = any(owner == fleet for _, owner in found)
     others = [(what, owner) for what, owner in found if owner != fleet and (owner.name or not begun)]
     if not others:
@@ -33,9 +36,9 @@ def strangers(clients: Clients, fleet: Fleet) -> str:
     return f"{whose} has the name {fleet.name}: {_listed([what for what, one in others if one == owner])}"
 
 
-def refuse_strangers(clients: Clients, fleet: Fleet) -> None:
+def refuse_strangers(clients: Clients, fleet: Fleet, vpc: str) -> None:
     """Raise AwsError where something that has the fleet's name is not this fleet's."""
-    if found := strangers(clients, fleet):
+    if found := strangers(clients, fleet, vpc):
         raise AwsError(
             f"aws_fleet_name is {fleet.name!r}, for the {fleet}; but {found}. Nothing was changed; allowed: another "
             "aws_fleet_environment, or an aws_fleet_name that nothing has"
@@ -71,8 +74,8 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _claims(clients: Clients, name: str, account: str) -> Iterator[Claim]:
-    yield from _in_ec2(clients, name)
+def _claims(clients: Clients, name: str, account: str, vpc: str) -> Iterator[Claim]:
+    yield from _in_ec2(clients, name, vpc)
     pattern, made = template(clients, name), group(clients, name)
     if pattern is not None:
         yield f"launch template {pattern['LaunchTemplateId']}", pattern.get("Tags", [])
@@ -95,20 +98,22 @@ def _claims(clients: Clients, name: str, account: str) -> Iterator[Claim]:
             raise
 
 
-def _in_ec2(clients: Clients, name: str) -> Iterator[Claim]:
+def _in_ec2(clients: Clients, name: str, vpc: str) -> Iterator[Claim]:
     ec2 = clients("ec2")
     kinds = {"Name": "resource-type", "Values": list(FIRST)}
     tagged = [{"Name": "key", "Values": [TAG]}, {"Name": "value", "Values": [name]}, kinds]
     found = pages(ec2, "describe_tags", "Tags", Filters=tagged)
-    # A VPC or a security group that has the name alone would be taken for the fleet's own.
-    found += [
-        {"ResourceId": item["VpcId"], "ResourceType": "vpc"}
-        for item in pages(ec2, "describe_vpcs", "Vpcs", Filters=[{"Name": "tag:Name", "Values": [name]}])
+    # A VPC that has the name alone would be taken for the fleet's own, and so would a security group in it.
+    named = [{"Name": "tag:Name", "Values": [name]}]
+    vpcs = [vpc] if vpc else [item["VpcId"] for item in pages(ec2, "describe_vpcs", "Vpcs", Filters=named)]
+    found += [{"ResourceId": one, "ResourceType": "vpc"} for one in vpcs if not vpc]
+    groups = [
+        {"Name": "group-name", "Values": [f"{name}-app", f"{name}-balancer"]},
+        {"Name": "vpc-id", "Values": vpcs},
     ]
-    named = [{"Name": "group-name", "Values": [f"{name}-app", f"{name}-balancer"]}]
     found += [
         {"ResourceId": item["GroupId"], "ResourceType": "security-group"}
-        for item in pages(ec2, "describe_security_groups", "SecurityGroups", Filters=named)
+        for item in (pages(ec2, "describe_security_groups", "SecurityGroups", Filters=groups) if vpcs else [])
     ]
     words = {item["ResourceId"]: f"{item['ResourceType'].replace('-', ' ')} {item['ResourceId']}" for item in found}
     if not words:

@@ -28,6 +28,7 @@ class Wanted:
     image: str  # an image's id, "" for the one that the fleet has, else the newest of `ubuntu`
     ubuntu: str
     zones: int
+    vpc: str  # one that is there already, "" where the fleet makes its own
 
 
 def probe(wanted: Wanted) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def probe(wanted: Wanted) -> dict[str, Any]:
         made = group(clients, wanted.fleet.name)
         # What goes with a group of its own was judged before that was made.
         if made is None or not wanted.fleet.owns(made["Tags"]):
-            refuse_strangers(clients, wanted.fleet)
+            refuse_strangers(clients, wanted.fleet, wanted.vpc)
         hosts = find(clients, wanted.fleet)
         refuse_shape(wanted.fleet, wanted.shape, made, [host.id for host in hosts])
         there = _fleet(clients, wanted.fleet.name, made)
@@ -89,7 +90,10 @@ def _zones(clients: Clients, wanted: Wanted) -> list[str]:
 
 
 def _network(clients: Clients, fleet: Fleet) -> dict[str, dict[str, str]]:
-    """Return the fleet's own subnets by their addresses, NAT gateways by subnet: they need no second round trip."""
+    """Return the fleet's own subnets by their addresses, and by subnet its zone and its NAT gateway.
+
+    They need no second round trip.
+    """
     ec2, own = clients("ec2"), fleet.filters()
     alive = {"Name": "state", "Values": ["pending", "available"]}
     subnets = pages(ec2, "describe_subnets", "Subnets", Filters=own)
@@ -97,6 +101,7 @@ def _network(clients: Clients, fleet: Fleet) -> dict[str, dict[str, str]]:
     nats = [found for found in gateways if fleet.owns(found.get("Tags"))]
     return {
         "subnets": {str(found["CidrBlock"]): str(found["SubnetId"]) for found in subnets},
+        "zones": {str(found["SubnetId"]): str(found["AvailabilityZone"]) for found in subnets},
         "nats": {str(found["SubnetId"]): str(found["NatGatewayId"]) for found in nats},
     }
 
@@ -148,6 +153,7 @@ def _fleet(clients: Clients, name: str, made: dict[str, Any] | None) -> dict[str
         "min_size": made["MinSize"] if made else 0,
         "desired": made["DesiredCapacity"] if made else 0,
         "instances": len(made["Instances"]) if made else 0,
+        "zones": sorted({item["AvailabilityZone"] for item in made["Instances"]}) if made else [],
         "policies": [item["PolicyName"] for item in _policies(clients, name)] if made else [],
         "refresh": active[0]["InstanceRefreshId"] if active else "",
     }

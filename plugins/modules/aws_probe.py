@@ -59,6 +59,10 @@ options:
     description: In how many availability zones the fleet is to be.
     type: int
     required: true
+  vpc:
+    description: The VPC that the fleet is to be in. Empty for one of its own.
+    type: str
+    default: ""
 author: The fastapi-fleet developers
 """
 
@@ -96,7 +100,8 @@ fleet:
   description:
     - What there is. C(exists); C(version), C(latest) and C(previous) are numbers of the launch template's versions,
       null where there is none; C(image), C(user_data) and C(description) are those of the live version; C(instances)
-      counts them, C(desired) is how many the group wants; C(refresh) is the id of a refresh that is under way.
+      counts them, C(zones) are theirs, C(desired) is how many the group wants; C(refresh) is the id of a refresh that
+      is under way.
   type: dict
   returned: success
 """
@@ -113,6 +118,7 @@ def main() -> None:
             "image": {"type": "str", "default": ""},
             "ubuntu": {"type": "str", "required": True},
             "zones": {"type": "int", "required": True},
+            "vpc": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )

@@ -90,7 +90,13 @@ def test_hosts_that_somebody_wrote_down_stay_whatever_the_settings_say() -> None
         ({"app_name": ""}, "app_name is not set for localhost"),
         ({"aws_fleet_environment": "big"}, r"big is a scaling group, but aws_fleet_shape is 'instances'\. A fleet"),
         ({"aws_fleet_environment": "big", "aws_fleet_shape": ""}, "is a scaling group, but aws_fleet_shape is not set"),
-        ({"aws_fleet_shape": "autoscaling"}, r"shop-production is a scaling group \(aws_fleet_shape\): nobody"),
+        ({"aws_fleet_shape": "autoscaling"}, "shape is 'autoscaling', but there are 1 hosts of shop-production of"),
+        (
+            {"aws_fleet_shape": "autoscaling", "aws_fleet_environment": "big"},
+            r"shop-big is a scaling group \(aws_fleet_shape\): nobody connects",
+        ),
+        ({"aws_fleet_environment": ""}, "aws_fleet_environment is ''; allowed: a name, or leave it out for '"),
+        ({"aws_fleet_name": ""}, "aws_fleet_name is ''; allowed: a name, or leave it out for 'shop-production'"),
         ({"aws_fleet_shape": "instance"}, "aws_fleet_shape is 'instance'; allowed: instances, autoscaling"),
     ],
 )  # fmt: skip
@@ -98,6 +104,32 @@ def test_without_a_host_the_reason_is_said_and_which_fleets_there_are(settings: 
     hosts = {name: host for name, host in HOSTS.items() if name != "web"}
     with pytest.raises(AnsibleError, match=reason):
         choose(hosts, views(settings, hosts))
+
+
+def test_hosts_outside_of_the_group_app_are_said_to_be_there() -> None:
+    """As where the inventory's prefix for variables was changed, and what puts hosts into the group was not."""
+    with pytest.raises(AnsibleError, match="has hosts of shop-production, but none of them in the group app"):
+        choose(["i-staging"], views({}))
+
+
+def placed(region: str, **more: str) -> dict[str, Any]:
+    return tags("shop-staging", **more) | {"placement": {"availability_zone": f"{region}a", "region": region}}
+
+
+@pytest.mark.fault(73)
+def test_a_fleet_of_the_same_name_in_another_region_is_another_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    hosts = {"i-eu": placed("eu-central-1"), "i-us": placed("us-east-1")}
+    meant = {"aws_fleet_environment": "staging"}
+    with pytest.raises(AnsibleError, match="shop-staging is in eu-central-1, us-east-1: set aws_fleet_region"):
+        choose(hosts, views(meant, hosts))
+    found, said = choose(hosts, views(meant | {"aws_fleet_region": "us-east-1"}, hosts))
+    assert found == ["i-us"]
+    assert said.endswith("1 × shop-staging (app shop, environment staging, instances, eu-central-1): i-eu")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    assert choose(hosts, views(meant, hosts))[0] == ["i-eu"]
+    with pytest.raises(AnsibleError, match="no host of shop-staging"):
+        choose(["i-us"], views(meant, {"i-us": hosts["i-us"]}))
 
 
 def test_an_inventory_without_hosts_says_so() -> None:
@@ -132,7 +164,8 @@ def test_playbooks_roles_and_hosts_mean_the_same_fleet(settings: dict[str, str])
 def test_hosts_without_aws_belong_to_no_fleet_unless_it_is_named() -> None:
     assert value("service", "service_fleet") == ""
     assert value("service", "service_fleet", service_fleet="eu") == "eu"
-    assert value("service", "service_fleet", tags=["mine"]) == ""
+    for tags in (["mine"], None, 5, "", "fastapi-fleet:fleet"):
+        assert value("service", "service_fleet", tags=tags) == ""
     assert value("service", "service_fleet", tags=HOSTS["i-production"]["tags"]) == "counter-production"
 
 
@@ -181,3 +214,52 @@ def test_the_command_line_says_which_fleet_and_tuning_takes_one_of_its_hosts(inv
     reason = "tune_host=HOST has to name one host of the group app; this fleet has: i-staging"
     assert reason in " ".join(done.stderr.split())
     assert "i-staging" in listed(inventory, "playbooks/tune", "-e", "tune_host=i-staging").stdout
+
+
+@pytest.mark.fault(73)
+@pytest.mark.parametrize(
+    ("playbook", "words", "reason"),
+    [
+        (
+            "deploy",
+            ["--limit", "i-production"],
+            "--limit i-production leaves nothing of shop-staging, which has i-stag",
+        ),
+        ("playbooks/rollback", ["--limit", "i-production"], "leaves nothing of shop-staging"),
+        ("playbooks/verify", ["--limit", "all:!i-staging"], "leaves nothing of shop-staging"),
+        ("playbooks/image", ["-e", "tags=x"], "-e tags=… hides the tags by which hosts are chosen"),
+    ],
+)
+def test_a_run_that_would_touch_nothing_or_all_is_an_error(
+    inventory: Path, playbook: str, words: list[str], reason: str
+) -> None:
+    done = listed(inventory, playbook, *words)
+    assert done.returncode != 0, done.stdout
+    assert reason in " ".join(done.stderr.split())
+
+
+def test_a_limit_that_leaves_some_of_the_fleet_is_none_of_our_business(inventory: Path) -> None:
+    for limit in ("i-staging", "i-staging,i-production", "app"):
+        assert listed(inventory, "deploy", "--limit", limit).returncode == 0
+
+
+def test_a_limit_without_localhost_leaves_nothing_of_a_scaling_group(inventory: Path) -> None:
+    big = ("-e", "aws_fleet_environment=big", "-e", "aws_fleet_shape=autoscaling", "--limit")
+    done = listed(inventory, "deploy", *big, "i-scaling")
+    assert done.returncode != 0
+    assert "--limit i-scaling leaves nothing of shop-big, which has localhost" in " ".join(done.stderr.split())
+    assert listed(inventory, "deploy", *big, "i-scaling,localhost").returncode == 0
+
+
+@pytest.mark.fault(73)
+@pytest.mark.parametrize("name", ["aws_fleet_environment", "aws_fleet_name", "app_name", "aws_fleet_region"])
+def test_settings_of_a_play_that_are_another_fleets_are_refused(inventory: Path, tmp_path: Path, name: str) -> None:
+    """Hosts would be chosen by localhost's, and get a release by the play's."""
+    site = tmp_path / "site.yml"
+    book = {"ansible.builtin.import_playbook": str(REPOSITORY / "playbooks/verify.yml")}
+    site.write_text(json.dumps([book | {"vars": {name: "{{ 'other' }}"}}]))
+    done = listed(inventory, str(site.with_suffix("")))
+    assert done.returncode != 0, done.stdout
+    assert f"{name} is 'other' for this play, but " in " ".join(done.stderr.split())
+    site.write_text(json.dumps([book | {"vars": {"aws_fleet_environment": "staging"}}]))
+    assert listed(inventory, str(site.with_suffix(""))).returncode == 0

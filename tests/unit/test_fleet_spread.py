@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from plugins.module_utils.fleet_spread import AT_FIRST, Host, Place, Plan, spread
+from tests.unit.rendering import value
 
 COUNTS, ZONES = range(1, 10), range(1, 4)
 
@@ -125,3 +126,16 @@ def test_a_subnet_that_is_not_listed_any_more_ends_nothing_by_itself() -> None:
     assert spread(hosts, places(2), None) == Plan()
     assert [one.id for one in spread(hosts, places(2), 2).ends] == ["i-3"]
     assert [place.zone for place in spread(hosts, places(2), 5).starts] == ["eu-1a", "eu-1b"]
+
+
+def test_networks_that_are_there_keep_their_zone_whatever_zones_a_type_is_in() -> None:
+    """A type that only the second and the third zone have, for a fleet that is in the first and the second."""
+    subnets = {"10.80.0.0/24": "p-a", "10.80.16.0/20": "s-a", "10.80.1.0/24": "p-b", "10.80.32.0/20": "s-b"}
+    zones = {"p-a": "eu-1a", "s-a": "eu-1a", "p-b": "eu-1b", "s-b": "eu-1b"}
+    probe = {"zones": ["eu-1b", "eu-1c", "eu-1d"], "network": {"subnets": subnets, "zones": zones}}
+    given = {"__aws_fleet_probe": probe, "aws_fleet_vpc": "", "aws_fleet_vpc_cidr": "10.80.0.0/16"}
+    private = [net["zone"] for net in value("aws_fleet", "_aws_fleet_networks", **given) if net["kind"] == "private"]
+    assert private == ["eu-1a", "eu-1b", "eu-1d"]
+    assert value("aws_fleet", "_aws_fleet_places", **given, aws_fleet_private_subnets=[]) == [
+        {"zone": "eu-1a", "subnet": "s-a"}, {"zone": "eu-1b", "subnet": "s-b"}, {"zone": "eu-1d", "subnet": ""}
+    ]  # fmt: skip

@@ -171,6 +171,18 @@ def test_a_smaller_scaling_group_than_there_is_now_is_refused(fleets: dict[str, 
     fleets["counter-scaled"] = hosts_of("counter-scaled")
 
 
+@pytest.mark.fault(73)
+def test_a_zone_with_instances_of_a_scaling_group_is_not_left(fleets: dict[str, set[str]]) -> None:
+    """The local API has them all in the first zone, and this type in the others only."""
+    before = len(requests())
+    settings: dict[str, Any] = {"aws_fleet_environment": "scaled", "aws_fleet_shape": "autoscaling"}
+    said = refused(
+        playbook("playbooks/provision.yml", **settings, aws_fleet_instance_type="c7i-flex.large", aws_fleet_zones=2)
+    )
+    assert f"The load balancer and the routes would leave {REGION}a, where counter-scaled has instances" in said
+    assert writes(before) == []
+
+
 # The name
 
 
@@ -203,15 +215,23 @@ def test_a_name_that_another_fleet_has_is_refused_before_anything_is_made(vpc: d
 
 
 def test_what_has_the_name_and_no_tags_is_not_taken_over(vpc: dict[str, Any]) -> None:
+    """Of a VPC that the fleet is given, the name is anybody's business; of others, neither that nor their groups."""
     arn = client("elbv2").create_target_group(Name="counter-free", Protocol="HTTP", Port=80, VpcId=vpc["aws_fleet_vpc"])
     client("iam").create_role(RoleName=f"counter-free-{REGION}", AssumeRolePolicyDocument="{}")
     network = {"ResourceType": "vpc", "Tags": [{"Key": "Name", "Value": "counter-free"}]}
     made = client("ec2").create_vpc(CidrBlock="10.80.0.0/16", TagSpecifications=[network])["Vpc"]["VpcId"]
     group = {"GroupName": "counter-free-app", "Description": "theirs", "VpcId": vpc["aws_fleet_vpc"]}
     rules = client("ec2").create_security_group(**group)["GroupId"]
+    client("ec2").create_tags(Resources=[vpc["aws_fleet_vpc"]], Tags=[{"Key": "Name", "Value": "counter-named"}])
+    group |= {"GroupName": "counter-named-app", "VpcId": made}
+    client("ec2").create_security_group(**group)
     before = len(requests())
+    good(playbook("playbooks/provision.yml --check", **vpc | {"aws_fleet_environment": "named"}))
+    assert f"name counter-free: vpc {made}, target" in refused(
+        playbook("playbooks/provision.yml", aws_fleet_environment="free", aws_fleet_shape="instances")
+    )
     said = refused(playbook("playbooks/provision.yml", **vpc | {"aws_fleet_environment": "free"}))
-    what = f"vpc {made}, security group {rules}, target group counter-free, role counter-free-{REGION}. Nothing was"
+    what = f"security group {rules}, target group counter-free, role counter-free-{REGION}. Nothing was"
     assert f"but something without the tag fastapi-fleet:fleet has the name counter-free: {what}" in said
     assert writes(before) == []
     client("elbv2").delete_target_group(TargetGroupArn=arn["TargetGroups"][0]["TargetGroupArn"])
