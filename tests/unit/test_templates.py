@@ -707,7 +707,7 @@ def test_plan_of_a_fleet_of_hosts_in_a_network_that_is_there() -> None:
     text = fleet_plan(aws_fleet_vpc="vpc-1", **given)
     assert "\n  hosts: 3 (2 in eu-1a, 1 in eu-1b), now 4\n" in text
     assert "\n    end: i-4 (eu-1b, running), once it has left the load balancer and drained\n" in text
-    assert "\n    counted, but not running: i-2\n" in text
+    assert "\n    counted, but not running: i-2; once it runs, provision again: the load balancer may not" in text
     assert "\n    a new one is t3.small: 2 vCPUs" in text
     assert "start" not in text
     new = fleet_plan(**given | {"__aws_fleet_hosts": hosts | {"before": 0, "starts": ["eu-1a", "eu-1b"], "ends": []}})
