@@ -77,8 +77,7 @@ class Hosts:
             raise AwsError(
                 f"the load balancer would send nothing to {', '.join(cut_off)}: it would be in "
                 f"{', '.join(sorted(served))} only. Nothing was changed. Allowed: as many aws_fleet_zones as hosts are "
-                "in (first lower aws_fleet_count, then these), or one of aws_fleet_public_subnets in each zone of "
-                "aws_fleet_private_subnets"
+                "in, or one of aws_fleet_public_subnets in each zone of aws_fleet_private_subnets"
             )
 
     def start(self, launch: Mapping[str, Any]) -> list[str]:
