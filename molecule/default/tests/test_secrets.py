@@ -99,11 +99,11 @@ REFUSED: dict[str, tuple[str, str, list[str]]] = {
     "health": (
         "",
         "    raise RuntimeError(f\"no connection to {os.environ['DB']} with {os.environ['API_TOKEN']}\")\n",
-        ["/health answers 500 (good is 200 to 399)", "RuntimeError: no connection to *** with ***"],
+        ["RuntimeError: no connection to *** with ***"],
     ),
     "loop": (
         f"def tell():\n    while True:\n        {PRINT}\n        time.sleep(0.05)\n"
-        "threading.Thread(target=tell, daemon=True).start()\ntime.sleep(1)\nraise LookupError('no table')",
+        "threading.Thread(target=tell, daemon=True).start()\ntime.sleep(1)\nos._exit(3)",
         "",
         ["db *** '***' *** ***"],
     ),
@@ -271,11 +271,12 @@ def test_two_hosts_with_the_same_secret_have_nothing_in_common_that_shows_it(app
     assert done.returncode == 0, done.stdout
     again = playbook("deploy.yml", "--limit", "web2,web3", "-vvv", variables=same)
     assert set(re.findall(r"changed=(\d+)", again.stdout)) == {"0"}
-    prints = set(re.findall(r'"fingerprint": "(\w+)-(\w+)"', again.stdout))
+    # Molecule has Ansible write what -vvv says to stderr.
+    prints = set(re.findall(r'"fingerprint": "(\w+)-(\w+)"', again.stdout + again.stderr))
     assert len({units for units, _ in prints}) == 1, prints
     assert len({secret for _, secret in prints}) == 2, prints
     # One round trip for each host, the read; nothing else is asked.
-    assert len(re.findall(r"SSH: EXEC", again.stdout)) == 2
+    assert len(re.findall(r"SSH: EXEC", again.stdout + again.stderr)) == 2
     done = playbook("deploy.yml", "--limit", "web2,web3")
     assert done.returncode == 0, done.stdout
 
@@ -289,7 +290,7 @@ def test_secret_that_was_changed_reaches_the_app_and_a_deploy_that_changes_nothi
         done = deploy(service_env={"PIN": pin})
         assert re.findall(r"web1 +: ok=\d+ +changed=(\d+)", done.stdout) == ["0"]
         assert (app.master, app.workers) == before
-        assert len(re.findall(r"SSH: EXEC", done.stdout)) == 1
+        assert len(re.findall(r"SSH: EXEC", done.stdout + done.stderr)) == 1
     rc, said = app.command("verify")
     assert (rc, said["differences"], "files" in said["live"]) == (0, [], False)
 
