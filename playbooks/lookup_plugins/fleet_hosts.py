@@ -158,9 +158,10 @@ def choose(names: Iterable[str], views: Mapping[str, View], *, scaling: bool = F
         if owner is None:
             found.append(name)
             continue
-        if owner.same_fleet(own):
+        is_own = owner.same_fleet(own)
+        if is_own:
             refuse_other_settings(name, views[name], own)
-        if owner.same_fleet(own) and owner.shape == "instances":
+        if is_own and owner.shape == "instances":
             regions.add(owner.region)
             found.append(name)
         else:

@@ -104,9 +104,11 @@ def _in_ec2(clients: Clients, name: str, vpc: str) -> Iterator[Claim]:
     tagged = [{"Name": "key", "Values": [TAG]}, {"Name": "value", "Values": [name]}, kinds]
     found = pages(ec2, "describe_tags", "Tags", Filters=tagged)
     # A VPC that has the name alone would be taken for the fleet's own, and so would a security group in it.
-    named = [{"Name": "tag:Name", "Values": [name]}]
-    vpcs = [vpc] if vpc else [item["VpcId"] for item in pages(ec2, "describe_vpcs", "Vpcs", Filters=named)]
-    found += [{"ResourceId": one, "ResourceType": "vpc"} for one in vpcs if not vpc]
+    vpcs = [vpc]
+    if not vpc:
+        named = [{"Name": "tag:Name", "Values": [name]}]
+        vpcs = [item["VpcId"] for item in pages(ec2, "describe_vpcs", "Vpcs", Filters=named)]
+        found += [{"ResourceId": one, "ResourceType": "vpc"} for one in vpcs]
     groups = [
         {"Name": "group-name", "Values": [f"{name}-app", f"{name}-balancer"]},
         {"Name": "vpc-id", "Values": vpcs},
