@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, f"/usr/local/lib/{sys.argv[-1]}-release")
 
-from fleet_host.workers import ask, memory_mib, worker_pids
+from plugins.module_utils.host.workers import ask, memory_mib, worker_pids
 
 #: Requests under way at a time: enough that no worker waits for the client.
 CLIENTS = 8

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.lab import OWN_CONFIG, PLAYBOOK, REPOSITORY, Fleet, fleet, timed
-from plugins.module_utils.worker_choice import ENOUGH, choose, paired
-from plugins.module_utils.worker_curve import by_number
+from plugins.module_utils.workers.choice import ENOUGH, choose, paired
+from plugins.module_utils.workers.curve import by_number
 
 LEAST_ROUNDS, MOST_SECONDS = 6, 60
 NUMBERS = [1, 2, 3, 4, 5, 7]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 APP = Path(__file__).parents[1]
-WORKER = APP.parent / "roles/service/files/host/worker"
+WORKER = APP.parent / "plugins/module_utils/workers/server"
 SHORT = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 KEEP = SHORT.replace(b"Connection: close\r\n", b"")
 LONG = SHORT.replace(b"/health", b"/serve/awaiting?seconds=3")

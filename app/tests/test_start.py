@@ -75,7 +75,7 @@ def check_two_workers(command: list[str], port: int, **environment: str) -> list
 def test_container_serves_with_two_workers_and_sigterm_ends_them_cleanly(engine: str) -> None:
     port = free_port()
     environment = {"PYTHONPATH": str(APP.parent), "FLEET_ENGINE": engine, "FLEET_BIND": f"127.0.0.1:{port}"}
-    command = [sys.executable, "-m", "plugins.module_utils.worker_start", "main:app"]
+    command = [sys.executable, "-m", "plugins.module_utils.workers.start", "main:app"]
     said = check_two_workers(command, port, WEB_CONCURRENCY="2", **environment)
     assert said[0].startswith("2 workers as set (the rule says ")
 

@@ -30,7 +30,7 @@ def port(request: pytest.FixtureRequest) -> Iterator[int]:
     found = free_port()
     environment = {"FLEET_ENGINE": request.param, "FLEET_BIND": f"127.0.0.1:{found}", "WEB_CONCURRENCY": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "plugins.module_utils.worker_start", "main:app"],
+        [sys.executable, "-m", "plugins.module_utils.workers.start", "main:app"],
         cwd=APP,
         env={**os.environ, "PYTHONPATH": str(APP.parent), **environment},
     )

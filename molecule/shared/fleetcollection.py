@@ -15,7 +15,7 @@ def export(target: Path) -> Path:
     """Copy what is in version control to a folder, as it is on disk now; returns the folder."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     for name in filter(None, listed.stdout.split("\0")):
-        if (REPOSITORY / name).is_file():
+        if (REPOSITORY / name).is_file() or (REPOSITORY / name).is_symlink():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(REPOSITORY / name, target / name, follow_symlinks=False)
     return target
@@ -30,7 +30,10 @@ def build(source: Path, target: Path) -> Path:
 
 def install(archive: Path, target: Path) -> Path:
     """Install the archive below a folder that ANSIBLE_COLLECTIONS_PATH may name; returns that folder."""
-    target.mkdir()
+    (target / "ansible_collections").mkdir(parents=True)
+    # Those that requirements.yml names, as a user would have them beside this one (script/bootstrap --aws).
+    for name in ("amazon", "community"):
+        (target / "ansible_collections" / name).symlink_to(REPOSITORY / "collections" / "ansible_collections" / name)
     galaxy("install", "--offline", "--collections-path", target, archive, cwd=target)
     (target / "empty.cfg").touch()
     return target
@@ -48,8 +51,6 @@ def environment(collections: Path) -> dict[str, str]:
     """Return an environment in which Ansible knows the collections, and nothing of a clone's or a user's settings."""
     kept = {"ANSIBLE_HOME", "ANSIBLE_LOCAL_TEMP"}
     others = {name: text for name, text in os.environ.items() if name in kept or not name.startswith("ANSIBLE_")}
-    # Those that requirements.yml names, as a user would have them beside this one (script/bootstrap --aws).
-    places = f"{collections}:{REPOSITORY / 'collections'}"
-    own = {"ANSIBLE_COLLECTIONS_PATH": places, "ANSIBLE_NOCOLOR": "1"}
+    own = {"ANSIBLE_COLLECTIONS_PATH": str(collections), "ANSIBLE_NOCOLOR": "1"}
     config = collections / "empty.cfg"
     return {**others, **own, **({"ANSIBLE_CONFIG": str(config)} if config.exists() else {})}

@@ -4,31 +4,19 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-if TYPE_CHECKING:
-    from plugins.module_utils import action_texts
+from ..plugin_utils.texts import asked, renderer
 
-UTILS = "webfleet_fastapi_module_utils"
 Seen = Mapping[str, Mapping[str, str] | None]
 #: The name under which later templates find the hash of those before them.
 FINGERPRINT = "host_files_fingerprint"
 #: In the place of a secret's digest where the host has no key yet and makes none, in check mode.
 UNKNOWN = "unknown"
-
-if not TYPE_CHECKING:
-    # As in release_build.py: a clone's plugins have no package around them.
-    if UTILS not in sys.modules:
-        sys.modules[UTILS] = ModuleType(UTILS)
-        sys.modules[UTILS].__path__ = [str(Path(__file__).parents[1] / "module_utils")]
-    action_texts = importlib.import_module(f"{UTILS}.action_texts")
 
 
 def is_right(item: Mapping[str, Any], seen: Seen) -> bool:
@@ -68,6 +56,19 @@ def with_sources(items: list[dict[str, Any]], find: Any) -> Iterator[dict[str, A
             yield {**others, "path": str(path), "content": file.read_text(encoding="utf-8")}
 
 
+def stale(items: list[dict[str, Any]], seen: Iterable[str], folder: str) -> Iterator[dict[str, Any]]:
+    """Give an item that removes each file below `folder` that was seen there and is none of the items.
+
+    What an earlier version has installed, and folders that hold nothing else.
+    """
+    kept = {str(parent) for item in items for parent in (Path(item["path"]), *Path(item["path"]).parents)}
+    others = {path for path in seen if path.startswith(f"{folder}/")} - kept
+    emptied = {str(parent) for path in others for parent in Path(path).relative_to(folder).parents}
+    emptied = {str(Path(folder, name)) for name in emptied - {"."}} - kept
+    for path in (*sorted(others), *sorted(emptied, reverse=True)):
+        yield {"path": path, "state": "absent"}
+
+
 def with_templates(
     items: list[dict[str, Any]], render: Callable[[str, dict[str, str]], str], salt: str
 ) -> tuple[list[dict[str, Any]], str]:
@@ -93,7 +94,7 @@ def with_templates(
 def digests_of(secrets: Mapping[str, str], probed: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Return the host's own digest of each secret that it was asked about in this run, as it is wanted now."""
     known = {path: probed.get(path, {}) for path in secrets}
-    same = {path: seen for path, seen in known.items() if seen.get("asked") == action_texts.asked(secrets[path])}
+    same = {path: seen for path, seen in known.items() if seen.get("asked") == asked(secrets[path])}
     return {path: seen["wanted"] for path, seen in same.items() if seen["wanted"]}
 
 
@@ -126,8 +127,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         seen, probed = probe.get("files"), probe.get("secrets", {})
 
         items = list(with_sources(args.get("files") or [], lambda name: self._find_needle("files", name)))
+        if folder := args.pop("sole_owner_of", ""):
+            items += stale(items, seen or {}, str(folder))
         marked = [item["path"] for item in items if item.get("fingerprint") and item.get("secret")]
-        items, digest = with_templates(items, action_texts.renderer(self, variables), str(args.pop("salt", "")))
+        items, digest = with_templates(items, renderer(self, variables), str(args.pop("salt", "")))
         secret = [item.pop("secret", False) for item in items]
         args["secrets"] = {item["path"]: item["content"] for item, hide in zip(items, secret, strict=True) if hide}
         args["files"] = [item for item, hide in zip(items, secret, strict=True) if not hide]
@@ -135,7 +138,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         done: dict[str, Any] = {"changed": False, "paths": []}
         digests = digests_of(args["secrets"], probed)
         if seen is None or not all_right(args, seen, probed):
-            # By the task's own name, so that it is found in a clone and in the installed collection.
             done = dict(self._execute_module(module_name=self._task.action, module_args=args, task_vars=task_vars))
             digests |= done.get("digests", {})
         done["fingerprint"] = "-".join([digest, *(digests.get(path, UNKNOWN) for path in marked)])

@@ -4,19 +4,17 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
-import sys
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-if TYPE_CHECKING:
-    from plugins.module_utils import release_assemble, release_cache, release_platform, release_publish, release_uv
+from ..module_utils.build import assemble, publish
+from ..module_utils.build.cache import Cache
+from ..module_utils.build.platforms import Wanted
+from ..module_utils.build.uv import BuildError, Uv
 
-UTILS = "webfleet_fastapi_module_utils"
 PLATFORM: dict[str, Any] = {
     "python": {"type": "str", "required": True},
     "arch": {"type": "str", "required": True, "choices": ["x86_64", "aarch64"]},
@@ -42,19 +40,10 @@ SPEC: dict[str, Any] = {
 }
 
 
-if not TYPE_CHECKING:
-    # A clone's plugins are loaded by their path and have no package around them, so `..module_utils` is not there.
-    if UTILS not in sys.modules:
-        sys.modules[UTILS] = ModuleType(UTILS)
-        sys.modules[UTILS].__path__ = [str(Path(__file__).parents[1] / "module_utils")]
-    for _name in ("release_assemble", "release_cache", "release_platform", "release_publish", "release_uv"):
-        globals()[_name] = importlib.import_module(f"{UTILS}.{_name}")
-
-
 def built(given: dict[str, Any], check: bool) -> dict[str, Any]:
     """Build what the parameters ask for; return what the module's documentation says. Raises BuildError."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "fastapi-fleet", "builds")
-    wanted = release_platform.Wanted(
+    wanted = Wanted(
         app=given["app"],
         source=given["source"],
         module=given["module"],
@@ -66,14 +55,14 @@ def built(given: dict[str, Any], check: bool) -> dict[str, Any]:
         lock=given["lock"],
         sdists=given["sdists"],
     )
-    uv = release_uv.Uv(given["uv"], given["index_url"])
-    cache = release_cache.Cache(Path(given["cache"] or default))
-    result: dict[str, Any] = dict(release_assemble.build(wanted, cache, uv, given["wheels"]))
-    publish = given["publish"]
-    files = release_publish.parts(wanted.app, result["artifacts"].values()) if given["pull"] or publish else {}
-    published = release_publish.publish(files, Path(publish), check) if publish else []
-    if files and not publish:
-        result["notes"].append(release_publish.upload_note(files))
+    uv = Uv(given["uv"], given["index_url"])
+    cache = Cache(Path(given["cache"] or default))
+    result: dict[str, Any] = dict(assemble.build(wanted, cache, uv, given["wheels"]))
+    folder = given["publish"]
+    files = publish.parts(wanted.app, result["artifacts"].values()) if given["pull"] or folder else {}
+    published = publish.publish(files, Path(folder), check) if folder else []
+    if files and not folder:
+        result["notes"].append(publish.upload_note(files))
     return result | {"changed": bool(published), "published": published}
 
 
@@ -92,5 +81,5 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             # Relative paths begin at the playbook, as they do for a module on the controller.
             with contextlib.chdir(self._loader.get_basedir()):
                 return result | built(given, self._task.check_mode)
-        except release_uv.BuildError as error:
+        except BuildError as error:
             return result | {"failed": True, "msg": str(error)}

@@ -42,7 +42,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         args |= split_login(str(args.get("url") or ""))
 
         def ask(**files: str) -> dict[str, Any]:
-            # By the task's own name, so that it is found in a clone and in the installed collection.
             answer = self._execute_module(
                 module_name=self._task.action, module_args={**args, **files}, task_vars=task_vars, wrap_async=False
             )

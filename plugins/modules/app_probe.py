@@ -17,10 +17,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.app_names import taken
-from ..module_utils.host_secrets import keyed, read_key
-from ..module_utils.worker_limits import measured_mib, memory_of, read_groups, text_of
-from ..module_utils.worker_plan import WorkerPlanError, kept_mib, plan_workers
+from ..module_utils.host.names import taken
+from ..module_utils.host.secrets import keyed, read_key
+from ..module_utils.workers.limits import measured_mib, memory_of, read_groups, text_of
+from ..module_utils.workers.plan import WorkerPlanError, kept_mib, plan_workers
 
 #: Where the bundle puts files of an app, below /. Not those with secrets: what is told of them takes a key.
 FILES = (
@@ -35,8 +35,8 @@ FILES = (
     "etc/systemd/system/{app}-release-recycle.*",
     "etc/systemd/system/multi-user.target.wants/{app}-release-recover.service",
     "usr/local/lib/{app}-release/*",
-    "usr/local/lib/{app}-release/fleet_host/*",
-    "usr/local/lib/{app}-release/worker/*",
+    "usr/local/lib/{app}-release/*/*",
+    "usr/local/lib/{app}-release/*/*/*",
     "usr/local/sbin/{app}-release",
 )
 
@@ -91,7 +91,7 @@ options:
     description: File on the host with the key for digests of these, see M(webfleet.fastapi.host_files).
     type: path
   plan:
-    description: Settings of the worker plan, named as C(plan_workers) in C(module_utils/worker_plan.py) names them.
+    description: Settings of the worker plan, named as C(plan_workers) in C(module_utils/workers/plan.py) names them.
     type: dict
     default: {}
 author:
@@ -100,7 +100,7 @@ author:
 
 EXAMPLES = r"""
 - name: Read the host
-  app_probe:
+  webfleet.fastapi.app_probe:
     app: counter
     root: /srv/counter
     plan:
@@ -113,7 +113,7 @@ ansible_facts:
     C(processor_vcpus), C(processor_nproc) and C(memtotal_mb) as C(setup) gives them; C(app_probe) with
     C(python) and C(arch) (what to build for), C(systemd) (version, 0 where PID 1 is not systemd),
     C(plan) (for another release than the live one) and C(plan_live) (for the live one: it keeps the memory per worker
-    that it was planned with, so that a second deploy changes nothing; see worker_plan), C(releases) (complete ones
+    that it was planned with, so that a second deploy changes nothing; see workers/plan.py), C(releases) (complete ones
     on disk), C(fleet) (what the host remembers, empty for none), C(live) (what the last switch recorded), C(intact)
     (whether that still is so), C(files) (the bundle's own, so that M(webfleet.fastapi.host_files) need not look at them
     once more), C(secrets) (likewise, with digests that take a key which stays on the host), C(has_key) (whether there
@@ -220,7 +220,7 @@ def intact(live: dict[str, Any], root: Path, active: bool, key: bytes | None) ->
 
 
 def public(live: dict[str, Any]) -> dict[str, Any]:
-    """Return what may leave the host of a slot's record, as fleet_host/keyed.py does."""
+    """Return what may leave the host of a slot's record, as host/keyed.py does."""
     shown = {name: value for name, value in live.items() if name != "files"}
     if not re.fullmatch(r"[0-9a-f]{16}-[0-9a-f]{32}", str(shown.get("fingerprint", ""))):
         shown.pop("fingerprint", None)

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.fleet_attributes import settle
-from ..module_utils.fleet_aws import AwsError, Clients
+from ..module_utils.aws.attributes import settle
+from ..module_utils.aws.client import AwsError, Clients
 
 DOCUMENTATION = r"""
 module: aws_attributes
@@ -46,7 +46,7 @@ author: The fastapi-fleet developers
 
 EXAMPLES = r"""
 - name: Start new instances before old ones end
-  aws_attributes:
+  webfleet.fastapi.aws_attributes:
     name: shop-production
     region: eu-central-1
     group:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.fleet_bundle import make
-from ..module_utils.release_cache import Cache
-from ..module_utils.release_uv import BuildError, Uv
+from ..module_utils.aws.bundle import make
+from ..module_utils.build.cache import Cache
+from ..module_utils.build.uv import BuildError, Uv
 
 DOCUMENTATION = r"""
 module: aws_bundle
@@ -60,7 +60,7 @@ author: The fastapi-fleet developers
 
 EXAMPLES = r"""
 - name: Make the bundle
-  aws_bundle:
+  webfleet.fastapi.aws_bundle:
     project: "{{ role_path }}/../.."
     artifacts: "{{ release.artifacts.values() | map(attribute='path') | list }}"
     settings: {app_name: shop, app_module: main:app, service_health_path: /health}

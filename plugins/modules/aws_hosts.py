@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.fleet_aws import FLEET_OPTION, AwsError, Clients, Fleet, explained
-from ..module_utils.fleet_hosts import Hosts
-from ..module_utils.fleet_targets import Targets
+from ..module_utils.aws.client import FLEET_OPTION, AwsError, Clients, Fleet, explained
+from ..module_utils.aws.hosts import Hosts
+from ..module_utils.aws.targets import Targets
 
 DOCUMENTATION = r"""
 module: aws_hosts
@@ -74,7 +74,7 @@ author: The fastapi-fleet developers
 
 EXAMPLES = r"""
 - name: See what would start and end
-  aws_hosts:
+  webfleet.fastapi.aws_hosts:
     fleet: {app: shop, environment: staging, name: shop-staging}
     region: eu-central-1
     count: 4

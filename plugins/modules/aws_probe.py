@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.fleet_aws import FLEET_OPTION, AwsError, Fleet
-from ..module_utils.fleet_probe import Wanted, probe
+from ..module_utils.aws.client import FLEET_OPTION, AwsError, Fleet
+from ..module_utils.aws.probe import Wanted, probe
 
 DOCUMENTATION = r"""
 module: aws_probe
@@ -68,7 +68,7 @@ author: The fastapi-fleet developers
 
 EXAMPLES = r"""
 - name: Ask AWS
-  aws_probe:
+  webfleet.fastapi.aws_probe:
     fleet: {app: shop, environment: production, name: shop-production}
     shape: autoscaling
     region: eu-central-1

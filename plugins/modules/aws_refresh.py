@@ -8,8 +8,8 @@ import dataclasses
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.fleet_aws import FLEET_OPTION, AwsError, Clients, Fleet, explained
-from ..module_utils.fleet_refresh import Preferences, Rollout, Sizes, Step
+from ..module_utils.aws.client import FLEET_OPTION, AwsError, Clients, Fleet, explained
+from ..module_utils.aws.refresh import Preferences, Rollout, Sizes, Step
 
 DOCUMENTATION = r"""
 module: aws_refresh
@@ -104,7 +104,7 @@ author: The fastapi-fleet developers
 
 EXAMPLES = r"""
 - name: Release version 7
-  aws_refresh:
+  webfleet.fastapi.aws_refresh:
     fleet: {app: shop, environment: production, name: shop-production}
     region: eu-central-1
     version: "7"

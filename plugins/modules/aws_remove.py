@@ -8,9 +8,9 @@ import dataclasses
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.fleet_aws import FLEET_OPTION, AwsError, Clients, Fleet, explained
-from ..module_utils.fleet_owner import strangers
-from ..module_utils.fleet_remove import Remover
+from ..module_utils.aws.client import FLEET_OPTION, AwsError, Clients, Fleet, explained
+from ..module_utils.aws.owner import strangers
+from ..module_utils.aws.remove import Remover
 
 DOCUMENTATION = r"""
 module: aws_remove
@@ -56,7 +56,7 @@ author: The fastapi-fleet developers
 
 EXAMPLES = r"""
 - name: See what there is
-  aws_remove:
+  webfleet.fastapi.aws_remove:
     fleet: {app: shop, environment: staging, name: shop-staging}
     region: eu-central-1
   register: there

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.fleet_aws import FLEET_OPTION, AwsError, Clients, Fleet, explained
-from ..module_utils.fleet_targets import HEALTHY, Targets
+from ..module_utils.aws.client import FLEET_OPTION, AwsError, Clients, Fleet, explained
+from ..module_utils.aws.targets import HEALTHY, Targets
 
 DOCUMENTATION = r"""
 module: aws_target
@@ -56,7 +56,7 @@ author: The fastapi-fleet developers
 
 EXAMPLES = r"""
 - name: Take the host out
-  aws_target:
+  webfleet.fastapi.aws_target:
     fleet: {app: shop, environment: production, name: shop-production}
     region: eu-central-1
     instance: i-0123456789abcdef0

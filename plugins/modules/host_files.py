@@ -13,7 +13,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.host_secrets import keyed, make_key, read_key
+from ..module_utils.host.secrets import keyed, make_key, read_key
 
 DOCUMENTATION = r"""
 module: host_files
@@ -86,6 +86,11 @@ options:
       - File on the host with the key for RV(digests), readable by root only; made where it is missing.
       - Needed with O(secrets).
     type: path
+  sole_owner_of:
+    description: >-
+      Folder in which nothing else may be: files below it that C(app_probe) saw in this run and that O(files) does not
+      name are removed. The action plugin does that.
+    type: path
   salt:
     description: What else counts for the RV(fingerprint).
     type: str
@@ -113,7 +118,7 @@ attributes:
 
 EXAMPLES = r"""
 - name: Install the units
-  host_files:
+  webfleet.fastapi.host_files:
     files:
       - path: /etc/systemd/system/counter@.service
         template: app@.service.j2

@@ -113,7 +113,7 @@ author: The fastapi-fleet developers
 
 EXAMPLES = r"""
 - name: Build the release
-  release_build:
+  webfleet.fastapi.release_build:
     app: shop
     source: /home/me/shop
     module: main:app

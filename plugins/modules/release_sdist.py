@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.release_sandbox import Job, SdistError, build
+from ..module_utils.host.sdist import Job, SdistError, build
 
 DOCUMENTATION = r"""
 module: release_sdist
@@ -67,7 +67,7 @@ author: The fastapi-fleet developers
 
 EXAMPLES = r"""
 - name: Build what no index has a wheel of
-  release_sdist:
+  webfleet.fastapi.release_sdist:
     builds: "{{ release.needs_sdists | selectattr('host', 'eq', inventory_hostname) }}"
   become: true
   register: wheels

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.release_host import Order, UnpackError, needs, unpack, valid_id
+from ..module_utils.host.unpack import Order, UnpackError, needs, unpack, valid_id
 
 DOCUMENTATION = r"""
 module: release_unpack
@@ -81,7 +81,7 @@ author: The fastapi-fleet developers
 
 EXAMPLES = r"""
 - name: Put the release on the host
-  release_unpack:
+  webfleet.fastapi.release_unpack:
     app: shop
     id: "{{ release.id }}"
     artifact: "{{ release.artifacts['3.12-x86_64'] }}"
@@ -150,7 +150,7 @@ def main() -> None:
         missing = [] if module.check_mode or not files else unpack(order, files)
         if given["url"] and wanted and not module.check_mode:
             # Not above: what it takes to speak HTTPS costs each host as much as all the rest.
-            from ..module_utils.release_fetch import Server, pull  # noqa: PLC0415
+            from ..module_utils.host.fetch import Server, pull  # noqa: PLC0415
 
             pulled = pull(order, Server(given["url"], given["url_login"] or ""))
     except UnpackError as error:

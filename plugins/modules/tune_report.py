@@ -12,10 +12,10 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import worker_curve
-from ..module_utils.worker_choice import Choice, choose, numbers_to_try
-from ..module_utils.worker_limits import planned_mib
-from ..module_utils.worker_plan import workers_by_cpu, workers_by_memory
+from ..module_utils.workers import curve
+from ..module_utils.workers.choice import Choice, choose, numbers_to_try
+from ..module_utils.workers.limits import planned_mib
+from ..module_utils.workers.plan import workers_by_cpu, workers_by_memory
 
 DOCUMENTATION = r"""
 module: tune_report
@@ -62,7 +62,7 @@ author:
 
 EXAMPLES = r"""
 - name: Work out what to try
-  tune_report:
+  webfleet.fastapi.tune_report:
     app: counter
     host: web1
     status: "{{ service_status.stdout }}"
@@ -160,7 +160,7 @@ def group_file(inventory: Path, group: str) -> Path:
 
 def check(params: Mapping[str, Any]) -> Path | None:
     """Check what the result is to be written to, before anything is measured; return the group's file."""
-    if params["settings"]["report"] and not worker_curve.CAN_DRAW:
+    if params["settings"]["report"] and not curve.CAN_DRAW:
         raise TuneError(
             "matplotlib is missing in the Python that runs Ansible, and the curve cannot be drawn: install it there "
             "(pip install matplotlib), or set tune_report to an empty text. Nothing was changed"
@@ -204,7 +204,7 @@ def result_of(measured: Mapping[str, Any], host: str, today: str) -> dict[str, A
     """Return all that there is to say of what was measured."""
     inputs, rounds = measured["plan"]["inputs"], measured["rounds"]
     worker = max((entry["worker_mib"] for entry in rounds), default=0.0)
-    speed = worker_curve.by_number(rounds, "throughput")
+    speed = curve.by_number(rounds, "throughput")
     if not rounds:
         raise TuneError(f"nothing to choose from: {'; '.join(measured['notes']) or 'no number was measured'}")
     allowed = most(inputs, worker)
@@ -267,18 +267,14 @@ def after(params: Mapping[str, Any]) -> dict[str, Any]:
     measured = tuned(params["tuned"], params["app"], params["host"])
     today = datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat()
     result = result_of(measured, params["host"], today)
-    files = (
-        worker_curve.write(result, Path(params["settings"]["report"]).expanduser())
-        if params["settings"]["report"]
-        else []
-    )
+    files = curve.write(result, Path(params["settings"]["report"]).expanduser()) if params["settings"]["report"] else []
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
     choice = result["choice"]
     sure = f", {100 * choice['sure']:.0f} % sure" if choice["sure"] is not None else ""
     why = f"tune.yml on {params['host']}, {today}: {choice['ratio']:.2f} of the best ({choice['best']}){sure}"
     return {
-        "result": result, "text": worker_curve.as_text(result), "files": files, "path": str(path or ""),
+        "result": result, "text": curve.as_text(result), "files": files, "path": str(path or ""),
         "line": f"service_workers: {choice['workers']}  # {why}",
     }  # fmt: skip
 

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(
 JUNK = [
     ".venv/bin/python", "app/.venv/bin/python", ".fleet/lab.json", ".ansible/galaxy_cache/api.json", ".git/config",
     ".hypothesis/examples/1", ".mypy_cache/a.json", ".pytest_cache/v", "app/.pytest_cache/v", ".ruff_cache/a",
-    "plugins/modules/__pycache__/app_probe.cpython-312.pyc", "roles/service/files/host/__pycache__/x.pyc", "app/.env",
+    "plugins/modules/__pycache__/app_probe.cpython-312.pyc", "plugins/module_utils/host/__pycache__/x.pyc", "app/.env",
     "webfleet-fastapi-0.0.1.tar.gz", "tests/output/junit.xml", "roles/service/.DS_Store",
 ]  # fmt: skip
 MODULES = [
@@ -125,12 +125,41 @@ def test_archive_holds_every_file_of_its_roles_plugins_and_playbooks(names: set[
         cwd=REPOSITORY, capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip
     hidden = {name for name in listed if "/." in name}
-    assert {name for name in listed if (REPOSITORY / name).exists()} - names - hidden == set()
+    # The link by which a clone is a collection in place.
+    links = {"playbooks/collections"}
+    assert {name for name in listed if (REPOSITORY / name).exists()} - names - hidden == links
 
 
 def test_archive_names_its_version(archive: Path) -> None:
     version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
     assert archive.name == f"webfleet-fastapi-{version}.tar.gz"
+
+
+# In place
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone that everybody may write to: Ansible does not read an ansible.cfg in such a working directory."""
+    clone = fleetcollection.export(tmp_path_factory.mktemp("clone"))
+    clone.chmod(0o777)
+    return clone
+
+
+@pytest.mark.parametrize("start", [".", "playbooks", "elsewhere"])
+@pytest.mark.parametrize("playbook", ["deploy.yml", "playbooks/verify.yml", "playbooks/rollback.yml"])
+def test_clone_is_the_collection_wherever_it_is_run_from(
+    clone: Path, start: str, playbook: str, tmp_path: Path
+) -> None:
+    where = tmp_path if start == "elsewhere" else clone / start
+    (tmp_path / "hosts").write_text("[app]\nhere ansible_connection=local\n")
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", tmp_path / "hosts", clone / playbook, "--list-tasks"],
+        cwd=where, env=fleetcollection.environment(tmp_path) | {"ANSIBLE_COLLECTIONS_PATH": str(tmp_path)},
+        capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert " webfleet.fastapi.service : " in done.stdout
 
 
 # As installed

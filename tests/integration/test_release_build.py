@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils import release_uv
-from plugins.module_utils.release_assemble import build
-from plugins.module_utils.release_cache import Cache
-from plugins.module_utils.release_lock import blocks
-from plugins.module_utils.release_platform import Wanted, lib_member
-from plugins.module_utils.release_uv import BuildError, Uv, UvError
+from plugins.module_utils.build import uv as uv_module
+from plugins.module_utils.build.assemble import build
+from plugins.module_utils.build.cache import Cache
+from plugins.module_utils.build.lock import blocks
+from plugins.module_utils.build.platforms import Wanted, lib_member
+from plugins.module_utils.build.uv import BuildError, Uv, UvError
 
 FILES = Path(__file__).parents[2] / "roles/release/files"
 HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -111,7 +111,7 @@ def test_two_clones_give_the_same_bytes(locked: Path, cache: Path, tmp_path: Pat
 
 def test_same_input_asks_uv_nothing(locked: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = run(locked, cache)
-    monkeypatch.setattr(release_uv, "find_uv", lambda _: pytest.fail("uv was called"))
+    monkeypatch.setattr(uv_module, "find_uv", lambda _: pytest.fail("uv was called"))
     again = run(locked, cache)
     assert (again["id"], again["built"]) == (before["id"], False)
 
@@ -122,7 +122,7 @@ def test_code_alone_leaves_the_dependencies(
     before = run(locked, cache)
     changed = Path(shutil.copytree(locked, tmp_path / "app"))
     (changed / "main.py").write_text("app = 2\n")
-    monkeypatch.setattr(release_uv, "find_uv", lambda _: pytest.fail("uv was called"))
+    monkeypatch.setattr(uv_module, "find_uv", lambda _: pytest.fail("uv was called"))
     after = run(changed, cache)
     one, two = (found["artifacts"][f"{HERE}-x86_64"] for found in (before, after))
     assert after["id"] != before["id"]
@@ -207,7 +207,7 @@ def test_lock_for_a_wheel(wheel: Path, cache: Path, tmp_path: Path, monkeypatch:
         )
     assert run(wheel, tmp_path / "cache", module="tiny:app", lock=str(lock))["id"] == first["id"]
     lock.write_text(f"# a word\n{lock.read_text()}")
-    monkeypatch.setattr(release_uv, "find_uv", lambda _: pytest.fail("uv was called"))
+    monkeypatch.setattr(uv_module, "find_uv", lambda _: pytest.fail("uv was called"))
     again = run(wheel, cache, module="tiny:app", lock=str(lock), platforms=both)
     assert (again["id"], again["built"]) == (first["id"], False)
 

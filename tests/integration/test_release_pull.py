@@ -16,12 +16,12 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils.release_fetch import part_name
-from plugins.module_utils.release_host import Order, read_marker
-from plugins.module_utils.release_publish import parts, publish
+from plugins.module_utils.build.publish import parts, publish
+from plugins.module_utils.host.fetch import part_name
+from plugins.module_utils.host.unpack import Order, read_marker
 from tests.unit.artifacts import member, sent, tar
-from tests.unit.test_release_archive import TO_ROOT
-from tests.unit.test_release_host import build
+from tests.unit.host.test_archive import TO_ROOT
+from tests.unit.host.test_unpack import build
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -24,12 +24,13 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils import release_sandbox, release_uv
-from plugins.module_utils.release_cache import Cache
-from plugins.module_utils.release_platform import lib_member
-from plugins.module_utils.release_sandbox import Job, SdistError, build
-from plugins.module_utils.release_uv import BuildError, Uv
-from plugins.module_utils.release_wheels import WheelsNeededError, accept
+from plugins.module_utils.build import uv as uv_module
+from plugins.module_utils.build.cache import Cache
+from plugins.module_utils.build.platforms import lib_member
+from plugins.module_utils.build.uv import BuildError, Uv
+from plugins.module_utils.build.wheels import WheelsNeededError, accept
+from plugins.module_utils.host import sdist as sdist_module
+from plugins.module_utils.host.sdist import Job, SdistError, build
 from tests.integration.test_release_build import index_answers
 
 REPOSITORY = Path(__file__).parents[2]
@@ -135,7 +136,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
 @pytest.fixture
 def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The folder that a host builds in. Builds leave word in it, so they are not shut in by systemd, where it is."""
-    monkeypatch.setattr(release_sandbox, "SYSTEMD", Path("/nowhere"))
+    monkeypatch.setattr(sdist_module, "SYSTEMD", Path("/nowhere"))
     folder = Path(tempfile.mkdtemp(prefix="test-sdist-", dir="/var/tmp"))
     folder.chmod(0o777)
     yield folder
@@ -201,7 +202,7 @@ def test_host_builds_once_and_controller_runs_nothing(
     # And to those who do not want any, it is not given.
     with pytest.raises(BuildError, match="has no wheel for"):
         try_install(lock, cache, index, sdists=False)
-    monkeypatch.setattr(release_uv, "find_uv", lambda _: pytest.fail("uv was called"))
+    monkeypatch.setattr(uv_module, "find_uv", lambda _: pytest.fail("uv was called"))
     assert try_install(lock, cache, index) == []
 
 
@@ -415,7 +416,7 @@ def play(folder: Path, index: Index, *arguments: str) -> subprocess.CompletedPro
 
 
 @pytest.mark.skipif(
-    release_sandbox.SYSTEMD.exists() and os.geteuid() == 0,
+    sdist_module.SYSTEMD.exists() and os.geteuid() == 0,
     reason="systemd keeps builds from leaving word of themselves",
 )
 def test_one_host_of_a_kind_builds_for_all(

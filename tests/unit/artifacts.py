@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from plugins.module_utils.release_host import Order
+from plugins.module_utils.host.unpack import Order
 
 MANIFEST: dict[str, Any] = {
     "format": 1,

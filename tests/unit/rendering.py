@@ -12,7 +12,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
 
-from plugins.module_utils.worker_plan import plan_workers
+from plugins.module_utils.workers.plan import plan_workers
 
 REPOSITORY = Path(__file__).parents[2]
 ROLES = REPOSITORY / "roles"

@@ -18,7 +18,7 @@ DOCS = sorted(
     for pattern in ("*.md", "docs/*.md", "roles/*/*.md", "app/*.md", "molecule/*.md")
     for path in REPOSITORY.glob(pattern)
 )
-TESTS = [*REPOSITORY.glob("tests/*/test_*.py"), *REPOSITORY.glob("molecule/**/test_*.py")]
+TESTS = [*REPOSITORY.glob("tests/**/test_*.py"), *REPOSITORY.glob("molecule/**/test_*.py")]
 #: What stands for a value in a quoted message, and is in the code a variable.
 PLACEHOLDER = re.compile(r"…|\b(?:HOST|APP|ID|PATH|VARIABLE|VALUE|404|502|gunicorn|[A-Z])\b")
 
@@ -94,7 +94,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def known_names() -> set[str]:
     """Return the settings of the roles and of the rollout, the roles' inputs and results, and the modules."""
-    names = {path.stem for path in REPOSITORY.glob("plugins/*/*.py")}
+    names = {path.stem for path in REPOSITORY.glob("plugins/**/*.py")}
     for file in REPOSITORY.glob("roles/*/defaults/main.yml"):
         names |= yaml.safe_load(file.read_text(encoding="utf-8")).keys()
     for file in REPOSITORY.glob("roles/*/meta/argument_specs.yml"):

@@ -56,7 +56,7 @@ def entries(file: Path, data: Any = None) -> Iterator[dict[str, Any]]:
 
 
 def uses_of_roles() -> Iterator[tuple[Path, str, str]]:
-    """Every role that a playbook or a role's tasks use: the file, the role's short name and its entry."""
+    """Every role that a playbook or a role's tasks use: the file, the role's full name and its entry."""
     files = [*PLAYBOOKS, *REPOSITORY.glob("playbooks/tasks/*.yml"), *REPOSITORY.glob("roles/*/tasks/*.yml")]
     for file in files:
         for entry in entries(file):
@@ -93,7 +93,7 @@ def test_workflows_run_only_what_they_name_by_hash_and_keep_no_credentials() -> 
 def test_there_are_roles_and_playbooks_to_look_at() -> None:
     assert {"proxy", "release", "service"} <= set(ROLES)
     assert {"deploy.yml", "verify.yml", "rollback.yml", "switch.yml"} <= {file.name for file in PLAYBOOKS}
-    assert ("service", "plan") in {(role, entry) for _, role, entry in uses_of_roles()}
+    assert ("webfleet.fastapi.service", "plan") in {(role, entry) for _, role, entry in uses_of_roles()}
 
 
 @each_role
@@ -177,9 +177,10 @@ def test_each_tasks_file_starts_a_list_of_named_tasks(role: str) -> None:
 
 def test_every_entry_that_is_used_is_specified() -> None:
     """Without a spec, `tasks_from` is not validated; with `.yml` behind the name, it silently never is."""
-    for file, role, entry in uses_of_roles():
-        where = f"{file.relative_to(REPOSITORY)} uses {role}: {entry}"
-        assert role in ROLES, f"{where}: a short name of ours works in a clone and in the collection"
+    for file, full_name, entry in uses_of_roles():
+        where = f"{file.relative_to(REPOSITORY)} uses {full_name}: {entry}"
+        collection, _, role = full_name.rpartition(".")
+        assert (collection, role in ROLES) == ("webfleet.fastapi", True), f"{where}: by its full name it is ours"
         assert (REPOSITORY / "roles" / role / "tasks" / f"{entry}.yml").is_file(), where
         assert entry in specs(role), where
 

@@ -14,17 +14,17 @@ from typing import Any
 
 import pytest
 import yaml
-from fleet_host.cli import read_words
-from fleet_host.config import ENGINES, SLOTS, Config
-from fleet_host.keyed import FINGERPRINT
-from fleet_host.switch import closes_kept
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.action.host_files import with_templates
 from plugins.action.rollout import Host
-from plugins.module_utils.host_secrets import keyed
-from plugins.module_utils.worker_plan import kept_mib
+from plugins.module_utils.host.cli import read_words
+from plugins.module_utils.host.config import ENGINES, SLOTS, Config
+from plugins.module_utils.host.keyed import FINGERPRINT
+from plugins.module_utils.host.secrets import keyed
+from plugins.module_utils.host.switch import closes_kept
+from plugins.module_utils.workers.plan import kept_mib
 from tests.unit.rendering import REPOSITORY, ROLES, environment, host, nginx, template, unit, value
 
 SERVICE = "app@.service.j2"
@@ -261,7 +261,7 @@ def test_reference_reader_knows_the_rules_of_systemd(text: str, found: dict[str,
 def fingerprint(**given: Any) -> str:
     """Return the fingerprint that the task of roles/service/tasks/prepare.yml gives."""
     tasks = yaml.safe_load((ROLES / "service/tasks/prepare.yml").read_text())
-    task = next(task["host_files"] for task in tasks if "host_files" in task)
+    task = next(task["webfleet.fastapi.host_files"] for task in tasks if "webfleet.fastapi.host_files" in task)
     salt = value("service", task["salt"].strip("{ }"), **given)
     items = [item for item in task["files"] if item.get("fingerprint")]
     found, digest = with_templates(items, lambda name, more: template("service", name, **given, **more), salt)
@@ -291,7 +291,9 @@ def test_fingerprint_is_of_what_workers_depend_on(changed: bool, given: dict[str
 
 def test_host_is_asked_about_all_secret_files_that_a_deploy_puts_there_and_no_others() -> None:
     tasks = yaml.safe_load((ROLES / "service/tasks/prepare.yml").read_text())
-    items = next(task["host_files"] for task in tasks if "host_files" in task)["files"]
+    items = next(task["webfleet.fastapi.host_files"] for task in tasks if "webfleet.fastapi.host_files" in task)[
+        "files"
+    ]
     put = [
         {"path": item["path"].replace("{{ app_name }}", "counter"), "template": item["template"]}
         for item in items
@@ -364,9 +366,9 @@ def test_settings_are_those_that_the_host_tool_reads(tmp_path: Path) -> None:
 def command(tmp_path: Path) -> Path:
     """The command as it is installed, with the tool taken from the repository."""
     found = tmp_path / "nowhere-release"
-    text = template(
-        "service", "release-command.sh.j2", app_name="nowhere", _service_tool=str(ROLES / "service/files/host")
-    )
+    shutil.copytree(REPOSITORY / "plugins/module_utils/host", tmp_path / "fleet/host")
+    shutil.copy(ROLES / "service/files/main.py", tmp_path / "__main__.py")
+    text = template("service", "release-command.sh.j2", app_name="nowhere", _service_tool=str(tmp_path))
     found.write_text(text)
     found.chmod(0o755)
     if not Path("/usr/bin/python3").exists():
@@ -720,7 +722,7 @@ def test_plan_of_a_fleet_of_hosts_in_a_network_that_is_there() -> None:
 
 def test_every_template_is_rendered_here() -> None:
     """A template that nobody renders here is one that only a host can find broken."""
-    tested = "".join(file.read_text() for file in Path(__file__).parent.glob("test_*.py"))
+    tested = "".join(file.read_text() for file in Path(__file__).parent.rglob("test_*.py"))
     files = [*ROLES.glob("*/templates/*"), *REPOSITORY.glob("playbooks/templates/*")]
     assert len(files) >= 9
     rendered = {file for file in files if file.name in tested}

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from fleetaws import ENVIRONMENT, IMAGE, REGION, changed, client, good, playbook, refused, requests, tagged, writes
 
-from plugins.module_utils import fleet_targets
-from plugins.module_utils.fleet_aws import Clients, Fleet
-from plugins.module_utils.fleet_hosts import Hosts
-from plugins.module_utils.fleet_targets import Targets
+from plugins.module_utils.aws import targets as targets_module
+from plugins.module_utils.aws.client import Clients, Fleet
+from plugins.module_utils.aws.hosts import Hosts
+from plugins.module_utils.aws.targets import Targets
 
 pytest_plugins = ["fleetaws"]
 
@@ -305,7 +305,7 @@ def test_counts_and_zones_in_any_order_hold(
     """By what the module calls, without Ansible around it: a playbook takes a quarter of a minute."""
     for name, text in ENVIRONMENT.items():
         monkeypatch.setenv(name, text)
-    monkeypatch.setattr(fleet_targets, "PAUSE", 0)
+    monkeypatch.setattr(targets_module, "PAUSE", 0)
     clients, subnets = Clients(REGION), vpc["aws_fleet_private_subnets"]
     others = {name: hosts_of(name) for name in fleets if name != "counter-staging"}
     given: dict[str, Any] = {"ImageId": IMAGE, "InstanceType": "t3.small"}

@@ -139,7 +139,7 @@ def test_private_slot_that_is_the_live_one_is_refused(app: App) -> None:
 
 
 def test_load_tool_that_is_missing_is_named(app: App) -> None:
-    path = f"/usr/local/lib/{app.name}-release/fleet_host/load.py"
+    path = f"/usr/local/lib/{app.name}-release/fleet/host/tune_load.py"
     app.host.check_output(f"mv {path} {path}.away")
     try:
         reason = refused(app)

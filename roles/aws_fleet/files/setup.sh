@@ -14,7 +14,8 @@ if [ ! -e "ansible/$platform" ]; then
   mv ansible/new "ansible/$platform"
 fi
 # cloud-init and systemd give neither a home nor a locale.
-export HOME="${HOME:-/root}" LC_ALL=C.UTF-8 PYTHONPATH="$PWD/ansible/$platform/lib" ANSIBLE_CONFIG="$PWD/ansible.cfg"
+export HOME="${HOME:-/root}" LC_ALL=C.UTF-8 PYTHONPATH="$PWD/ansible/$platform/lib" ANSIBLE_COLLECTIONS_PATH="$PWD"
 FLEET_ADDRESSES=$(hostname --all-ip-addresses)
-export FLEET_ADDRESSES ANSIBLE_HOME="$PWD/ansible/home" ANSIBLE_NOCOLOR=1
-exec /usr/bin/python3 -m ansible playbook --inventory inventory deploy.yml
+project=ansible_collections/webfleet/fastapi
+export FLEET_ADDRESSES ANSIBLE_HOME="$PWD/ansible/home" ANSIBLE_NOCOLOR=1 ANSIBLE_CONFIG="$PWD/$project/ansible.cfg"
+exec /usr/bin/python3 -m ansible playbook --inventory inventory $project/deploy.yml

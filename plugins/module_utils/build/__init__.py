@@ -1,0 +1,1 @@
+"""A release's build, on the controller: source, lock, wheels, artifact."""

@@ -1,0 +1,195 @@
+"""Wheels that no index has: what a host needs to build one from its source distribution, and what it gives back.
+
+No code of a source distribution runs on the controller. It is downloaded, checked against the lock, and looked into;
+its build requirements are installed into a folder from wheels. A host does the rest (module release_sdist).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import uuid
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .artifact import check_name, tree, write_member
+from .cache import Cache, hash_of, load, save
+from .check import place
+from .lock import Pin, blocks, parse_pins
+from .sdists import Sdist, check_requirements, fetch, on, stored
+from .uv import BuildError, Uv, UvError, explain, lacks_wheel, tail
+
+
+class WheelsNeededError(Exception):
+    """Hosts have to build wheels before the release can be built; `builds` says which, one entry for each."""
+
+    def __init__(self, builds: list[dict[str, Any]]) -> None:
+        super().__init__(", ".join(f"{build['name']} {build['version']} on {build['host']}" for build in builds))
+        self.builds = builds
+
+
+def key_of(sdist: str, platform: dict[str, Any]) -> str:
+    """Return the cache's key of a wheel. Nobody's build matters, nor which versions the build requirements had."""
+    return f"{sdist}-{platform['python']}-{platform['arch']}"
+
+
+def install(
+    requirements: str, platform: dict[str, Any], indexes: list[str], cache: Cache, uv: Uv, work: Path, sdists: bool
+) -> None:
+    """Install a lock into `work/lib`, from wheels. Raises BuildError, or WheelsNeededError where hosts may build some.
+
+    What uv itself finds no wheel for is taken out and asked of the cache: no second opinion on which wheels fit.
+    """
+    pins = {(pin.name, pin.version): pin for pin in parse_pins(requirements)}
+    lacking: list[Pin] = []
+    rest = requirements
+    while True:
+        (work / "requirements.txt").write_text(rest, "utf-8")
+        try:
+            uv.run(
+                *("pip", "install", "--quiet", "--require-hashes", "--no-deps", "--only-binary", ":all:"),
+                *("--link-mode", "copy", "--target", str(work / "lib"), "-r", str(work / "requirements.txt")),
+                *on(platform),
+                *indexes,
+                # Not in the app's folder: uv would apply [tool.uv] there, which the lock has in it already.
+                cwd=work,
+            )
+            break
+        except UvError as error:
+            pin_without = pins.get(lacks_wheel(str(error)) or ("", ""))
+            if not sdists or pin_without is None or pin_without in lacking:
+                raise BuildError(explain(str(error), "installing the dependencies", place(platform))) from error
+            lacking.append(pin_without)
+            gone = (pin_without.name, pin_without.version)
+            kept = [block for block in blocks(rest) if [(p.name, p.version) for p in parse_pins(block)] != [gone]]
+            rest = "\n".join(kept) + "\n"
+    wanted = []
+    for pin in lacking:
+        sdist = fetch(pin, platform, indexes, cache, uv)
+        wheel = cache.get("built", key_of(sdist.sha256, platform))
+        if wheel:
+            with told(platform, "installing what was built from source"):
+                uv.run(*from_folder(wheel, sdist, work / "lib", platform), cwd=work, indexed=False)
+        else:
+            wanted.append(order(sdist, platform, indexes, cache, uv))
+    if wanted:
+        raise WheelsNeededError(wanted)
+
+
+def from_folder(folder: Path, sdist: Sdist, target: Path, platform: dict[str, Any]) -> tuple[str, ...]:
+    """Return uv's arguments to install one wheel from a folder: uv judges name, version and platform of it."""
+    return (
+        *("pip", "install", "--quiet", "--no-config", "--no-deps", "--no-index", "--only-binary", ":all:"),
+        *("--find-links", str(folder), "--link-mode", "copy", "--target", str(target)),
+        *(*on(platform), f"{sdist.name}=={sdist.version}"),
+    )
+
+
+@contextlib.contextmanager
+def told(platform: dict[str, Any], doing: str) -> Iterator[None]:
+    """Turn uv's errors into messages."""
+    try:
+        yield
+    except UvError as error:
+        raise BuildError(explain(str(error), doing, place(platform))) from error
+
+
+def order(sdist: Sdist, platform: dict[str, Any], indexes: list[str], cache: Cache, uv: Uv) -> dict[str, Any]:
+    """Return what a host needs to build a wheel: the module release_sdist takes it as it is."""
+    key = key_of(sdist.sha256, platform)
+    asked = cache.get("asked", key)
+    requires = sdist.requires + (load(asked / "requires.json") if asked else [])
+    return {
+        "key": key,
+        "name": sdist.name,
+        "version": sdist.version,
+        "python": platform["python"],
+        "arch": platform["arch"],
+        "host": (platform.get("hosts") or [""])[0],
+        "sdist": sdist.file,
+        "tools": str(tools(requires, f"{sdist.name} {sdist.version}", platform, indexes, cache, uv)),
+        "have": requires,
+        "backend": sdist.backend,
+        "backend_path": sdist.backend_path,
+        "into": str(cache.root / "tmp" / f"wheel-{uuid.uuid4().hex}"),
+    }
+
+
+def tools(requires: list[str], of: str, platform: dict[str, Any], indexes: list[str], cache: Cache, uv: Uv) -> Path:
+    """Return a tar of build requirements, installed for a platform from wheels. Raises BuildError."""
+    key = hash_of(sorted(requires), platform["python"], platform["arch"])[:32]
+    entry = cache.get("tools", key)
+    if not entry:
+        with cache.put("tools", key) as new, cache.scratch() as work:
+            (work / "build.in").write_text("\n".join(requires) + "\n", "utf-8")
+            (work / "lib").mkdir()
+            with told(platform, f"installing what {of} needs to be built"):
+                arguments = ("pip", "install", "--quiet", "--only-binary", ":all:", "--link-mode", "copy")
+                target = ("--target", str(work / "lib"), "-r", "build.in")
+                uv.run(*arguments, *target, *on(platform), *indexes, cwd=work)
+            names = [
+                str(p.relative_to(work / "lib")) for p in (work / "lib").rglob("*") if p.is_file() or p.is_symlink()
+            ]
+            write_member(tree(work / "lib", names, ""), new / "tools.tar.gz", last=True)
+        entry = cache.root / "tools" / key
+    return entry / "tools.tar.gz"
+
+
+def accept(results: list[dict[str, Any]], cache: Cache, uv: Uv) -> list[str]:
+    """Take over what hosts have built, or asked for; return notes on it. Raises BuildError.
+
+    A result is what the module release_sdist returns: `key`, `host`, `have`, `seconds`, and `wheel` or `requires`. One
+    that was taken over already, by an earlier task of the same run, is passed over.
+    """
+    notes = []
+    for result in results:
+        sha256, python, arch = result["key"].split("-")
+        sdist, platform = stored(sha256, cache), {"python": python, "arch": arch, "hosts": [result["host"]]}
+        if sdist is None:
+            continue  # removed meanwhile by another run: it will be asked for again
+        of = f"{sdist.name} {sdist.version}"
+        if "wheel" in result:
+            if not Path(result["wheel"]).exists():
+                continue
+            _accept_wheel(sdist, platform, Path(result["wheel"]), cache, uv)
+            notes.append(f"{of} was built from source in {result['seconds']:.0f} s, for {place(platform)}.")
+        else:
+            _accept_wishes(of, result, cache)
+    return notes
+
+
+def _accept_wheel(sdist: Sdist, platform: dict[str, Any], wheel: Path, cache: Cache, uv: Uv) -> None:
+    """Keep a wheel when uv takes it for that name, version and platform."""
+    with cache.scratch() as work:
+        try:
+            with zipfile.ZipFile(wheel) as archive:
+                for name in archive.namelist():
+                    check_name(name)
+            uv.run(*from_folder(wheel.parent, sdist, work / "lib", platform), cwd=work, indexed=False)
+        except (UvError, zipfile.BadZipFile, OSError) as error:
+            raise BuildError(
+                f"{wheel.name}, built from source, is no wheel of {sdist.name} {sdist.version} for {place(platform)}. "
+                f"Choose a version with wheels.\n{tail(str(error))}"
+            ) from error
+        with cache.put("built", key_of(sdist.sha256, platform)) as new:
+            shutil.move(wheel, new / wheel.name)
+    shutil.rmtree(wheel.parent, ignore_errors=True)
+
+
+def _accept_wishes(of: str, result: dict[str, Any], cache: Cache) -> None:
+    """Keep which build requirements a package has asked for when its build began; the next build has them."""
+    requires = list(result["requires"])
+    check_requirements(requires, of)
+    known = cache.get("asked", result["key"])
+    if known and not set(load(known / "requires.json")) <= set(result["have"]):
+        return
+    if known:
+        shutil.rmtree(known, ignore_errors=True)
+        raise BuildError(
+            f"{of} cannot be built from source: on {result['host']} it asked for more build requirements again "
+            f"({', '.join(requires)}), after it got what it had asked for. Choose a version with wheels."
+        )
+    with cache.put("asked", result["key"]) as new:
+        save(new / "requires.json", requires)

@@ -1,0 +1,181 @@
+"""The few things that are asked of systemd. Tests put a fake in its place."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Lines of a log that are read beside those that are shown: a secret may go over the line break before the first.
+JOURNAL_LINES = 1000
+
+
+class SystemdError(Exception):
+    """A systemctl call that failed, with what it said."""
+
+
+@dataclass(frozen=True)
+class UnitState:
+    """What systemd knows of a unit. main_pid is 0 where nothing runs; queued: it is about to start or stop."""
+
+    active: str
+    result: str
+    main_pid: int
+    restarts: int
+    queued: bool = False
+
+    @property
+    def down(self) -> bool:
+        """Whether nothing runs and nothing is about to."""
+        return self.active in ("failed", "inactive") and not self.queued
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of the app's: run as its user, in a release's folder, with its environment. `limit` is in seconds."""
+
+    words: tuple[str, ...]
+    app: str
+    user: str
+    folder: Path
+    environment_file: Path
+    limit: float
+    writable: tuple[str, ...] = ()
+    unit: str = ""
+
+
+class Systemd:
+    """systemctl, journalctl and systemd-run.
+
+    What the app has printed comes in by two of them, and by no other way: `mask` takes the secrets out of it here.
+    """
+
+    def __init__(self, mask: Callable[[str], str]) -> None:
+        self._mask = mask
+
+    def start(self, *units: str) -> None:
+        """Start units as their files now stand; does not wait until they are up."""
+        self.reload()
+        self._systemctl("reset-failed", *units, check=False)
+        self._systemctl("start", "--no-block", *units)
+
+    def reload(self) -> None:
+        """Have systemd read the unit files again; nothing is restarted."""
+        self._systemctl("daemon-reload")
+
+    def stop(self, *units: str, wait: bool = True) -> None:
+        """Stop units; with `wait`, return when they are down."""
+        for unit in units:
+            if self.state(unit).active != "inactive":
+                self._systemctl("stop", *([] if wait else ["--no-block"]), unit)
+        if wait:
+            self._systemctl("reset-failed", *units, check=False)
+
+    def enable(self, unit: str) -> None:
+        """Have the unit started at boot. That needs no reload now: the links are read at boot."""
+        self._systemctl("enable", "--quiet", "--no-reload", unit)
+
+    def disable(self, unit: str) -> None:
+        """Do not start the unit at boot."""
+        self._systemctl("disable", "--quiet", "--no-reload", unit)
+
+    def resize(self, unit: str, workers: int) -> None:
+        """Have a server run one worker more (workers > 0) or one less: TTIN or TTOU to its main process."""
+        main_pid = self.state(unit).main_pid
+        if main_pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(main_pid, signal.SIGTTIN if workers > 0 else signal.SIGTTOU)
+
+    def state(self, unit: str) -> UnitState:
+        """Return the unit's state; a unit that does not exist is inactive."""
+        properties = "ActiveState,Result,MainPID,NRestarts,Job"
+        lines = self._systemctl("show", f"--property={properties}", unit).stdout.splitlines()
+        found = dict(line.split("=", 1) for line in lines if "=" in line)
+        return UnitState(
+            active=found.get("ActiveState", "unknown"),
+            result=found.get("Result", "unknown"),
+            main_pid=int(found.get("MainPID") or 0),
+            restarts=int(found.get("NRestarts") or 0),
+            queued=bool(int(found.get("Job") or 0)),
+        )
+
+    def cursor(self) -> str:
+        """Return the journal's present end. A place, not a time: the clock may jump."""
+        done = _call("journalctl", "--quiet", "--lines=0", "--show-cursor")
+        return done.stdout.partition("-- cursor: ")[2].strip()
+
+    def journal(self, unit: str, after: str, lines: int = 60) -> list[str]:
+        """Return the last lines that the unit logged after a cursor, without secrets."""
+        command = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--unit={unit}", f"--lines={JOURNAL_LINES}"]
+        done = _call(*command, *([f"--after-cursor={after}"] if after else []))
+        return self._mask(done.stdout).splitlines()[-lines:]
+
+    def run(self, command: Command) -> tuple[int, str]:
+        """Run a command of the app's in a unit of its own; return its exit code and what it printed, less secrets."""
+        properties = {
+            "User": command.user,
+            "Group": command.user,
+            "WorkingDirectory": str(command.folder),
+            "EnvironmentFile": str(command.environment_file),
+            "RuntimeMaxSec": f"{command.limit:g}",
+            "StateDirectory": command.app,
+            "NoNewPrivileges": "yes",
+            "ProtectSystem": "strict",
+            "ProtectHome": "yes",
+            "PrivateTmp": "yes",
+            "ReadWritePaths": " ".join(command.writable),
+        }
+        done = _call(
+            "systemd-run", "--quiet", "--wait", "--pipe", "--collect", f"--description=A command of {command.app}",
+            *([f"--unit={command.unit}"] if command.unit else []),
+            *(f"--property={name}={value}" for name, value in properties.items()),
+            # systemd puts its own values in place of ${NAME}; the command is to get what was written.
+            "--", *(word.replace("$", "$$") for word in command.words),
+            stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        return done.returncode, self._mask(done.stdout)
+
+    @staticmethod
+    def _systemctl(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        done = _call("systemctl", *words)
+        if check and done.returncode != 0:
+            raise SystemdError(f"systemctl {' '.join(words)}: {done.stderr.strip() or done.stdout.strip()}")
+        return done
+
+
+def in_unit(
+    unit: str, about: str, settings: Path, words: Sequence[str], after: Sequence[str], seconds: float,
+    output: Path | None = None, unless: str = "",
+) -> list[str]:  # fmt: skip
+    """Return the command that runs this same program with `words` in a transient unit, and waits for it.
+
+    systemd ends it after so many seconds, and however it ends, runs this program with the words `after`, but where the
+    shell's condition `unless` holds. With `output`, a file for what it prints, it is not waited for.
+    """
+    program = [sys.executable, "-I", "-B", str(Path(__file__).parents[2]), "--config", str(settings)]
+    then = " ".join([*program, *after])
+    properties = {
+        "RuntimeMaxSec": f"{seconds:g}",
+        "TimeoutStopSec": f"{seconds:g}",
+        # "-": what the caller is told is how the program ended, not how the look after it did.
+        "ExecStopPost": f"-/bin/sh -c '{unless} || exec {then}'" if unless else f"-{then}",
+        # Not "truncate": what ExecStopPost runs would open it anew.
+        **({"StandardOutput": f"append:{output}"} if output else {}),
+    }
+    return [
+        "systemd-run", "--quiet", *([] if output else ["--wait", "--pipe"]), "--collect", f"--description={about}",
+        f"--unit={unit}", *(f"--property={name}={value}" for name, value in properties.items()), *program[:4], *words,
+    ]  # fmt: skip
+
+
+def _call(*words: str, stderr: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
+    """Run a program and return what it printed. An app may print any bytes: they must not end the switch."""
+    return subprocess.run(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr,
+        encoding="utf-8", errors="replace", check=False,
+    )  # fmt: skip

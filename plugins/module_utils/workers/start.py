@@ -1,0 +1,171 @@
+"""Start an app with the number of workers that its container, or this machine, should have: the plan, then exec.
+
+    python -m PACKAGE.workers.start [--print | --check] [--workers N] [MODULE:ATTRIBUTE] [-- OPTIONS OF THE SERVER]
+
+What stays is the server itself, as this process: it gets the signals. Set by the environment:
+
+FLEET_ENGINE        gunicorn (the default), asgi or uvicorn
+FLEET_MODULE        MODULE:ATTRIBUTE, main:app by default
+FLEET_BIND          HOST:PORT to listen on, 0.0.0.0:8000 by default
+WEB_CONCURRENCY     so many workers instead of the plan's; --workers N goes before it
+FLEET_WORKERS_MAX   never more than so many
+FLEET_WORKER_MIB    memory that one worker takes, in MiB
+FLEET_RESERVE_MIB   memory for all that is no worker, in MiB; 64 by default, the main process
+FLEET_HEALTH_PATH   what --check asks for, /health by default
+
+Needs nothing but the modules beside it and the server. Python 3.10 or newer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import importlib.metadata
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .limits import read_groups, read_machine
+from .plan import WORKER_MIB_MAX, WORKERS_MAX, WorkerPlan, WorkerPlanError, parse_whole, plan_workers
+
+#: Uvicorn's HTTP for servers that clients reach without an nginx of ours.
+HTTP = f"{__package__}.http"
+ENGINES = ("gunicorn", "asgi", "uvicorn")
+#: A worker whose event loop stands still for so many seconds is replaced; as service_worker_timeout.
+TIMEOUT = "60"
+#: As roles/release/files/engine-asgi.in says: before it, gunicorn's own parser can be made to take one request for two.
+ASGI_GUNICORN = 27
+SHM = "/dev/shm"  # noqa: S108 (memory: a worker's heartbeat must wait for no disk)
+
+
+def plan(root: Path, environment: Mapping[str, str], workers: str | None) -> WorkerPlan:
+    """Plan the workers for the limits that this process has. Raises WorkerPlanError for a bad setting."""
+
+    def whole(name: str, low: int, high: int) -> int | None:
+        # Compose files set variables to nothing rather than not at all.
+        return parse_whole(name, environment.get(name) or "auto", low, high)
+
+    asked = parse_whole("--workers", workers or "auto", 1, WORKERS_MAX) or whole("WEB_CONCURRENCY", 1, WORKERS_MAX)
+    reserve = whole("FLEET_RESERVE_MIB", 0, WORKER_MIB_MAX)
+    machine, groups = read_machine(root), read_groups(root)
+    most, size = whole("FLEET_WORKERS_MAX", 1, WORKERS_MAX), whole("FLEET_WORKER_MIB", 1, WORKER_MIB_MAX)
+    try:
+        return plan_workers(
+            vcpus=machine["vcpus"] or 1,
+            affinity=machine["affinity"],
+            quota=groups.quota,
+            memory_mib=machine["memory_mib"] or 1,
+            memory_limit_mib=groups.memory_limit_mib,
+            workers=asked or "auto",
+            workers_max=most or WORKERS_MAX,
+            worker_mib=size or "auto",
+            reserve_mib=64 if reserve is None else reserve,
+            sets=1,  # the next release starts in a container of its own
+            notes=groups.notes,
+        )
+    except WorkerPlanError as error:
+        # Settings have other names here than on a host.
+        names = str(error).replace("service_worker_memory_mib", "FLEET_WORKER_MIB")
+        raise WorkerPlanError(names.replace("service_workers", "WEB_CONCURRENCY")) from None
+
+
+def address(environment: Mapping[str, str]) -> tuple[str, str]:
+    """Return host and port to listen on. Raises WorkerPlanError."""
+    text = environment.get("FLEET_BIND") or "0.0.0.0:8000"
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})", text)
+    if not match:
+        raise WorkerPlanError(f"FLEET_BIND is {text!r}: allowed is HOST:PORT, [::]:8000 for IPv6")
+    return match[1], match[2]
+
+
+def command(environment: Mapping[str, str], app: str, workers: int, options: Sequence[str] = ()) -> list[str]:
+    """Return the server's command line. Raises WorkerPlanError for a bad setting."""
+    engine = environment.get("FLEET_ENGINE") or ENGINES[0]
+    host, port = address(environment)
+    if engine not in ENGINES:
+        raise WorkerPlanError(f"FLEET_ENGINE is {engine!r}: allowed are {', '.join(ENGINES)}")
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(\))?", app):
+        raise WorkerPlanError(f"the app is {app!r}: allowed is MODULE:ATTRIBUTE, for example main:app")
+    if engine == "uvicorn":
+        start = [sys.executable, "-m", "uvicorn"]
+        start += ["--host", host.strip("[]"), "--port", port, "--timeout-worker-healthcheck", TIMEOUT]
+        start += ["--http", f"{HTTP}:Protocol"]
+        app = app.removesuffix("()")  # uvicorn calls what makes the app by itself
+    else:
+        worker_class = "asgi" if engine == "asgi" else f"{HTTP}.Worker"
+        start = [sys.executable, "-m", "gunicorn", "-k", worker_class]
+        start += ["--bind", f"{host}:{port}", "--timeout", TIMEOUT]
+        start += ["--no-control-socket"]
+        start += ["--worker-tmp-dir", SHM] if os.access(SHM, os.W_OK) else []
+    return [*start, "--workers", str(workers), *options, app]
+
+
+def check_server(environment: Mapping[str, str]) -> None:
+    """Refuse the engine asgi with a gunicorn whose parser has known holes. Raises WorkerPlanError."""
+    if environment.get("FLEET_ENGINE") != "asgi":
+        return
+    try:
+        version = importlib.metadata.version("gunicorn")
+    except importlib.metadata.PackageNotFoundError:
+        return  # Python itself says so
+    major = version.partition(".")[0]
+    if major.isdigit() and int(major) < ASGI_GUNICORN:
+        raise WorkerPlanError(
+            f"FLEET_ENGINE is 'asgi', which needs gunicorn {ASGI_GUNICORN} or newer (CVE-2026-134820), and here is "
+            f"{version}: raise it in the app's lock, or set FLEET_ENGINE to another engine"
+        )
+
+
+def healthy(environment: Mapping[str, str]) -> str:
+    """Ask the server as a container's health check does; return what is wrong, "" where it is well."""
+    host, port = address(environment)
+    here = {"0.0.0.0": "127.0.0.1", "[::]": "::1"}.get(host, host.strip("[]"))  # noqa: S104 (not bound)
+    path = environment.get("FLEET_HEALTH_PATH") or "/health"
+    try:
+        connection = http.client.HTTPConnection(here, int(port), timeout=4)
+        connection.request("GET", path, headers={"Host": "localhost", "Connection": "close"})
+        status = connection.getresponse().status
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return f"{path} did not answer: {error}"
+    good = http.HTTPStatus.OK <= status < http.HTTPStatus.BAD_REQUEST
+    return "" if good else f"{path} answered {status}"
+
+
+def main(argv: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run the program; on success it becomes the server and does not return."""
+    own, options = list(argv), []
+    if "--" in own:
+        cut = own.index("--")
+        own, options = own[:cut], own[cut + 1 :]
+    parser = argparse.ArgumentParser(prog="workers.start", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("app", nargs="?", default=environment.get("FLEET_MODULE") or "main:app")
+    parser.add_argument("--print", action="store_true", help="show plan and command as JSON, start nothing")
+    parser.add_argument("--check", action="store_true", help="ask the running server for its health path")
+    parser.add_argument("--workers", metavar="N", help="so many, whatever the plan says")
+    parser.add_argument("--root", type=Path, default=Path("/"), help="where /proc and /sys are, for tests")
+    given = parser.parse_args(own)
+    try:
+        if given.check:
+            trouble = healthy(environment)
+            print(trouble or "well")
+            return 1 if trouble else 0
+        made = plan(given.root, environment, given.workers)
+        start = command(environment, given.app, made.workers, options)
+        check_server(environment)
+    except WorkerPlanError as error:
+        print(f"workers.start: {error}", file=sys.stderr)
+        return 2
+    if given.print:
+        print(json.dumps({**made.as_dict(), "command": start}, indent=1, ensure_ascii=False))
+        return 0
+    for line in (made.reason, *(f"note: {note}" for note in made.notes)):
+        print(line, flush=True)
+    # Gunicorn reads the variable whatever --workers says, and ends where it is no number: "" or auto.
+    return os.execve(start[0], start, {**environment, "WEB_CONCURRENCY": str(made.workers)})
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], os.environ))

@@ -1,0 +1,110 @@
+"""The controller's half of host_files: what the probe saw to be right is left alone, and nothing else."""
+
+from __future__ import annotations
+
+import grp
+import itertools
+import os
+import pwd
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plugins.action.host_files import FINGERPRINT, all_right, is_right, stale, with_sources, with_templates
+from plugins.modules.app_probe import file_as_found, files_of
+from plugins.modules.host_files import is_as_wanted
+
+ME = {"owner": pwd.getpwuid(os.geteuid()).pw_name, "group": grp.getgrgid(os.getegid()).gr_name}
+THERE = {
+    "nothing": lambda _: None,
+    "the file": lambda path: path.write_text("text"),
+    "other text": lambda path: path.write_text("other"),
+    "other mode": lambda path: (path.write_text("text"), path.chmod(0o600)),
+    "an empty file": lambda path: path.write_text(""),
+    "a link": lambda path: path.symlink_to("/there"),
+    "another link": lambda path: path.symlink_to("/elsewhere"),
+    "a link to the file": lambda path: (path.with_name("f").write_text("text"), path.symlink_to("f")),
+}
+WANTED: dict[str, dict[str, Any]] = {
+    "the file": {"content": "text", "mode": "0644", "link": None, "state": "present"},
+    "an empty file": {"content": None, "mode": None, "link": None, "state": "present"},
+    "a private file": {"content": "text", "mode": "0600", "link": None, "state": "present"},
+    "a link": {"content": None, "mode": None, "link": "/there", "state": "present"},
+    "no file": {"content": None, "mode": None, "link": None, "state": "absent"},
+}
+
+
+@pytest.mark.parametrize(("there", "wanted"), list(itertools.product(THERE, WANTED)))
+def test_says_of_a_path_what_the_module_says(there: str, wanted: str, tmp_path: Path) -> None:
+    path = tmp_path / "path"
+    os.umask(0o022)
+    THERE[there](path)  # type: ignore[no-untyped-call]
+    item = {"path": str(path), **WANTED[wanted], **ME}
+    assert is_right(item, {str(path): file_as_found(path)}) == is_as_wanted(item)
+
+
+def test_what_was_not_looked_at_is_not_known_to_be_right() -> None:
+    assert not is_right({"path": "/x", "state": "absent"}, {})
+    assert not all_right({"files": [{"path": "/x", "content": "a"}]}, {}, {})
+
+
+def test_a_folder_is_always_left_to_the_module(tmp_path: Path) -> None:
+    item = {"path": str(tmp_path), "state": "directory"}
+    assert not is_right(item, {str(tmp_path): file_as_found(tmp_path)})
+
+
+def test_a_source_that_is_a_folder_becomes_its_python_files(tmp_path: Path) -> None:
+    (tmp_path / "tool" / "part").mkdir(parents=True)
+    (tmp_path / "tool" / "main.py").write_text("a")
+    (tmp_path / "tool" / "part" / "b.py").write_text("b")
+    (tmp_path / "tool" / "notes.txt").write_text("c")
+    items = [{"path": "/usr/tool", "source": "tool", "mode": "0755"}, {"path": "/one", "content": "1"}]
+    assert list(with_sources(items, lambda name: str(tmp_path / name))) == [
+        {"path": "/usr/tool/main.py", "mode": "0755", "content": "a"},
+        {"path": "/usr/tool/part/b.py", "mode": "0755", "content": "b"},
+        {"path": "/one", "content": "1"},
+    ]
+
+
+def test_the_probe_looks_at_paths_that_are_not_there_too() -> None:
+    seen = files_of("no-such-app")
+    assert seen["/etc/nginx/conf.d/no-such-app.conf"] is None
+    assert not [path for path in seen if "*" in path]
+
+
+def test_fingerprint_is_of_what_is_marked_and_known_to_the_other_templates() -> None:
+    items: list[dict[str, Any]] = [
+        {"path": "/later", "template": "later"},
+        {"path": "/unit", "template": "unit", "fingerprint": True},
+        {"path": "/plain", "content": "x"},
+    ]
+
+    def made(unit: str, salt: str = "3.12", secret: str = "") -> tuple[list[dict[str, Any]], str]:
+        texts = {"unit": unit, "later": "{}", "secret": secret}
+        return with_templates(items, lambda name, more: texts[name].format(more.get(FINGERPRINT)), salt)
+
+    items.append({"path": "/secret", "template": "secret", "fingerprint": True, "secret": True})
+    texts_of_secrets = {made("a", secret=text)[1] for text in ("A=1", "A=2")}
+    assert len(texts_of_secrets) == 1, "a plain hash of a secret"
+    items.pop()
+    found, digest = made("a")
+    assert found == [
+        {"path": "/later", "content": digest},
+        {"path": "/unit", "content": "a"},
+        {"path": "/plain", "content": "x"},
+    ]
+    assert len({digest, made("b")[1], made("a", "3.14")[1]}) == 3
+
+
+def test_files_of_an_earlier_version_go_with_their_folders() -> None:
+    wanted = [{"path": "/usr/local/lib/web-release/fleet/host/gate.py"}, {"path": "/etc/web/release.json"}]
+    seen = [
+        "/usr/local/lib/web-release/fleet/host/gate.py", "/usr/local/lib/web-release/fleet/old.py",
+        "/usr/local/lib/web-release/fleet_host/cache/gate.pyc", "/etc/web/fleet", "/usr/local/lib/web-release-2/x.py",
+    ]  # fmt: skip
+    gone = [item["path"] for item in stale(wanted, seen, "/usr/local/lib/web-release")]
+    assert gone == [
+        "/usr/local/lib/web-release/fleet/old.py", "/usr/local/lib/web-release/fleet_host/cache/gate.pyc",
+        "/usr/local/lib/web-release/fleet_host/cache", "/usr/local/lib/web-release/fleet_host",
+    ]  # fmt: skip

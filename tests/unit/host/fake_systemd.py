@@ -1,0 +1,216 @@
+"""A systemd that keeps its units in a file, and an app's folders on a host: what the switch works on in tests.
+
+In a file, not in memory: a test that kills the switch at some step looks at what is left with another process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plugins.module_utils.host import overlap, settle, switch
+from plugins.module_utils.host.config import SLOTS, Config
+from plugins.module_utils.host.gate import GateError
+from plugins.module_utils.host.keyed import KEY
+from plugins.module_utils.host.systemd import Command, Systemd, UnitState
+from plugins.module_utils.host.workers import Answers
+
+APP = "counter"
+#: MiB that each worker takes on the made-up host.
+WORKER = 40.0
+
+
+class FakeSystemd(Systemd):
+    """Units are up or down, at once; a slot's main process has as many workers as its unit file says."""
+
+    def __init__(self, folder: Path, units: Path, link: Path) -> None:
+        self.file, self.units, self.link = folder / "systemd.json", units, link
+        #: What was asked for, and where the live link pointed then.
+        self.calls: list[tuple[str, ...]] = []
+        self.link_at_call: list[str] = []
+        self.hook_result = (0, "")
+        self.commands: list[Command] = []
+
+    def _load(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.file.read_text()) if self.file.exists() else {}
+        return {"active": [], "enabled": [], "workers": {}, **found}
+
+    def _save(self, state: dict[str, Any]) -> None:
+        new = self.file.with_suffix(".new")
+        new.write_text(json.dumps(state))
+        new.replace(self.file)
+
+    def _note(self, *call: str) -> None:
+        self.calls.append(call)
+        self.link_at_call.append(self.link.readlink().name if self.link.is_symlink() else "")
+
+    @property
+    def active(self) -> set[str]:
+        return set(self._load()["active"])
+
+    @property
+    def enabled(self) -> set[str]:
+        return set(self._load()["enabled"])
+
+    def reboot(self) -> None:
+        """Only what is enabled comes up again, with its socket."""
+        state = self._load()
+        state["active"] = sorted(
+            {name for unit in state["enabled"] for name in (unit, unit.replace("service", "socket"))}
+        )
+        state["workers"] = {unit: self._wanted_workers(unit) for unit in state["enabled"]}
+        self._save(state)
+
+    def _wanted_workers(self, unit: str) -> int:
+        words = (self.units / unit).read_text().split()
+        return int(words[words.index("--workers") + 1])
+
+    def start(self, *units: str) -> None:
+        self._note("start", *units)
+        for unit in units:
+            state = self._load()
+            state["active"] = sorted({*state["active"], unit})
+            if unit.endswith(".service"):
+                state["workers"][unit] = self._wanted_workers(unit)
+            self._save(state)
+
+    def stop(self, *units: str, wait: bool = True) -> None:
+        self._note("stop", *units)
+        for unit in units:
+            state = self._load()
+            state["active"] = sorted({*state["active"]} - {unit})
+            state["workers"].pop(unit, None)
+            self._save(state)
+
+    def enable(self, unit: str) -> None:
+        self._note("enable", unit)
+        state = self._load()
+        self._save({**state, "enabled": sorted({*state["enabled"], unit})})
+
+    def disable(self, unit: str) -> None:
+        self._note("disable", unit)
+        state = self._load()
+        self._save({**state, "enabled": sorted({*state["enabled"]} - {unit})})
+
+    def reload(self) -> None:
+        self._note("reload")
+
+    def resize(self, unit: str, workers: int) -> None:
+        self._note("resize", unit, f"{workers:+d}")
+        state = self._load()
+        state["workers"][unit] += workers
+        self._save(state)
+
+    def state(self, unit: str) -> UnitState:
+        up = unit in self.active
+        return UnitState("active" if up else "inactive", "success", 1 + ("green" in unit) if up else 0, 0)
+
+    def workers(self, main_pid: int) -> list[int]:
+        """Return the made-up processes of the workers of a slot, named by its main process."""
+        count = self._load()["workers"].get(f"{APP}@{SLOTS[main_pid - 1]}.service", 0)
+        return [1000 * main_pid + number for number in range(count)]
+
+    def cursor(self) -> str:
+        return "here"
+
+    def journal(self, unit: str, after: str, lines: int = 60) -> list[str]:
+        return ["ModuleNotFoundError: No module named 'nothing'"]
+
+    def run(self, command: Command) -> tuple[int, str]:
+        self._note("run", *command.words[-3:])
+        self.commands.append(command)
+        return self.hook_result
+
+
+class Host:
+    """An app's folders, with releases aaa, bbb and ccc unpacked, and what happens to a release there."""
+
+    def __init__(self, folder: Path, **settings: Any) -> None:
+        self.folder = folder
+        root, etc, units, run = (folder / name for name in ("srv", "etc", "units", "run"))
+        if not root.exists():
+            for place in (etc, units, run):
+                place.mkdir(parents=True)
+            for release in ("aaa", "bbb", "ccc"):
+                self.unpack(release)
+            (etc / KEY).write_bytes(bytes(32))
+            self.want("first")
+        plan = {"workers": 3, "inputs": {"memory_mib": 2048, "reserve_mib": 256}, **settings.pop("plan", {})}
+        self.config = Config(
+            APP, root, run, etc, units, plan=plan, fingerprint=self.wanted(),
+            **{"drain_timeout": 0.0, "watch_seconds": 0.0, "boot_timeout": 0.2, **settings},
+        )  # fmt: skip
+        self.systemd = FakeSystemd(folder, units, self.config.live_link)
+        #: Releases that never prove themselves, and what the watch says of those that fail later.
+        self.broken: set[str] = set()
+        self.trouble: dict[str, str] = {}
+        #: How many clients are connected to a slot.
+        self.clients: dict[str, int] = {}
+
+    def unpack(self, release: str) -> None:
+        """Put a release on the host."""
+        place = self.folder / "srv" / "releases" / release
+        place.mkdir(parents=True)
+        (place / "manifest.json").write_text(json.dumps({"path": ["app", "lib"], "module": "main:app"}))
+        (place / ".complete").write_text("{}")
+        if release == "aaa":  # the others were unpacked just now
+            os.utime(place / ".complete", (1e9, 1e9))
+
+    def want(self, environment: str, workers: int = 3) -> None:
+        """Write what a deploy writes: the wanted units and environment."""
+        (self.folder / "etc" / "environment").write_bytes(f"{environment}\r\n".encode())
+        (self.folder / "units" / f"{APP}@.service").write_text(f"ExecStart=server --workers {workers} app\n")
+        (self.folder / "units" / f"{APP}@.socket").write_text("ListenStream=/run\n")
+
+    def wanted(self) -> str:
+        """Return the fingerprint of the wanted settings."""
+        return (self.folder / "etc" / "environment").read_text().strip()
+
+    def release_in(self, slot: str) -> str:
+        """Return the release that a slot's link names."""
+        return (self.config.root / "slots" / slot).readlink().name
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> Host:
+        """Have the switch meet this host instead of a real one."""
+        host = self
+
+        def prove(
+            config: Config, systemd: Systemd, slot: str, workers: int, restarts: int = 0, quiet: bool = False
+        ) -> str:
+            if host.release_in(slot) in host.broken:
+                raise GateError(f"0 of {workers} workers run")
+            return f"{workers} workers run"
+
+        class FakeWatch:
+            def __init__(self, config: Config, systemd: Systemd, slot: str, switched: float) -> None:
+                self.slot = slot
+                self.calm = True
+
+            def trouble(self) -> str:
+                return host.trouble.get(host.release_in(self.slot), "")
+
+        def burst(config: Config, slot: str, pids: list[int], count: int = 0, limit: float = 0) -> Answers:
+            return Answers([500 if host.release_in(slot) in host.broken else 200])
+
+        monkeypatch.setattr(switch, "wait_until_proven", prove)
+        monkeypatch.setattr(settle, "wait_until_proven", prove)
+        monkeypatch.setattr(settle, "Watch", FakeWatch)
+        monkeypatch.setattr(settle, "burst", burst)
+        monkeypatch.setattr(settle, "POLL_SECONDS", 0.001)
+        monkeypatch.setattr(settle, "connections", lambda path: host.clients.get(path.stem, 0))
+        monkeypatch.setattr(overlap, "worker_pids", host.systemd.workers)
+        monkeypatch.setattr(overlap, "memory_mib", lambda pid: WORKER if pid >= 1000 else WORKER / 2)
+        monkeypatch.setattr(overlap, "anonymous_mib", lambda main_pid: WORKER / 2 if main_pid else 0.0)
+        monkeypatch.setattr(overlap, "oldest_first", sorted)
+        monkeypatch.setattr(overlap, "is_idle", lambda _, path: not host.clients.get(path.stem))
+        monkeypatch.setattr(overlap, "available_mib", lambda: float("inf"))
+        return self
+
+    @property
+    def live(self) -> dict[str, Any]:
+        """What is live, as the host itself says it."""
+        return self.config.live_record()
