@@ -153,8 +153,9 @@ def test_clone_is_the_collection_wherever_it_is_run_from(
 ) -> None:
     where = tmp_path if start == "elsewhere" else clone / start
     (tmp_path / "hosts").write_text("[app]\nhere ansible_connection=local\n")
+    program = Path(sys.executable).with_name("ansible-playbook")
     done = subprocess.run(
-        [Path(sys.executable).with_name("ansible-playbook"), "-i", tmp_path / "hosts", clone / playbook, "--list-tasks"],
+        [program, "-i", tmp_path / "hosts", clone / playbook, "--list-tasks"],
         cwd=where, env=fleetcollection.environment(tmp_path) | {"ANSIBLE_COLLECTIONS_PATH": str(tmp_path)},
         capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
