@@ -21,8 +21,8 @@ import yaml
 
 from bench.lab import REPOSITORY, Fleet, fleet, settle
 from bench.load import Load
+from plugins.module_utils.workers.engines import DEFAULT, ENGINES
 
-ENGINES = ("gunicorn", "asgi", "uvicorn")
 WORKERS = 3
 HOST = {"name": "web1", "os": "ubuntu-24.04", "vcpus": 2, "memory_mb": 4096}
 PROGRAM = REPOSITORY / "bench" / "engines_on_host.py"
@@ -102,7 +102,7 @@ def summary(rounds: list[dict[str, Figures]]) -> dict[str, Any]:
         medians[engine] = {
             **{name: round(statistics.median(each[name] for each in of), 2) for name in of[0]},
             "speed, ratio to gunicorn": round(
-                statistics.median(each[engine][speed] / each["gunicorn"][speed] for each in rounds), 2
+                statistics.median(each[engine][speed] / each[DEFAULT.name][speed] for each in rounds), 2
             ),
             "lost, least": min(each["lost"] for each in of),
             "lost, most": max(each["lost"] for each in of),
@@ -148,7 +148,8 @@ def main() -> None:
         host = Host(made)
         for number in range(given.rounds):
             # Each is the first one as often as the others: a machine drifts.
-            order = [*ENGINES[number % 3 :], *ENGINES[: number % 3]]
+            names = [*ENGINES]
+            order = [*names[number % len(names) :], *names[: number % len(names)]]
             rounds.append(measure(host, order, given.seconds))
             print(f"round {number + 1}: {json.dumps(rounds[-1])}", flush=True)
     found = summary(rounds)

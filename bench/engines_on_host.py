@@ -17,7 +17,8 @@ from pathlib import Path
 
 sys.path.insert(0, f"/usr/local/lib/{sys.argv[-1]}-release")
 
-from plugins.module_utils.host.workers import ask, memory_mib, worker_pids
+from fleet.host.config import Config  # type: ignore[import-not-found]
+from fleet.host.workers import ask, memory_mib, worker_pids  # type: ignore[import-not-found]
 
 #: Requests under way at a time: enough that no worker waits for the client.
 CLIENTS = 8
@@ -30,6 +31,12 @@ class App:
     def __init__(self, name: str) -> None:
         self.socket = Path(f"/srv/{name}/live.sock").resolve()
         self.unit = f"{name}@{self.socket.stem}.service"
+        self.engine = Config.read(Path(f"/etc/{name}/release.json")).engine_of(self.socket.stem)
+
+    def pids(self) -> list[int]:
+        """Return the workers that run now."""
+        pids: list[int] = worker_pids(self.show("MainPID"), self.engine)
+        return pids
 
     def show(self, name: str) -> int:
         """Return a number that systemd knows of the unit."""
@@ -49,11 +56,11 @@ class App:
 
     def memory(self) -> dict[str, float]:
         """Return what a worker takes, and all other processes together, in MiB of PSS."""
-        sizes = {pid: memory_mib(pid) for pid in worker_pids(self.show("MainPID"))}
+        sizes = {pid: memory_mib(pid) for pid in self.pids()}
         return {"worker_mib": sum(sizes.values()) / len(sizes), "main_mib": self._others([*sizes])}
 
     def _others(self, pids: list[int]) -> float:
-        return sum(memory_mib(pid) for pid in processes(self.show("MainPID")) if pid not in pids)
+        return sum(float(memory_mib(pid)) for pid in processes(self.show("MainPID")) if pid not in pids)
 
     def _ask_for(self, seconds: float, counts: list[int]) -> None:
         end = time.monotonic() + seconds
@@ -79,7 +86,7 @@ class App:
 
     def boot(self) -> dict[str, float]:
         """Start it anew; return how long it takes until each of its workers has answered, in wall and CPU seconds."""
-        old = worker_pids(self.show("MainPID"))
+        old = self.pids()
         subprocess.run(["systemctl", "restart", self.unit], check=True, capture_output=True)
         self._wait_for_others(old)
         # `exec` and `notify` differ in what systemctl waits for: it is since the process's own start.
@@ -88,7 +95,7 @@ class App:
     def reload(self) -> dict[str, float]:
         """Send HUP; wait until as many other workers as before have answered."""
         main = self.show("MainPID")
-        old = worker_pids(main)
+        old = self.pids()
         os.kill(main, signal.SIGHUP)
         self._wait_for_others(old)
         return {"started anew": float(self.show("MainPID") != main)}
@@ -99,7 +106,7 @@ class App:
         while len(answered) < len(old):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{len(answered)} of {len(old)} workers of {self.unit} answer")
-            pids = set(worker_pids(self.show("MainPID"))) - set(old)
+            pids = set(self.pids()) - set(old)
             answered = (answered & pids) | ask(self.socket, "/health", "localhost", 60, 4 * len(old), pids).pids & pids
             time.sleep(0.02)
 

@@ -14,6 +14,7 @@ from ..module_utils.build import assemble, publish
 from ..module_utils.build.cache import Cache
 from ..module_utils.build.platforms import Wanted
 from ..module_utils.build.uv import BuildError, Uv
+from ..module_utils.workers.engines import DEFAULT, ENGINES
 
 PLATFORM: dict[str, Any] = {
     "python": {"type": "str", "required": True},
@@ -25,8 +26,8 @@ SPEC: dict[str, Any] = {
     "source": {"type": "str", "required": True},
     "module": {"type": "str", "required": True},
     "platforms": {"type": "list", "elements": "dict", "required": True, "options": PLATFORM},
-    "engine": {"type": "str", "choices": ["gunicorn", "asgi", "uvicorn"], "default": "gunicorn"},
-    "engines": {"type": "list", "elements": "str", "choices": ["gunicorn", "asgi", "uvicorn"], "default": []},
+    "engine": {"type": "str", "choices": sorted(ENGINES), "default": DEFAULT.name},
+    "engines": {"type": "list", "elements": "str", "choices": sorted(ENGINES), "default": []},
     "engine_files": {"type": "path", "required": True},
     "exclude": {"type": "list", "elements": "str", "default": []},
     "lock": {"type": "str", "default": ""},

@@ -37,6 +37,7 @@ FILES = (
     "usr/local/lib/{app}-release/*",
     "usr/local/lib/{app}-release/*/*",
     "usr/local/lib/{app}-release/*/*/*",
+    "usr/local/lib/{app}-release/*/*/*/*",
     "usr/local/sbin/{app}-release",
 )
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from plugins.module_utils.workers.start import ENGINES
+from plugins.module_utils.workers.engines import ENGINES
 from tests.container.containers import CPUS, SECONDS, Starter
 
 #: As compose.yaml has it.

@@ -8,7 +8,7 @@ import pytest
 from fleetedge import judge
 from fleetedge.corpus import SIZES, Corpus, hidden_bodies, upgrades, upgrades_by_size
 
-from plugins.module_utils.workers.start import ENGINES
+from plugins.module_utils.workers.engines import ENGINES
 from tests.container.containers import REPOSITORY, SECONDS, Container, Starter
 
 TRIES = 20

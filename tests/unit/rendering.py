@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).parents[2]
 ROLES = REPOSITORY / "roles"
 
 # Without it, no lookup plugin is found: ansible-playbook does the same as its first step.
-init_plugin_loader([])
+init_plugin_loader([str(REPOSITORY / "collections")])
 
 
 def host(

@@ -20,10 +20,11 @@ from hypothesis import strategies as st
 from plugins.action.host_files import with_templates
 from plugins.action.rollout import Host
 from plugins.module_utils.host.cli import read_words
-from plugins.module_utils.host.config import ENGINES, SLOTS, Config
+from plugins.module_utils.host.config import SLOTS, Config
 from plugins.module_utils.host.keyed import FINGERPRINT
 from plugins.module_utils.host.secrets import keyed
 from plugins.module_utils.host.switch import closes_kept
+from plugins.module_utils.workers.engines import ENGINES
 from plugins.module_utils.workers.plan import kept_mib
 from tests.unit.rendering import REPOSITORY, ROLES, environment, host, nginx, template, unit, value
 
@@ -41,22 +42,15 @@ def option(command: str, name: str) -> str:
 # The service unit
 
 
-@pytest.mark.parametrize(
-    ("facts", "workers"),
-    [
-        (host(vcpus=1), 3),
-        (host(vcpus=2), 5),
-        (host(vcpus=8, memory_mib=16384), 17),
-        (host(vcpus=8, memory_mib=768), 2),
-        (host(workers=7), 7),
-        (host(workers="2"), 2),
-    ],
-)
-def test_unit_starts_as_many_workers_as_planned(facts: dict[str, Any], workers: int) -> None:
-    assert facts["app_probe"]["plan"]["workers"] == workers
-    (command,) = unit(template("service", SERVICE, ansible_facts=facts))["Service.ExecStart"]
-    assert option(command, "--workers") == str(workers)
+def test_number_release_and_module_come_from_the_slots_own_file() -> None:
+    """A change of the plan changes no unit: one text for all hosts, and for what memory lets a slot begin with."""
+    found = unit(template("service", SERVICE))
+    (command,) = found["Service.ExecStart"]
+    assert option(command, "--workers") == "${FLEET_WORKERS}"
     assert shlex.split(command)[-1] == "${FLEET_MODULE}", "the release says what is imported: an older one may differ"
+    assert found["Service.EnvironmentFile"][-1] == "/srv/counter/slots/%i.env", "last, so that the app's cannot win"
+    texts = {template("service", SERVICE, ansible_facts=host(workers=workers)) for workers in (1, 5, 17)}
+    assert len(texts) == 1
 
 
 @pytest.mark.parametrize(
@@ -90,9 +84,7 @@ def test_systemd_waits_longer_than_the_workers_may_take_to_end(drain: int | str,
 def test_engine_gets_its_own_command_and_everything_else_stays(engine: str) -> None:
     default, found = (unit(template("service", SERVICE, **given)) for given in ({}, {"service_engine": engine}))
     (command,) = found["Service.ExecStart"]
-    server = unit("[Service]\n" + template("service", "server.j2", service_engine=engine))
-    assert found["Service.ExecStart"] == server["Service.ExecStart"]
-    assert option(command, "--workers") == "5"
+    assert option(command, "--workers") == "${FLEET_WORKERS}"
     assert option(command, "--forwarded-allow-ips") == "*"
     limit = "--timeout-worker-healthcheck" if engine == "uvicorn" else "--timeout"
     assert option(command, limit) == "60", "uvicorn's 5 s would kill apps that take longer to import"
@@ -326,8 +318,8 @@ def test_only_another_release_is_planned_with_what_was_measured_now(release: str
     """A second deploy of the same release would else replace its workers whenever they have grown."""
     facts = host(live={"release": "live"})
     facts["app_probe"] |= {"plan": {"workers": 3}, "plan_live": {"workers": 2}}
-    text = template("service", "app@.service.j2", ansible_facts=facts, release_id=release)
-    assert f"--workers {workers} " in text
+    settings = json.loads(template("service", "settings.json.j2", ansible_facts=facts, release_id=release))
+    assert settings["plan"]["workers"] == workers
 
 
 def test_deploying_twice_changes_nothing_after_a_measurement() -> None:
@@ -366,7 +358,8 @@ def test_settings_are_those_that_the_host_tool_reads(tmp_path: Path) -> None:
 def command(tmp_path: Path) -> Path:
     """The command as it is installed, with the tool taken from the repository."""
     found = tmp_path / "nowhere-release"
-    shutil.copytree(REPOSITORY / "plugins/module_utils/host", tmp_path / "fleet/host")
+    for package in ("host", "workers"):
+        shutil.copytree(REPOSITORY / "plugins/module_utils" / package, tmp_path / "fleet" / package)
     shutil.copy(ROLES / "service/files/main.py", tmp_path / "__main__.py")
     text = template("service", "release-command.sh.j2", app_name="nowhere", _service_tool=str(tmp_path))
     found.write_text(text)

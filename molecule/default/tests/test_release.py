@@ -204,10 +204,10 @@ def test_refused_settings_never_reach_the_slot_that_serves(app: App) -> None:
 
 
 def test_what_somebody_changed_by_hand_is_put_right(app: App) -> None:
-    """The live slot's unit is a copy; a deploy notices that it is not what the last switch made."""
+    """The live slot's files are its own; a deploy notices that it is not what the last switch made."""
     slot = app.slot
-    app.host.check_output(f"sed -i 's/--workers [0-9]*/--workers 1/' /etc/systemd/system/{app.unit}")
-    app.host.check_output(f"systemctl daemon-reload && systemctl restart {app.unit}")
+    app.host.check_output(f"sed -i s/FLEET_WORKERS=.*/FLEET_WORKERS=1/ /srv/{app.name}/slots/{slot}.env")
+    app.host.check_output(f"systemctl restart {app.unit}")
     assert playbook("playbooks/verify.yml", "--limit", "web1").returncode != 0
     done = playbook("deploy.yml", "--limit", "web1")
     assert done.returncode == 0, done.stdout

@@ -164,7 +164,7 @@ def test_where_memory_does_not_hold_two_sets_it_begins_with_fewer_and_grows(
     assert "as memory does not hold both sets; the rest follows" in " ".join(said["steps"]), said
     count = app.live["workers"]
     assert len(app.workers) == count == 5
-    assert f"--workers {count}" in app.host.check_output(f"systemctl cat {app.unit}")
+    assert f"FLEET_WORKERS={count}\n" in app.host.file(f"/srv/{app.name}/slots/{app.slot}.env").content_string
     seen = [float(line) for line in app.host.check_output(f"cat {memory}").split()]
     assert len(seen) > 50
     print(f"one set {one_set:.0f} MiB, limit {limit:.0f} MiB, most seen {max(seen):.0f} MiB of {len(seen)} samples")

@@ -20,7 +20,7 @@ def test_live_slot_is_enabled_and_active_and_the_other_is_neither(app: App) -> N
 
 
 def test_as_many_workers_as_planned_run_under_one_master(app: App) -> None:
-    command = app.host.check_output(f"systemctl show --property=ExecStart --value {app.unit}")
+    command = app.host.check_output(f"ps -o args= -p {app.master}")
     servers = {
         # The second one before Python 3.12.
         "gunicorn": r"-m gunicorn -k (own_worker\.EvenWorker|fleet_preload\.UvicornWorker) ",

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ..host.archive import MANIFEST
+from ..workers.engines import ENGINES
 from .artifact import FORMAT, Entry, Member, check_entries, tree, wheel_tree
 from .cache import Cache, hash_of, load, save
 from .check import check_module, check_python, search_path
 from .lock import (
-    ENGINES,
     LOCAL,
     add_engine,
     blocks,
@@ -92,7 +92,7 @@ def from_source(wanted: Wanted, source: Source, cache: Cache, uv: Uv) -> dict[st
     site = site_tree(source, local, hash_of(shape), cache, uv)
     check_entries([*app, *site, Entry(MANIFEST)], "code")  # with what its own wheel adds
     pins = parse_pins(requirements)
-    named = {*ENGINES[wanted.engine], "fastapi", "starlette", "pydantic"}
+    named = {*ENGINES[wanted.engine].packages, "fastapi", "starlette", "pydantic"}
     names = {entry.name for entry in (*app, *site)}
     manifest = {
         "format": FORMAT,

@@ -12,15 +12,10 @@ from typing import Any
 
 import tomllib
 
+from ..workers.engines import ENGINES
 from .source import Source, normal
 from .uv import GLIBC, BuildError, Uv, UvError, explain, tail
 
-# What each engine needs besides the app. engine.in and engine-ENGINE.in hold the floors, engine.txt what is locked.
-ENGINES = {
-    "gunicorn": ("gunicorn", "uvicorn", "uvicorn-worker", "uvloop", "httptools", "websockets", "h11"),
-    "asgi": ("gunicorn", "uvloop"),
-    "uvicorn": ("uvicorn", "uvloop", "httptools", "websockets", "h11"),
-}
 OLDEST_PYTHON = (3, 10)  # Ubuntu 22.04's
 
 _PIN = re.compile(
@@ -132,7 +127,7 @@ def floors(files: Path, engine: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for block in blocks("\n".join(floor_files(files, [engine]).values())):
         match = re.match(r"([A-Za-z0-9._-]+)\s*>=\s*([0-9.]+)$", block)
-        if match and normal(match[1]) in ENGINES[engine]:
+        if match and normal(match[1]) in ENGINES[engine].packages:
             name = normal(match[1])
             found[name] = max(found.get(name, "0"), match[2], key=numbers)
     return found

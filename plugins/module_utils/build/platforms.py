@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..workers.engines import ENGINES
 from .artifact import FORMAT, PACKING, Entry, Member, describe, file_sha256, lib_tree, write_part
 from .cache import Cache, hash_of, load, save
 from .check import place
-from .lock import ENGINES, floors, is_older
+from .lock import floors, is_older
 from .split import split
 from .uv import GLIBC, BuildError, Uv
 from .wheels import install
@@ -160,7 +161,7 @@ def check_manifest(wanted: Wanted, path: Path, manifest: dict[str, Any]) -> None
                 f"{path} was built for {key} {manifest[key]}, not {value}. "
                 f"Set app_{'name' if key == 'app' else key} to it, or build again."
             )
-    lacking = [name for name in ENGINES[wanted.engine] if name not in manifest["packages"]]
+    lacking = [name for name in ENGINES[wanted.engine].packages if name not in manifest["packages"]]
     if lacking:
         raise BuildError(
             f"{path} was built for the engine {manifest['engine']} and lacks {', '.join(lacking)}, which "

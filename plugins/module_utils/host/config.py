@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .files import read_object
+from ..workers.engines import DEFAULT, Engine, engine
+from .files import read_environment, read_object
 from .keyed import keyed
 
 SLOTS = ("blue", "green")
-ENGINES = ("gunicorn", "asgi", "uvicorn")
 
 
 class HostError(Exception):
@@ -33,7 +33,7 @@ class Config:
     fingerprint: str
     user: str = "root"
     python: str = "/usr/bin/python3"
-    engine: str = ENGINES[0]
+    engine: str = DEFAULT.name
     health_path: str = "/health"
     health_host: str = "localhost"
     health_timeout: float = 5.0
@@ -167,9 +167,14 @@ class Config:
         """Return how many workers a slot shall run, as it was switched to: who went back has those of that time."""
         return int(self.record_of(slot).get("workers") or self.workers)
 
-    def engine_of(self, slot: str) -> str:
-        """Return the server that a slot runs: another one than the settings name, before and after a change of it."""
-        return str(self.record_of(slot).get("engine", ENGINES[0]))
+    def engine_of(self, slot: str) -> Engine:
+        """Return the engine that a slot runs: another one than the settings name, before and after a change of it."""
+        environment = read_environment(self.slot_environment(slot))
+        return engine(environment.get("FLEET_ENGINE") or self.record_of(slot).get("engine") or DEFAULT.name)
+
+    def slot_environment(self, slot: str) -> Path:
+        """Return the environment file with what is the slot's own: its number of workers, its release, its engine."""
+        return (self.root / "slots" if slot in SLOTS else self.run) / f"{slot}.env"
 
     def record_of(self, slot: str) -> dict[str, Any]:
         """Return what was written down of a slot when it was last switched to."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,20 @@ def read_object(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def read_environment(path: Path) -> dict[str, str]:
+    """Return the variables of an environment file of ours, which quotes nothing; none where it is missing."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    return {name: value for name, _, value in (line.partition("=") for line in lines) if name}
+
+
+def environment_content(variables: Mapping[str, str]) -> bytes:
+    """Return an environment file of ours; the values hold nothing that would need quotes."""
+    return "".join(f"{name}={value}\n" for name, value in variables.items()).encode()
 
 
 def write_object(path: Path, value: dict[str, Any]) -> None:

@@ -45,7 +45,7 @@ class Proof:
 def look(config: Config, systemd: Systemd, slot: str, planned: int, tries: int = 20) -> Proof:
     """Ask a slot until each of its workers has answered, at most `tries` bursts; changes nothing."""
     main_pid = systemd.state(config.service(slot)).main_pid
-    pids = worker_pids(main_pid) if main_pid else []
+    pids = worker_pids(main_pid, config.engine_of(slot)) if main_pid else []
     answered: set[int] = set()
     last = Answers()
     for number in range(tries if pids else 0):
@@ -95,7 +95,7 @@ def wait_until_proven(
         state = systemd.state(unit)
         if state.restarts > restarts or state.down:
             raise GateError(f"{unit} fell over while starting (result: {state.result}, restarts: {state.restarts})")
-        pids = worker_pids(state.main_pid) if state.main_pid else []
+        pids = worker_pids(state.main_pid, config.engine_of(slot)) if state.main_pid else []
         answered &= set(pids)
         if quiet and state.main_pid:
             be_quiet(state.main_pid, quiet=True)

@@ -6,19 +6,14 @@ import re
 import time
 from pathlib import Path
 
-from .config import ENGINES, Config, HostError
+from ..workers.engines import DEFAULT, Engine
+from .config import Config, HostError
 from .systemd import Systemd
 from .workers import anonymous_mib, is_idle, memory_mib, oldest_first, worker_pids
 
 MEMINFO = Path("/proc/meminfo")
 #: How long a server is given to add a worker before it is asked once more.
 ASK_SECONDS = 10.0
-
-
-def fewest(engine: str) -> int:
-    """Return how many workers a server has to be started with, to be able to grow later."""
-    # Of one, uvicorn's main process makes no worker: it serves by itself.
-    return 2 if engine == "uvicorn" else 1
 
 
 class Overlap:
@@ -44,7 +39,7 @@ class Overlap:
     def pids(self, slot: str) -> list[int]:
         """Return a slot's workers."""
         main_pid = self.systemd.state(self.config.service(slot)).main_pid
-        return worker_pids(main_pid) if main_pid else []
+        return worker_pids(main_pid, self.config.engine_of(slot)) if main_pid else []
 
     def used(self) -> float:
         """Return what both slots take now, their main processes included.
@@ -54,8 +49,8 @@ class Overlap:
         total = 0.0
         for slot, least in ((self.old, 0.0), (self.new, self.each)):
             main_pid = self.systemd.state(self.config.service(slot)).main_pid if slot else 0
-            if main_pid:
-                pids = worker_pids(main_pid)
+            if slot and main_pid:
+                pids = worker_pids(main_pid, self.config.engine_of(slot))
                 total += sum(max(least, memory_mib(pid)) for pid in pids)
                 total += memory_mib(main_pid) * (main_pid not in pids)
         return total
@@ -64,19 +59,19 @@ class Overlap:
         """Return how much more the slots may take: below the plan's limit, and of what the host has left now."""
         return min(self.limit - self.used(), available_mib())
 
-    def first(self, workers: int, engine: str = ENGINES[0], going_back: bool = False) -> int:
+    def first(self, workers: int, engine: Engine = DEFAULT, going_back: bool = False) -> int:
         """Return how many of its workers the new slot may start with; HostError where not even one fits.
 
         Who goes back from a release that eats the memory starts the fewest in any case.
         """
-        least = min(workers, fewest(engine))
+        least = min(workers, engine.least_workers)
         if not self.each or self.limit <= 0:
             return workers
         # The new main process has in it what its workers will share: while there are few, that is nearly all its own.
         main_pid = self.systemd.state(self.config.service(self.old)).main_pid if self.old else 0
         fits = int((self.room() - anonymous_mib(main_pid)) // self.each)
         if fits < least and not going_back:
-            few = "one new worker" if least == 1 else "two new workers (from one, uvicorn cannot grow)"
+            few = "one new worker" if least == 1 else f"{least} new workers (from fewer, {engine.name} cannot grow)"
             raise HostError(
                 f"memory does not hold even {few} beside the live ones: {self.room():.0f} MiB are left, one "
                 f"takes {self.each:.0f}. Nothing was changed. Lower service_workers or "
@@ -103,11 +98,10 @@ class Overlap:
             self._asked, self._patience = now + 1, time.monotonic() + ASK_SECONDS
             self.systemd.resize(self.config.service(self.new), +1)
         elif self.old:
-            # gunicorn ends its oldest worker; uvicorn the last of its list, where one that died is replaced at its
-            # place, so it may be any. Whether that one is idle can be seen. One that takes its time to end is waited
+            # Whether a worker that may be the one to end is idle can be seen. One that takes its time to end is waited
             # for: asked again, the server would end the next one as well, be it idle or not.
             old = oldest_first(self.pids(self.old))
-            leaving = set(old if self.config.engine_of(self.old) == "uvicorn" else old[:1])
+            leaving = self.config.engine_of(self.old).may_end(old)
             waiting = self._leaving and self._leaving <= set(old)
             if not waiting and len(old) > 1 and all(is_idle(pid, self.config.socket(self.old)) for pid in leaving):
                 self._leaving = leaving
@@ -119,8 +113,3 @@ def available_mib() -> float:
     """Return what the kernel says could be had without swapping; infinite where it does not say."""
     found = re.search(r"^MemAvailable:\s+(\d+)", MEMINFO.read_text(encoding="utf-8"), re.MULTILINE)
     return int(found[1]) / 1024 if found else float("inf")
-
-
-def with_workers(unit: bytes, workers: int) -> bytes:
-    """Return the text of a service unit that starts with so many workers."""
-    return re.sub(rb"(--workers )\d+", rb"\g<1>%d" % workers, unit)

@@ -7,14 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ..workers.engines import Engine
 from . import history
 from .config import SLOTS, Config, HostError
 from .files import read_object
 
 #: What a switch writes is some kB; with less than this on the disk it is not begun.
 ROOM_BYTES, ROOM_INODES = 2 << 20, 50
-#: As roles/release/files/engine-asgi.in says.
-ASGI_GUNICORN = 27
 #: A clock is set by some seconds now and then; further back means that it is wrong now, or was.
 CLOCK_SECONDS = 300
 
@@ -34,27 +33,14 @@ def check_release(config: Config, release: str) -> dict[str, Any]:
     return manifest
 
 
-def check_engine(manifest: dict[str, Any], release: str, engine: str) -> None:
+def check_engine(manifest: dict[str, Any], release: str, engine: Engine) -> None:
     """Refuse a release that was built for another engine and lacks what this one needs."""
-    packages = manifest.get("packages", {})
-    needed = {"gunicorn": "uvicorn-worker", "asgi": "gunicorn", "uvicorn": "uvicorn"}[engine]
+    packages, needed = manifest.get("packages", {}), engine.packages[0]
     if packages and needed not in packages:
         raise HostError(
-            f"release {release} was built for the engine {manifest.get('engine')} and lacks {needed}, which {engine} "
-            "(service_engine) needs. Nothing was changed. Deploy it again"
+            f"release {release} was built for the engine {manifest.get('engine')} and lacks {needed}, which "
+            f"{engine.name} (service_engine) needs. Nothing was changed. Deploy it again"
         )
-
-
-def old_parser(manifest: dict[str, Any], engine: str) -> str:
-    """Say that a release's gunicorn is too old for the engine asgi, whose requests it parses; "" where it is not."""
-    version = str(manifest.get("packages", {}).get("gunicorn", ""))
-    major = version.partition(".")[0]
-    if engine != "asgi" or not major.isdigit() or int(major) >= ASGI_GUNICORN:
-        return ""
-    return (
-        f"the release has gunicorn {version}, whose parser the engine asgi (service_engine) uses: {ASGI_GUNICORN} or "
-        "newer is needed, older ones can be made to take one request for two (CVE-2026-134820)"
-    )
 
 
 def check_not_bad(config: Config, release: str, same_settings: bool) -> None:

@@ -103,7 +103,7 @@ def _text(config: Config, one: Worker) -> str:
 def _pids(config: Config, systemd: Systemd) -> list[int]:
     slot = config.live_slot()
     main_pid = systemd.state(config.service(slot)).main_pid if slot else 0
-    return worker_pids(main_pid) if main_pid else []
+    return worker_pids(main_pid, config.engine_of(str(slot))) if main_pid else []
 
 
 def _check(config: Config, systemd: Systemd, one: Worker) -> Worker:

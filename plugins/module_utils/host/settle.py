@@ -15,7 +15,7 @@ from .gate import POLL_SECONDS, GateError, burst, wait_until_proven
 from .hooks import HookError, run_hook, unit
 from .overlap import Overlap
 from .preflight import check_release
-from .switch import ACTIVATE, ROLLBACK, RefusedError, Say, Transaction, keep_settings, settle_files, take_back
+from .switch import ACTIVATE, ROLLBACK, RefusedError, Say, Transaction, keep_settings, set_workers, take_back
 from .systemd import Systemd, SystemdError
 from .watch import Watch
 from .workers import connections
@@ -68,7 +68,7 @@ def settle(config: Config, systemd: Systemd, transaction: Transaction, say: Say)
         time.sleep(POLL_SECONDS)
     if not grown:
         say(f"note: only {len(overlap.pids(new))} of {workers} workers run: memory holds no more")
-    settle_files(config, systemd, new, workers, say)
+    set_workers(config, new, workers, say)
     _finish(config, systemd, transaction, say)
     return record
 
@@ -123,7 +123,7 @@ def _stay(
     new = transaction.to_slot
     workers = config.workers_of(new)
     _grow(config, Overlap(config, systemd, None, new), workers)
-    settle_files(config, systemd, new, workers, say)
+    set_workers(config, new, workers, say)
     transaction.end(config, history.STAYS, message)
     raise StaysError(message, log)
 
@@ -143,7 +143,7 @@ def finish_going_back(config: Config, systemd: Systemd, transaction: Transaction
     take_back(config, systemd, new, say)
     workers = int(config.live_record().get("workers", 0))
     _grow(config, Overlap(config, systemd, new, old), workers)
-    settle_files(config, systemd, old, workers, say)
+    set_workers(config, old, workers, say)
     transaction.end(config, history.WENT_BACK, transaction.trouble)
 
 

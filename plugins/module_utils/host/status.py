@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from ..workers.engines import DEFAULT
 from . import history, recycle
-from .config import ENGINES, Config
+from .config import Config
 from .gate import look
 from .lock import describe, holder
 from .prune import whole
@@ -95,7 +96,7 @@ def as_text(result: dict[str, Any]) -> list[str]:
         lines = [
             f"release {live['release']} in the {result['slot']} slot, live since {time.ctime(live['at'])}",
             f"workers: {result['planned']} planned, {result['running']} running, {result['answering']} answering",
-            f"engine: {live.get('engine', ENGINES[0])}",
+            f"engine: {live.get('engine') or DEFAULT.name}",
             f"planned: {result['plan']['reason']}",
             *([f"fleet: {result['fleet']}"] if result["fleet"] else []),
             *(f"note: {note}" for note in result["plan"].get("notes", [])),

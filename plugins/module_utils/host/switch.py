@@ -13,21 +13,31 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
+from ..workers.engines import DEFAULT, engine
 from . import history
-from .config import ENGINES, Config, HostError
-from .files import link_atomically, read_object, remove, write_atomically, write_object
+from .config import Config, HostError
+from .files import (
+    environment_content,
+    link_atomically,
+    read_environment,
+    read_object,
+    remove,
+    write_atomically,
+    write_object,
+)
 from .gate import GateError, wait_until_proven
 from .hooks import HookError, run_hook, variables
 from .keyed import PREFIX, keyed
-from .overlap import Overlap, with_workers
-from .preflight import check_engine, check_not_bad, check_release, check_room, check_state, clock_trouble, old_parser
+from .overlap import Overlap
+from .preflight import check_engine, check_not_bad, check_release, check_room, check_state, clock_trouble
 from .systemd import Systemd, SystemdError
 
 Say = Callable[[str], None]
 #: In a unit whose workers (worker/own_worker.py) look where the live link points.
+#: The slot's number of workers, in its environment file: the unit's ExecStart takes it from there.
+WORKERS = "FLEET_WORKERS"
 LIVE_LINK = b"\nEnvironment=FLEET_LIVE_LINK="
 ACTIVATE, ROLLBACK, RESTORE = "activate", "rollback", "restore"
 
@@ -112,23 +122,31 @@ def switch(config: Config, systemd: Systemd, order: Order, say: Say) -> Transact
     # One that an interrupted switch has left running has no traffic.
     systemd.stop(config.service(new), config.socket_unit(new))
     contents, record = _settings(config, order, new, say)
-    check_engine(manifest, order.release, record["engine"])
-    if parser := old_parser(manifest, record["engine"]):
+    server = engine(record["engine"])
+    check_engine(manifest, order.release, server)
+    if refusal := server.refusal(manifest.get("packages", {})):
         if order.verb == ACTIVATE and not order.force:
             raise HostError(
-                f"{parser}. Nothing was changed. Raise it in the app, or use service_force (on the host: --force)"
+                f"the release has {refusal}. Nothing was changed. Raise it in the app, or use service_force (on the "
+                "host: --force)"
             )
         # What has served must be possible to go back to.
-        say(f"note: {parser}")
-    workers = int(record["workers"])
-    first = Overlap(config, systemd, old, new).first(workers, record["engine"], going_back=order.verb != ACTIVATE)
+        say(f"note: the release has {refusal}")
+    workers = first = int(record["workers"])
+    own = {**variables(config, order.release, manifest), WORKERS: str(workers), "FLEET_ENGINE": server.name}
+    record["files"][str(config.slot_environment(new))] = _sha256(environment_content(own))
+    # The unit of an earlier version, which going back may bring, has its number in its text.
+    if WORKERS.encode() in contents["service"]:
+        first = Overlap(config, systemd, old, new).first(workers, server, going_back=order.verb != ACTIVATE)
     live = str(config.live_record().get("release", ""))
     transaction = Transaction(order.verb, order.release, order.by, live, old, new, time.time(), systemd.cursor())
     transaction.write(config)
     fewer = "" if first == workers else f" of {workers}, as memory does not hold both sets; the rest follows"
     say(f"starting release {order.release} in the {new} slot with {first} workers{fewer}")
     try:
-        _prepare(config, new, order.release, manifest, contents, first)
+        _prepare(config, new, contents)
+        write_atomically(config.slot_environment(new), environment_content({**own, WORKERS: str(first)}))
+        link_atomically(config.root / "slots" / new, config.release_dir(order.release))
         systemd.start(config.socket_unit(new), config.service(new))
         say(wait_until_proven(config, systemd, new, first, quiet=old is not None))
         if config.hook_before:
@@ -201,7 +219,7 @@ def _settings(config: Config, order: Order, slot: str, say: Say) -> tuple[dict[s
     before = config.live_record()
     return contents, {
         **{key: record[key] for key in ("workers", "plan", "fingerprint")},
-        "engine": record.get("engine", ENGINES[0]),  # earlier records have none: there was only one
+        "engine": record.get("engine", DEFAULT.name),  # earlier records have none: there was only one
         "release": order.release,
         "slot": slot,
         "settings": "kept" if use_kept else "wanted",
@@ -225,18 +243,11 @@ def closes_kept(unit: bytes) -> bool:
     return LIVE_LINK in unit
 
 
-def _prepare(
-    config: Config, slot: str, release: str, manifest: dict[str, Any], contents: dict[str, bytes], workers: int
-) -> None:
-    """Point the slot at a release and give it its files."""
+def _prepare(config: Config, slot: str, contents: dict[str, bytes]) -> None:
+    """Give the slot its files."""
     for kind, path in config.slot_files(slot).items():
-        content = with_workers(contents[kind], workers) if kind == "service" else contents[kind]
-        write_atomically(path, content, 0o600 if kind == "environment" else 0o644)
-    slots = config.root / "slots"
-    slots.mkdir(mode=0o755, exist_ok=True)
-    link_atomically(slots / slot, config.release_dir(release))
-    text = "".join(f"{name}={value}\n" for name, value in variables(config, release, manifest).items())
-    write_atomically(slots / f"{slot}.env", text.encode())
+        write_atomically(path, contents[kind], 0o600 if kind == "environment" else 0o644)
+    (config.root / "slots").mkdir(mode=0o755, exist_ok=True)
 
 
 def keep_settings(config: Config, slot: str) -> None:
@@ -257,14 +268,12 @@ def keep_settings(config: Config, slot: str) -> None:
         write_object(folder / "record.json", record)
 
 
-def settle_files(config: Config, systemd: Systemd, slot: str, workers: int, say: Say) -> None:
-    """Have the slot's unit start with its full number from now on, where memory had it begin with fewer."""
-    path: Path = config.slot_files(slot)["service"]
-    content = path.read_bytes()
-    full = with_workers(content, workers) if workers else content
-    if content != full:
+def set_workers(config: Config, slot: str, workers: int, say: Say) -> None:
+    """Have the slot start with its full number from now on, where memory had it begin with fewer."""
+    path = config.slot_environment(slot)
+    variables = read_environment(path)
+    if workers and variables.get(WORKERS, str(workers)) != str(workers):
         try:
-            write_atomically(path, full)
-            systemd.reload()
+            write_atomically(path, environment_content({**variables, WORKERS: str(workers)}))
         except OSError as error:
             say(f"note: {path} keeps fewer workers ({error}); deploy again when there is room")

@@ -7,16 +7,16 @@ runs in, by a limit of time in its own unit, by a reboot.
 
 from __future__ import annotations
 
-import re
+import contextlib
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .config import Config, HostError
-from .files import write_atomically
+from .files import environment_content, read_environment, write_atomically
 from .gate import GateError, wait_until_proven
-from .overlap import ASK_SECONDS, Overlap, fewest, with_workers
-from .switch import RefusedError
+from .overlap import ASK_SECONDS, Overlap
+from .switch import WORKERS, RefusedError
 from .systemd import Systemd, SystemdError
 from .workers import ask, memory_mib
 
@@ -41,14 +41,25 @@ class Slot:
         clean(self.config, self.systemd)
         self.overlap = Overlap(self.config, self.systemd, self.live, SLOT)
         engine = self.config.engine_of(self.live)
-        workers = fewest(engine)
+        workers = engine.least_workers
         self.overlap.first(workers, engine)
         files = self.config.slot_files(self.live)
+        unit = files["service"].read_bytes()
+        if WORKERS.encode() not in unit:
+            raise HostError(
+                f"{files['service']} was made by an earlier version and has its number of workers fixed: deploy once "
+                "more. Nothing was measured"
+            )
         cursor = self.systemd.cursor()
         try:
             UNITS.mkdir(parents=True, exist_ok=True)
-            unit = private_unit(files["service"].read_bytes(), self.live, self.limit, workers)
             write_atomically(UNITS / self.config.service(SLOT), unit)
+            folder = UNITS / f"{self.config.service(SLOT)}.d"
+            folder.mkdir(exist_ok=True)
+            write_atomically(folder / "private.conf", drop_in(self.config, self.live, self.limit).encode())
+            variables = read_environment(self.config.slot_environment(self.live))
+            own = environment_content({**variables, WORKERS: str(workers)})
+            write_atomically(self.config.slot_environment(SLOT), own)
             write_atomically(UNITS / self.config.socket_unit(SLOT), files["socket"].read_bytes())
             self.systemd.start(self.config.socket_unit(SLOT), self.config.service(SLOT))
             wait_until_proven(self.config, self.systemd, SLOT, workers)
@@ -95,27 +106,31 @@ class Slot:
             raise HostError(f"{path} {said}, good is 200 to 399: nothing was measured, the live slot was not asked")
 
 
-def private_unit(unit: bytes, live: str, limit: float, workers: int) -> bytes:
-    """Return the live slot's service unit for the private slot: few workers, and an end of its own.
+def drop_in(config: Config, live: str, limit: float) -> str:
+    """Return what the private slot has otherwise than the live slot's unit: an end of its own, `limit` in seconds.
 
-    Files and folders that it names stay the live slot's: it runs the same code with the same environment. `limit` is in
-    seconds.
+    Files and folders stay the live slot's, which the unit names by %i: it runs the same code with the same environment.
     """
-    own = re.sub(
-        rb"^(?:WorkingDirectory|EnvironmentFile)=.*$",
-        lambda line: line[0].replace(b"%i", live.encode()),
-        with_workers(unit, workers),
-        flags=re.MULTILINE,
+    return (
+        "[Service]\nRestart=no\n"
+        f"RuntimeMaxSec={limit:.0f}\n"
+        f"WorkingDirectory={config.root}/slots/{live}/app\n"
+        "EnvironmentFile=\n"
+        f"EnvironmentFile={config.slot_files(live)['environment']}\n"
+        f"EnvironmentFile={config.slot_environment(SLOT)}\n"
     )
-    return own + f"\n[Service]\nRestart=no\nRuntimeMaxSec={limit:.0f}\n".encode()
 
 
 def clean(config: Config, systemd: Systemd) -> None:
     """Stop the private slot and remove its files; nothing to do where there is none."""
     units = config.service(SLOT), config.socket_unit(SLOT)
     systemd.stop(*units)
-    there = [UNITS / unit for unit in units if (UNITS / unit).exists()]
+    folder = UNITS / f"{config.service(SLOT)}.d"
+    own = (folder / "private.conf", *(UNITS / unit for unit in units), config.slot_environment(SLOT))
+    there = [path for path in own if path.exists()]
     for path in there:
         path.unlink(missing_ok=True)
     if there:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
         systemd.reload()

@@ -104,7 +104,8 @@ class Watch:
         self.log = ProxyLog(Path(config.proxy_log), switched) if config.proxy_log else None
         state = systemd.state(config.service(slot))
         self._restarts = state.restarts
-        self._seen = set(worker_pids(state.main_pid)) if state.main_pid else set()
+        self._engine = config.engine_of(slot)
+        self._seen = set(worker_pids(state.main_pid, self._engine)) if state.main_pid else set()
         self._workers = config.workers_of(slot)
         self._died = 0
         self._bad = 0
@@ -124,7 +125,7 @@ class Watch:
         state = self.systemd.state(unit)
         if state.down or state.restarts > self._restarts:
             return f"{unit} fell over (result: {state.result}, restarts: {state.restarts})"
-        now = set(worker_pids(state.main_pid)) if state.main_pid else set()
+        now = set(worker_pids(state.main_pid, self._engine)) if state.main_pid else set()
         self._died += len(self._seen - now)
         self._seen = now
         if 2 * self._died > self._workers:

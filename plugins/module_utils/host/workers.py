@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..workers.engines import Engine, Process
+
 PROC = Path("/proc")
 #: A third of the weight of others, by the kernel's table: more would have a boot starve on a host that is full.
 QUIET_NICE = 5
@@ -27,13 +29,9 @@ _UNIX_DIAG_PEER = 2
 _CONNECTING, _CONNECTED = "02", "03"
 
 
-def worker_pids(main_pid: int) -> list[int]:
-    """Return the workers of a server: the children of its main process.
-
-    `uvicorn --workers` has one child more, multiprocessing's resource tracker, which serves nobody. With one worker it
-    has no children: the main process serves.
-    """
-    found = []
+def worker_pids(main_pid: int, engine: Engine) -> list[int]:
+    """Return the workers of a server, as its engine tells them from other children of its main process."""
+    children = []
     for folder in PROC.iterdir():
         if not folder.name.isdigit():
             continue
@@ -43,16 +41,12 @@ def worker_pids(main_pid: int) -> list[int]:
             command = (folder / "cmdline").read_bytes()
         except OSError:
             continue
-        if int(parent) == main_pid and state != "Z" and b"resource_tracker" not in command:
-            found.append(int(folder.name))
-    return sorted(found) or [main_pid] * _serves_alone(main_pid)
-
-
-def _serves_alone(main_pid: int) -> bool:
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        words = (PROC / str(main_pid) / "cmdline").read_bytes().split(b"\0")
-        return b"uvicorn" in words and words[words.index(b"--workers") + 1] == b"1"
-    return False
+        if int(parent) == main_pid and state != "Z":
+            children.append(Process(int(folder.name), command))
+    main = b""
+    with contextlib.suppress(OSError):
+        main = (PROC / str(main_pid) / "cmdline").read_bytes()
+    return sorted(engine.workers(Process(main_pid, main), children))
 
 
 def be_quiet(main_pid: int, quiet: bool) -> None:

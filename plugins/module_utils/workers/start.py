@@ -4,7 +4,7 @@
 
 What stays is the server itself, as this process: it gets the signals. Set by the environment:
 
-FLEET_ENGINE        gunicorn (the default), asgi or uvicorn
+FLEET_ENGINE        gunicorn (the default), or another one of engines/
 FLEET_MODULE        MODULE:ATTRIBUTE, main:app by default
 FLEET_BIND          HOST:PORT to listen on, 0.0.0.0:8000 by default
 WEB_CONCURRENCY     so many workers instead of the plan's; --workers N goes before it
@@ -19,6 +19,7 @@ Needs nothing but the modules beside it and the server. Python 3.10 or newer.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import importlib.metadata
 import json
@@ -28,16 +29,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from .engines import DEFAULT, ENGINES, Engine, Start
 from .limits import read_groups, read_machine
 from .plan import WORKER_MIB_MAX, WORKERS_MAX, WorkerPlan, WorkerPlanError, parse_whole, plan_workers
 
 #: Uvicorn's HTTP for servers that clients reach without an nginx of ours.
 HTTP = f"{__package__}.http"
-ENGINES = ("gunicorn", "asgi", "uvicorn")
 #: A worker whose event loop stands still for so many seconds is replaced; as service_worker_timeout.
 TIMEOUT = "60"
-#: As roles/release/files/engine-asgi.in says: before it, gunicorn's own parser can be made to take one request for two.
-ASGI_GUNICORN = 27
 SHM = "/dev/shm"  # noqa: S108 (memory: a worker's heartbeat must wait for no disk)
 
 
@@ -83,39 +82,42 @@ def address(environment: Mapping[str, str]) -> tuple[str, str]:
 
 def command(environment: Mapping[str, str], app: str, workers: int, options: Sequence[str] = ()) -> list[str]:
     """Return the server's command line. Raises WorkerPlanError for a bad setting."""
-    engine = environment.get("FLEET_ENGINE") or ENGINES[0]
-    host, port = address(environment)
-    if engine not in ENGINES:
-        raise WorkerPlanError(f"FLEET_ENGINE is {engine!r}: allowed are {', '.join(ENGINES)}")
+    address(environment)
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(\))?", app):
         raise WorkerPlanError(f"the app is {app!r}: allowed is MODULE:ATTRIBUTE, for example main:app")
-    if engine == "uvicorn":
-        start = [sys.executable, "-m", "uvicorn"]
-        start += ["--host", host.strip("[]"), "--port", port, "--timeout-worker-healthcheck", TIMEOUT]
-        start += ["--http", f"{HTTP}:Protocol"]
-        app = app.removesuffix("()")  # uvicorn calls what makes the app by itself
-    else:
-        worker_class = "asgi" if engine == "asgi" else f"{HTTP}.Worker"
-        start = [sys.executable, "-m", "gunicorn", "-k", worker_class]
-        start += ["--bind", f"{host}:{port}", "--timeout", TIMEOUT]
-        start += ["--no-control-socket"]
-        start += ["--worker-tmp-dir", SHM] if os.access(SHM, os.W_OK) else []
-    return [*start, "--workers", str(workers), *options, app]
+    start = Start(
+        python=[sys.executable],
+        app=app,
+        attribute=app.removesuffix("()"),
+        workers=str(workers),
+        timeout=TIMEOUT,
+        bind=":".join(address(environment)),
+        http=HTTP,
+        shared_memory=SHM if os.access(SHM, os.W_OK) else "",
+    )
+    *words, last = (word for group in chosen(environment).command(start) for word in group)
+    return [*words, *options, last]
+
+
+def chosen(environment: Mapping[str, str]) -> Engine:
+    """Return the engine that FLEET_ENGINE names. Raises WorkerPlanError."""
+    name = environment.get("FLEET_ENGINE") or DEFAULT.name
+    if name not in ENGINES:
+        raise WorkerPlanError(f"FLEET_ENGINE is {name!r}: allowed are {', '.join(ENGINES)}")
+    return ENGINES[name]
 
 
 def check_server(environment: Mapping[str, str]) -> None:
-    """Refuse the engine asgi with a gunicorn whose parser has known holes. Raises WorkerPlanError."""
-    if environment.get("FLEET_ENGINE") != "asgi":
-        return
-    try:
-        version = importlib.metadata.version("gunicorn")
-    except importlib.metadata.PackageNotFoundError:
-        return  # Python itself says so
-    major = version.partition(".")[0]
-    if major.isdigit() and int(major) < ASGI_GUNICORN:
+    """Refuse versions that the engine refuses. Raises WorkerPlanError."""
+    server, versions = chosen(environment), {}
+    for package in server.packages:
+        # Of one that is missing, Python itself says so.
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    if refusal := server.refusal(versions):
         raise WorkerPlanError(
-            f"FLEET_ENGINE is 'asgi', which needs gunicorn {ASGI_GUNICORN} or newer (CVE-2026-134820), and here is "
-            f"{version}: raise it in the app's lock, or set FLEET_ENGINE to another engine"
+            f"FLEET_ENGINE is {server.name!r}, and here is {refusal}: raise it in the app's lock, or set FLEET_ENGINE "
+            "to another engine"
         )
 
 

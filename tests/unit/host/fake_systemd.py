@@ -14,6 +14,7 @@ import pytest
 
 from plugins.module_utils.host import overlap, settle, switch
 from plugins.module_utils.host.config import SLOTS, Config
+from plugins.module_utils.host.files import read_environment
 from plugins.module_utils.host.gate import GateError
 from plugins.module_utils.host.keyed import KEY
 from plugins.module_utils.host.systemd import Command, Systemd, UnitState
@@ -67,7 +68,11 @@ class FakeSystemd(Systemd):
 
     def _wanted_workers(self, unit: str) -> int:
         words = (self.units / unit).read_text().split()
-        return int(words[words.index("--workers") + 1])
+        number = words[words.index("--workers") + 1]
+        if number == "${FLEET_WORKERS}":
+            slot = unit.partition("@")[2].partition(".")[0]
+            number = read_environment(self.link.parent / "slots" / f"{slot}.env")["FLEET_WORKERS"]
+        return int(number)
 
     def start(self, *units: str) -> None:
         self._note("start", *units)
@@ -160,7 +165,7 @@ class Host:
         if release == "aaa":  # the others were unpacked just now
             os.utime(place / ".complete", (1e9, 1e9))
 
-    def want(self, environment: str, workers: int = 3) -> None:
+    def want(self, environment: str, workers: int | str = "${FLEET_WORKERS}") -> None:
         """Write what a deploy writes: the wanted units and environment."""
         (self.folder / "etc" / "environment").write_bytes(f"{environment}\r\n".encode())
         (self.folder / "units" / f"{APP}@.service").write_text(f"ExecStart=server --workers {workers} app\n")
@@ -202,7 +207,7 @@ class Host:
         monkeypatch.setattr(settle, "burst", burst)
         monkeypatch.setattr(settle, "POLL_SECONDS", 0.001)
         monkeypatch.setattr(settle, "connections", lambda path: host.clients.get(path.stem, 0))
-        monkeypatch.setattr(overlap, "worker_pids", host.systemd.workers)
+        monkeypatch.setattr(overlap, "worker_pids", lambda main_pid, _: host.systemd.workers(main_pid))
         monkeypatch.setattr(overlap, "memory_mib", lambda pid: WORKER if pid >= 1000 else WORKER / 2)
         monkeypatch.setattr(overlap, "anonymous_mib", lambda main_pid: WORKER / 2 if main_pid else 0.0)
         monkeypatch.setattr(overlap, "oldest_first", sorted)

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from plugins.module_utils.host import overlap
 from plugins.module_utils.host.config import Config, HostError
-from plugins.module_utils.host.overlap import ASK_SECONDS, Overlap, available_mib, with_workers
+from plugins.module_utils.host.overlap import ASK_SECONDS, Overlap, available_mib
 from plugins.module_utils.host.systemd import Systemd, UnitState
 from plugins.module_utils.host.workers import connections, is_idle, memory_mib, oldest_first
+from plugins.module_utils.workers.engines import ENGINES
 from tests.unit.host.test_workers import Pool
-from tests.unit.rendering import host, template, unit
 
 STEP = 0.25
 
@@ -95,8 +95,8 @@ class Machine(Systemd):
     def install(self, patch: pytest.MonkeyPatch) -> Machine:
         by_main = {server.main_pid: server for server in self.servers.values()}
         engines = {unit.partition("@")[2].partition(".")[0]: server.engine for unit, server in self.servers.items()}
-        patch.setattr(Config, "engine_of", lambda _, slot: engines[slot])
-        patch.setattr(overlap, "worker_pids", lambda main_pid: list(by_main[main_pid].workers))
+        patch.setattr(Config, "engine_of", lambda _, slot: ENGINES[engines[slot]])
+        patch.setattr(overlap, "worker_pids", lambda main_pid, _: list(by_main[main_pid].workers))
         patch.setattr(overlap, "memory_mib", self.memory)
         patch.setattr(overlap, "anonymous_mib", lambda main_pid: by_main[main_pid].size / 2)
         patch.setattr(overlap, "oldest_first", sorted)
@@ -133,11 +133,11 @@ def test_uvicorn_starts_with_two_as_from_one_it_cannot_grow(
     machine.servers["counter@green.service"].main_pid = 0
     made = Overlap(machine.config, machine, "blue", "green")
     if first:
-        assert made.first(workers, "uvicorn") == first
+        assert made.first(workers, ENGINES["uvicorn"]) == first
     else:
-        with pytest.raises(HostError, match=f"does not hold even {'two' if workers > 1 else 'one'} new worker"):
-            made.first(workers, "uvicorn")
-    assert made.first(workers, "uvicorn", going_back=True) == max(first, min(workers, 2))
+        with pytest.raises(HostError, match=f"does not hold even {'2' if workers > 1 else 'one'} new worker"):
+            made.first(workers, ENGINES["uvicorn"])
+    assert made.first(workers, ENGINES["uvicorn"], going_back=True) == max(first, min(workers, 2))
 
 
 @given(
@@ -329,20 +329,6 @@ def test_a_new_worker_counts_in_full_before_it_has_imported_the_app(monkeypatch:
     machine = Machine(Server(1, 40).add(2), Server(1000, 1).add(2), 200).install(monkeypatch)
     made = Overlap(machine.config, machine, "blue", "green")
     assert made.used() == 160
-
-
-# --- the unit's text ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("workers", [1, 2, 17])
-def test_only_the_number_of_workers_changes_in_the_units_text(workers: int) -> None:
-    before = template("service", "app@.service.j2", ansible_facts=host(workers=5))
-    after = with_workers(before.encode(), workers).decode()
-    old, new = unit(before), unit(after)
-    assert f"--workers {workers} " in new["Service.ExecStart"][0]
-    assert [key for key in old if old[key] != new[key]] == ["Service.ExecStart"]
-    assert re.sub(r"--workers \d+", "--workers 5", after) == before
-    assert with_workers(after.encode(), 5) == before.encode(), "and there is a way back"
 
 
 # --- real processes -------------------------------------------------------------------------------

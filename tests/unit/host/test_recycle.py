@@ -54,7 +54,7 @@ class Slot:
         return Proof(planned, tuple(self.sizes), tuple(set(self.sizes) - self.silent), ("aaa",), (200,))
 
     def install(self, patch: pytest.MonkeyPatch) -> Slot:
-        patch.setattr(recycle, "worker_pids", lambda _: sorted(self.sizes))
+        patch.setattr(recycle, "worker_pids", lambda *_: sorted(self.sizes))
         patch.setattr(recycle, "memory_mib", lambda pid: self.sizes.get(pid, 0.0))
         patch.setattr(recycle, "seconds_old", lambda pid: self.ages[pid])
         patch.setattr(recycle, "wait_until_proven", self.prove)
@@ -67,7 +67,8 @@ class Slot:
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     made = Host(tmp_path, worker_memory_max_mib=LIMIT).install(monkeypatch)
     service = made.folder / "units" / "counter@.service"
-    service.write_text(f"{service.read_text()} -k {value('service', '_service_worker_class', **ON)}\n")
+    worker_class = unit(template("service", "app@.service.j2", **ON))["Service.ExecStart"][0].split()[5]
+    service.write_text(f"{service.read_text()} -k {worker_class}\n")
     do(made, "aaa")
     return made
 

@@ -74,6 +74,8 @@ def test_the_slot_is_told_its_release_and_search_path(host: Host) -> None:
         "FLEET_MODULE=main:app",
         "FLEET_APP=main:app",
         f"PYTHONPATH={folder}/app:{folder}/lib",
+        "FLEET_WORKERS=3",
+        "FLEET_ENGINE=gunicorn",
     ]
 
 
@@ -273,7 +275,7 @@ def test_slots_may_run_different_engines_and_going_back_brings_the_one_of_that_t
     host.want("second")
     newer = Host(host.folder, engine="uvicorn").install(monkeypatch)
     do(newer, "bbb")
-    engines = {slot: newer.config.engine_of(slot) for slot in ("blue", "green")}
+    engines = {slot: newer.config.engine_of(slot).name for slot in ("blue", "green")}
     assert engines == {"blue": "gunicorn", "green": "uvicorn"}, "version 0.2, which had only one, wrote none down"
     do(newer, "aaa", ROLLBACK)
     assert (newer.live["engine"], newer.live["settings"]) == ("gunicorn", "kept")
@@ -402,7 +404,7 @@ def test_where_memory_holds_one_set_only_the_new_one_starts_small_and_grows(
     do(host, "bbb", said=said)
     assert any("with 1 workers of 3, as memory does not hold both sets" in line for line in said), said
     assert len(host.systemd.workers(2)) == 3
-    assert "--workers 3" in host.config.slot_files("green")["service"].read_text(), "a restart brings all of them"
+    assert "FLEET_WORKERS=3\n" in host.config.slot_environment("green").read_text(), "a restart brings all of them"
     grown = [call for call in host.systemd.calls if call[0] == "resize" and GREEN in call]
     assert len(grown) == 2
 

@@ -23,7 +23,7 @@ from plugins.module_utils.host.switch import RefusedError
 from plugins.module_utils.host.systemd import UnitState
 from plugins.module_utils.host.tune import Wanted, callers, measure
 from plugins.module_utils.host.tune_lease import Lease
-from plugins.module_utils.host.tune_slot import Slot, clean, private_unit
+from plugins.module_utils.host.tune_slot import Slot, clean, drop_in
 from tests.unit.host.fake_systemd import Host
 from tests.unit.rendering import template, unit
 
@@ -37,6 +37,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     slots.mkdir()
     record = {"release": "aaa", "workers": 3, "plan": {"workers": 3, "inputs": {}}, "slot": "blue"}
     (slots / "blue.json").write_text(json.dumps(record))
+    (slots / "blue.env").write_text("FLEET_RELEASE=aaa\nFLEET_WORKERS=3\n")
     for kind, path in host.config.slot_files("blue").items():
         path.write_bytes(host.config.wanted_files()[kind].read_bytes())
     units = tmp_path / "run-units"
@@ -257,24 +258,32 @@ def test_paths_add_up(host: Host) -> None:
 
 def test_private_slot_runs_what_the_live_one_runs() -> None:
     text = template("service", "app@.service.j2")
-    live, own = unit(text), unit(private_unit(text.encode(), "green", 300, 1).decode())
-    changed = {key: values for key, values in own.items() if values != live.get(key)}
-    assert changed.pop("Service.WorkingDirectory") == ["/srv/counter/slots/green/app"]
-    assert changed.pop("Service.EnvironmentFile") == ["/etc/counter/environment.green", "/srv/counter/slots/green.env"]
-    (start,) = changed.pop("Service.ExecStart")
-    assert start == live["Service.ExecStart"][0].replace("--workers 5", "--workers 1")
-    assert changed.pop("Service.RuntimeMaxSec") == ["300"]
-    assert changed.pop("Service.Restart")[-1] == "no"
-    assert changed == {}
+    places = (Path("/srv/counter"), Path("/run/counter"), Path("/etc/counter"), Path("/etc/systemd/system"))
+    config = Config("counter", *places, plan={"workers": 5}, fingerprint="")
+    live, own = unit(text), unit(drop_in(config, "green", 300))
+    assert own == {
+        "Service.Restart": ["no"],
+        "Service.RuntimeMaxSec": ["300"],
+        "Service.WorkingDirectory": ["/srv/counter/slots/green/app"],
+        "Service.EnvironmentFile": ["", "/etc/counter/environment.green", "/run/counter/tune.env"],
+    }
+    named = {key for key, values in live.items() if any("%i" in value for value in values)}
+    assert named <= {*own, "Unit.Description", "Unit.Requires", "Unit.After", "Service.SyslogIdentifier"}, (
+        "all that would be another slot's"
+    )
 
 
 def test_slot_leaves_nothing_behind(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     monkeypatch.setattr(tune_slot, "wait_until_proven", lambda *_: seen.append(sorted(os.listdir(tune_slot.UNITS))))
     with Slot(host.config, host.systemd, "blue", 60):
-        assert seen == [["counter@tune.service", "counter@tune.socket"]]
+        assert seen == [["counter@tune.service", "counter@tune.service.d", "counter@tune.socket"]]
+        started = host.config.slot_environment("tune").read_text()
+        assert started.startswith("FLEET_RELEASE=aaa\n")
+        assert started.endswith("FLEET_WORKERS=1\n")
         assert {"counter@tune.service", "counter@tune.socket"} <= host.systemd.active
     assert os.listdir(tune_slot.UNITS) == []
+    assert not host.config.slot_environment("tune").exists()
     assert not {unit for unit in host.systemd.active if "tune" in unit}
     assert host.config.live_slot() == "blue"
 
@@ -288,6 +297,7 @@ def test_slot_that_does_not_start_is_removed_and_shows_its_log(host: Host, monke
         Slot(host.config, host.systemd, "blue", 60).__enter__()
     assert caught.value.log
     assert os.listdir(tune_slot.UNITS) == []
+    assert not host.config.slot_environment("tune").exists()
 
 
 def test_clean_without_a_slot_asks_for_no_reload(host: Host) -> None:

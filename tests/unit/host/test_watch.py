@@ -193,7 +193,7 @@ class Slot(Systemd):
         self.config = Config(
             "counter", folder, folder, folder, folder, {"workers": workers}, "first", proxy_log=str(folder / "log")
         )
-        monkeypatch.setattr(watch, "worker_pids", lambda main_pid: self.pids if main_pid == 77 else [])
+        monkeypatch.setattr(watch, "worker_pids", lambda main_pid, _: self.pids if main_pid == 77 else [])
         monkeypatch.setattr(watch, "burst", self.burst)
         monkeypatch.setattr("plugins.module_utils.host.watch.time.monotonic", lambda: self.clock)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from plugins.module_utils.host.workers import ask, connections, is_good, release_of, worker_pids
+from plugins.module_utils.workers.engines import DEFAULT, ENGINES
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -96,7 +97,8 @@ def test_workers_are_the_main_processs_children_or_uvicorns_main_process_where_i
         (tmp_path / str(pid) / "stat").write_text(f"{pid} (a ) b) S {10 if pid in children else 1} 10 0")
         (tmp_path / str(pid) / "cmdline").write_bytes(words.replace(" ", "\0").encode())
     monkeypatch.setattr("plugins.module_utils.host.workers.PROC", tmp_path)
-    assert worker_pids(10) == workers
+    engine = next(engine for engine in ENGINES.values() if f"-m {engine.name}" in command)
+    assert worker_pids(10, engine) == workers
 
 
 def test_each_process_that_answered_is_named_by_the_kernel(pool: Pool) -> None:
@@ -155,7 +157,7 @@ def test_connections_are_counted_until_they_close(pool: Pool) -> None:
 
 def test_children_are_workers_and_release_is_read_from_their_environment(pool: Pool) -> None:
     child = pool.fork()
-    assert child in worker_pids(os.getpid())
+    assert child in worker_pids(os.getpid(), DEFAULT)
     assert release_of(child) == os.environ.get("FLEET_RELEASE", "")
     assert release_of(2**30) == ""
 

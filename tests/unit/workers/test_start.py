@@ -151,8 +151,9 @@ def test_parser_with_known_holes_is_not_started(machine: Path, engine: str, vers
     out, error = process.communicate(timeout=30)
     assert process.returncode == (2 if refused else 0)
     assert error == (
-        "workers.start: FLEET_ENGINE is 'asgi', which needs gunicorn 27 or newer (CVE-2026-134820), and here is "
-        f"{version}: raise it in the app's lock, or set FLEET_ENGINE to another engine\n"
+        f"workers.start: FLEET_ENGINE is 'asgi', and here is gunicorn {version}, whose parser the engine asgi uses: "
+        "27 or newer is needed, older ones can be made to take one request for two (CVE-2026-134820): raise it in the "
+        "app's lock, or set FLEET_ENGINE to another engine\n"
         if refused
         else ""
     )
