@@ -268,6 +268,41 @@ def test_going_back_looks_at_few_settings(deploys: Deploys) -> None:
     assert done.returncode != 0
 
 
+MISSPELT = {"service_worker": 2, "service_drain_timout": 600, "proxy_server_name": "hush", "app_modul": "hush"}
+MEANT = {
+    "app_modul": "app_module",
+    "proxy_server_name": "proxy_server_names",
+    "service_drain_timout": "service_drain_timeout",
+    "service_worker": "service_workers",
+}
+
+
+@pytest.mark.fault(55)
+@pytest.mark.parametrize("playbook", ["deploy", "rollback", "verify", "tune"])
+def test_misspelt_settings_are_refused_on_every_host_before_any_is_asked(deploys: Deploys, playbook: str) -> None:
+    before = deploys.listener.visits
+    own = {"service_env": {"DB": "{{ app_db }}"}, "app_db": "x"}  # a variable of the user's own that a setting names
+    hosts = {"one": {**GOOD, **own, **MISSPELT}, "two": {**GOOD, **own, "service_worker": 3}}
+    done = deploys.run(f"playbooks/{playbook}.yml", hosts, "-e", "tune_host=one")
+    lines = [f"unknown setting {name}; did you mean {meant}?" for name, meant in MEANT.items()]
+    assert re.findall("unknown setting .*", message_of("one", done.stdout))[:4] == lines
+    if playbook != "tune":
+        assert re.findall("unknown setting .*", message_of("two", done.stdout))[0] == lines[-1]
+    assert "app_db" not in done.stdout
+    assert "hush" not in done.stdout + done.stderr
+    assert done.returncode != 0
+    assert deploys.listener.visits == before
+
+
+@pytest.mark.fault(55)
+@pytest.mark.parametrize("playbook", ["provision", "destroy"])
+def test_misspelt_setting_of_a_fleet_is_refused_before_aws_is_asked(deploys: Deploys, playbook: str) -> None:
+    extra = {**GOOD, "aws_fleet_region": "eu-central-1", "aws_fleet_instance_typ": "t3.large"}
+    done = deploys.run(f"playbooks/{playbook}.yml", {"one": GOOD}, "-e", json.dumps(extra))
+    assert "unknown setting aws_fleet_instance_typ; did you mean aws_fleet_instance_type?" in done.stdout
+    assert done.returncode != 0
+
+
 TUNE = {
     "tune_load": (["http://web1/"], 'has "http://web1/"; allowed: a list of paths that begin with /'),
     "tune_workers": ([0, 1025, 2], "has 0, 1025; allowed: a list of whole numbers from 1 to 1024"),

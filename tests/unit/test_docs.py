@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from bench import engines
+from plugins.module_utils.settings.definitions import load
 
 REPOSITORY = Path(__file__).parents[2]
 DOCS = sorted(
@@ -95,18 +96,10 @@ def test_links_lead_somewhere(page: Path) -> None:
 def known_names() -> set[str]:
     """Return the settings of the roles and of the rollout, the roles' inputs and results, and the modules."""
     names = {path.stem for path in REPOSITORY.glob("plugins/**/*.py")}
-    for file in REPOSITORY.glob("roles/*/defaults/main.yml"):
-        names |= yaml.safe_load(file.read_text(encoding="utf-8")).keys()
-    for file in REPOSITORY.glob("roles/*/meta/argument_specs.yml"):
-        for entry in yaml.safe_load(file.read_text(encoding="utf-8"))["argument_specs"].values():
-            names |= entry.get("options", {}).keys()
+    names |= load().settings.keys() | load().internal
     for file in REPOSITORY.glob("roles/*/tasks/*.yml"):
         for task in yaml.safe_load(file.read_text(encoding="utf-8")):
             names |= {*task.get("ansible.builtin.set_fact", {}), task.get("register", "")}
-    rollout = yaml.safe_load((REPOSITORY / "playbooks" / "vars" / "fleet.yml").read_text(encoding="utf-8"))
-    names |= rollout["_fleet_rules"].keys()
-    tuning = yaml.safe_load((REPOSITORY / "playbooks" / "vars" / "tune.yml").read_text(encoding="utf-8"))
-    names |= tuning["_tune_rules"].keys() | {"tune_host"}
     return names
 
 

@@ -24,6 +24,7 @@ from plugins.module_utils.host.config import SLOTS, Config
 from plugins.module_utils.host.keyed import FINGERPRINT
 from plugins.module_utils.host.secrets import keyed
 from plugins.module_utils.host.switch import closes_kept
+from plugins.module_utils.settings.definitions import load
 from plugins.module_utils.workers.engines import ENGINES
 from plugins.module_utils.workers.plan import kept_mib
 from tests.unit.rendering import REPOSITORY, ROLES, environment, host, nginx, template, unit, value
@@ -130,7 +131,7 @@ def test_what_a_crash_left_is_looked_after_at_boot_where_the_command_left_it(tmp
 
 def test_settings_cannot_hold_what_systemd_would_expand() -> None:
     """In units, `%` begins a specifier and `$` a variable: only the templates themselves may use the first."""
-    rules = value("service", "_service_rules")
+    rules = {name: setting.rule for name, setting in load().settings.items()}
     used = {name for file in BOTH for name in re.findall(r"\b(?:app|service)_\w+", source(file))}
     texts = {name: rules[name].get("pattern") or rules[name].get("each") for name in used if name in rules}
     assert {"app_name", "service_user", "service_writable_paths"} <= set(texts)
@@ -354,6 +355,21 @@ def test_settings_are_those_that_the_host_tool_reads(tmp_path: Path) -> None:
     assert {type(field) for name, field in json.loads(text).items() if "timeout" in name} == {int}
 
 
+def test_settings_that_a_version_before_wrote_are_read_and_new_ones_have_their_defaults(tmp_path: Path) -> None:
+    """An upgrade finds what 0.1 wrote until the first deploy with it has ended."""
+    settings_read_on_host(tmp_path, service_drain_timeout=7)
+    written = json.loads((tmp_path / "release.json").read_text())
+    kept = {"app", "root", "run", "etc", "units", "plan", "fingerprint", "user", "drain_timeout"}
+    assert kept < written.keys()
+    (tmp_path / "release.json").write_text(json.dumps({name: written[name] for name in kept}))
+    config = Config.read(tmp_path / "release.json")
+    assert (config.drain_timeout, config.user, config.boot_timeout, config.warmup_paths) == (7, "counter", 60, ())
+    defaults = {setting.host: setting.default for setting in load().settings.values() if setting.host}
+    for name in defaults.keys() - kept - {"hook_before", "hook_after"}:
+        found = getattr(config, name)
+        assert (list(found) if isinstance(found, tuple) else found) == defaults[name], name
+
+
 @pytest.fixture
 def command(tmp_path: Path) -> Path:
     """The command as it is installed, with the tool taken from the repository."""
@@ -539,7 +555,7 @@ OWN_VARIABLES = (
 
 def test_apps_of_one_host_share_no_nginx_variable() -> None:
     """`map` makes variables for all servers; a second app must neither redefine nor read another one's."""
-    pattern = value("service", "_service_rules")["app_name"]["pattern"]
+    pattern = load().settings["app_name"].rule["pattern"]
     apps = ["a-b", "a_b", "ab", "a-b-connection", "a--b", "sent-http", "http", "arg"]
     made = {}
     for app in (app for app in apps if re.fullmatch(pattern, app)):

@@ -22,6 +22,7 @@ from ..build.check import place
 from ..build.platforms import key_of, lib_member
 from ..build.split import judge
 from ..build.uv import BuildError, Uv
+from ..settings.definitions import load
 
 #: The oldest Python that the pinned ansible-core runs on: Ubuntu 22.04's is older.
 PYTHON_MIN = (3, 11)
@@ -116,7 +117,9 @@ def project_files(project: Path) -> list[Entry]:
 def own_files(project: Path, settings: Mapping[str, Any]) -> list[Entry]:
     """Return what only an instance has: the program that is run there, and its inventory with the app's settings."""
     files = project / "roles" / "aws_fleet" / "files"
-    kept = {name: value for name, value in settings.items() if not DROPPED.fullmatch(name)}
+    # The controller has evaluated all templates: a variable of the user's own that one names is not needed there.
+    known = load(project).settings
+    kept = {name: value for name, value in settings.items() if name in known and not DROPPED.fullmatch(name)}
     # The instance adds its own addresses: a load balancer's health check asks for one of them.
     kept["bundle_server_names"] = kept.pop("proxy_server_names", [])
     text = json.dumps(as_data(kept), sort_keys=True, indent=1, ensure_ascii=False) + "\n"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from ..workers.engines import DEFAULT, Engine, engine
 from .files import read_environment, read_object
 from .keyed import keyed
+from .settings import Settings
 
 SLOTS = ("blue", "green")
 
@@ -20,8 +21,8 @@ class HostError(Exception):
 
 
 @dataclass(frozen=True)
-class Config:
-    """What Ansible wrote for this app. Times are in seconds; `plan` is the worker plan with its reason."""
+class Config(Settings):
+    """What Ansible wrote for this app. `plan` is the worker plan with its reason."""
 
     app: str
     root: Path
@@ -31,31 +32,10 @@ class Config:
     plan: dict[str, Any]
     #: Of what the workers depend on: units and what goes with them, then the environment, with the host's own key.
     fingerprint: str
-    user: str = "root"
-    python: str = "/usr/bin/python3"
-    engine: str = DEFAULT.name
-    health_path: str = "/health"
-    health_host: str = "localhost"
-    health_timeout: float = 5.0
-    health_successes: int = 3
-    warmup_paths: tuple[str, ...] = ()
-    boot_timeout: float = 60.0
-    drain_timeout: float = 30.0
-    watch_seconds: float = 10.0
-    #: How many of 100 answers may be server errors more than before the switch.
-    watch_errors: float = 5.0
     #: Where nginx notes what became of each request; see watch.py.
     proxy_log: str = ""
-    hook_before: str = ""
-    hook_after: str = ""
-    hook_timeout: float = 300.0
-    keep_releases: int = 5
-    #: MiB that a worker may take (PSS) before it is replaced; 0: any.
-    worker_memory_max_mib: float = 0
-    worker_timeout: float = 60.0
     #: A worker that is over the limit so soon after its start would be so again: the limit is wrong, not the worker.
     recycle_least_seconds: float = 300.0
-    writable_paths: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> Config:
@@ -63,7 +43,11 @@ class Config:
         try:
             data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             places = {name: Path(data[name]) for name in ("root", "run", "etc", "units")}
-            lists = {name: tuple(data.get(name, ())) for name in ("warmup_paths", "writable_paths")}
+            lists = {
+                field.name: tuple(data[field.name])
+                for field in fields(Settings)
+                if isinstance(field.default, tuple) and field.name in data
+            }
             int(data["plan"]["workers"])
             commands = _commands(path.with_name("hooks.json")) if "hook_before" not in data else {}
             whole = f"{data['fingerprint']}-{_environment(places['etc'])}"

@@ -18,10 +18,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jinja2.utils import htmlsafe_json_dumps
 
-from plugins.action.check_settings import NO_CHARACTERS
 from plugins.module_utils.host.config import Config
 from plugins.module_utils.host.mask import MASKED, Mask, mask
 from plugins.module_utils.host.mask_values import is_named, is_secret, parts, values
+from plugins.module_utils.settings.rules import NO_CHARACTERS
 from tests.unit.rendering import environment, template
 
 FORMATTED = 'o\'neil$99!</"pass"> & ü'  # quotes of both kinds, and what JSON and HTML escape

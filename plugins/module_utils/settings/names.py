@@ -1,0 +1,116 @@
+"""Names that somebody meant as a setting and that are none: unnoticed, the setting would keep its default.
+
+A name is refused where it begins with a prefix of ours, or is so near to a setting's name that it is hardly anything
+else. It is not refused where it is the project's own (`Definitions.internal`, facts), or where another variable's value
+names it: then it is somebody's own variable, such as `app_db_password` in `service_env: {DB: "{{ app_db_password }}"}`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from .definitions import Definitions
+
+#: By how many edits a name without a prefix of ours may differ from a setting's, for settings' names of such lengths:
+#: a short one is too near to names that mean something else.
+EDITS = ((15, 2), (10, 1))
+#: What holds other variables once more, or those of other hosts.
+VIEWS = frozenset({"vars", "hostvars", "groups", "ansible_facts"})
+
+NEITHER = (
+    "names that begin with {} are for settings (docs/settings.md); rename a variable of your own, or use it in the "
+    "value of another one"
+)
+
+
+def distance(one: str, other: str) -> int:
+    """Return how many letters to insert, leave out, replace or swap with their neighbour make one name the other."""
+    before: list[int] = []
+    last = list(range(len(other) + 1))
+    for row, letter in enumerate(one, 1):
+        now = [row]
+        for column, against in enumerate(other, 1):
+            cost = min(last[column] + 1, now[-1] + 1, last[column - 1] + (letter != against))
+            swapped = row > 1 and column > 1 and letter == other[column - 2] and against == one[row - 2]
+            now.append(min(cost, before[column - 2] + 1) if swapped else cost)
+        before, last = last, now
+    return last[-1]
+
+
+def index(settings: Iterable[str]) -> dict[int, list[tuple[str, int]]]:
+    """Return, for each length of a name, the settings that it could be, with how many edits they allow."""
+    found: dict[int, list[tuple[str, int]]] = {}
+    for setting in settings:
+        edits = next((edits for length, edits in EDITS if len(setting) >= length), 0)
+        for length in range(len(setting) - edits, len(setting) + edits + 1):
+            found.setdefault(length, []).append((setting, edits))
+    return found
+
+
+def near(name: str, lengths: Mapping[int, list[tuple[str, int]]]) -> str:
+    """Return the setting that a name without a prefix of ours is most likely meant as, "" for none."""
+    letters, found = set(name), []
+    for setting, edits in lengths.get(len(name), ()):
+        # Cheap, and enough for nearly all: each edit brings in one letter and takes one away at most.
+        if len(letters.symmetric_difference(setting)) <= 2 * edits and (apart := distance(name, setting)) <= edits:
+            found.append((apart, setting))
+    return min(found)[1] if found else ""
+
+
+def meant(name: str, settings: Iterable[str]) -> str:
+    """Return the setting that a name with a prefix of ours is most likely meant as, "" where none is like it."""
+    apart, setting = min((distance(name, setting), setting) for setting in settings)
+    if apart <= max(2, len(name) // 5):
+        return setting
+    words = sorted(name.split("_"))
+    alike = [setting for setting in settings if sorted(setting.split("_")) == words]
+    alike = alike or [setting for setting in settings if setting.startswith(name) or name.startswith(setting)]
+    return alike[0] if len(alike) == 1 else ""
+
+
+def unknown(variables: Mapping[str, Any], definitions: Definitions) -> list[str]:
+    """Return a sentence for each variable of a host that is meant as a setting and is none, sorted.
+
+    `variables` has their values as they were written, not evaluated. No value is shown.
+    """
+    settings, lengths = definitions.settings, index(definitions.settings)
+    facts = variables.get("ansible_facts") or {}
+    suspects: dict[str, str] = {}
+    for name in map(str, variables):
+        if name in settings or name in definitions.internal or name in facts or name.startswith(("_", "ansible_")):
+            continue
+        prefix = next((prefix for prefix in definitions.prefixes if name.startswith(prefix)), "")
+        guess = meant(name, settings) if prefix else near(name, lengths)
+        if prefix or guess:
+            suspects[name] = f"did you mean {guess}?" if guess else NEITHER.format(prefix)
+    if suspects:
+        for name in used(suspects, variables):
+            del suspects[name]
+    return [f"unknown setting {name}; {advice}" for name, advice in sorted(suspects.items())]
+
+
+def used(names: Iterable[str], variables: Mapping[str, Any]) -> set[str]:
+    """Return those of the names that the value of another variable names."""
+    wanted = {name: re.compile(rf"\b{re.escape(name)}\b") for name in names}
+    found: set[str] = set()
+    for variable, value in variables.items():
+        if variable in VIEWS:
+            continue
+        for text in texts(value):
+            found |= {name for name, word in wanted.items() if name != variable and word.search(text)}
+    return found
+
+
+def texts(value: object) -> Iterator[str]:
+    """Return the texts in a value, at any depth, that Ansible takes for templates."""
+    if isinstance(value, str):
+        if "{{" in value or "{%" in value:
+            yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from texts(inner)
+    elif isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from texts(inner)
