@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fleetlab import machine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +33,11 @@ from tests.unit.rendering import REPOSITORY, ROLES, environment, host, nginx, te
 SERVICE = "app@.service.j2"
 SOCKET = "app@.socket.j2"
 BOTH = (SERVICE, SOCKET)
-NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+#: The machine's own, else the one that script/bootstrap --tests has unpacked.
+NGINX = shutil.which(
+    "nginx",
+    path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin:{machine.cache() / 'bootstrap' / 'nginx' / 'usr' / 'sbin'}",
+)
 
 
 def option(command: str, name: str) -> str:
@@ -200,7 +205,7 @@ def through_the_file(wanted: dict[str, Any]) -> dict[str, str]:
 
 
 @given(st.dictionaries(NAMES, TEXTS, min_size=1, max_size=8))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_environment_reaches_the_app_as_it_was_set(wanted: dict[str, str]) -> None:
     assert through_the_file(wanted) == wanted
 
@@ -588,17 +593,17 @@ def test_apps_of_one_host_share_no_nginx_variable() -> None:
 )
 def test_nginx_takes_its_files(tmp_path: Path, apps: dict[str, dict[str, Any]]) -> None:
     if NGINX is None:
-        pytest.skip("needs nginx, which is not on this machine")
+        pytest.skip("needs nginx, which is not on this machine: script/bootstrap --tests")
     files = [template("proxy", "refuse-unknown-hosts.conf.j2")]
     files += [proxy_conf(app_name=app, **given) for app, given in apps.items()]
-    # The distribution's nginx.conf, as far as it bears on the files; a port that needs no root.
+    # The distribution's nginx.conf, as far as it bears on the files; a port that needs no root, and logs of our own.
     places = "".join(f"{n}_temp_path {tmp_path}/{n};" for n in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     text = re.sub(r"\blisten (\[::\]:)?80\b", r"listen \g<1>18080", "\n".join(files))
+    text = text.replace("/var/log/nginx", str(tmp_path))
     main = f"pid {tmp_path}/pid; error_log stderr; events {{}} http {{ access_log off; {places}\n{text}\n}}\n"
     (tmp_path / "nginx.conf").write_text(main)
-    done = subprocess.run(
-        [NGINX, "-t", "-q", "-p", tmp_path, "-c", tmp_path / "nginx.conf"], capture_output=True, text=True, check=False
-    )
+    command: list[str | Path] = [NGINX, "-t", "-q", "-e", "stderr", "-p", tmp_path, "-c", tmp_path / "nginx.conf"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 

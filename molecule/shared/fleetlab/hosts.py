@@ -201,15 +201,17 @@ def write_inventory(engine: Engine, lab: str, hosts: list[Host], path: Path) -> 
         "IdentitiesOnly": "yes",
         "IdentityAgent": "none",
         "ForwardAgent": "no",
+        # Named here, and not left to Ansible, so that Testinfra takes it, too: else it makes a connection for each
+        # command, at five times the cost. Of this lab only: a later one may get the same addresses.
+        "ControlPath": f"{control_dir(lab)}/%r-%h-%p",
     }
+    control_dir(lab).mkdir(parents=True, exist_ok=True)
     common = {
         "ansible_user": USER,
         "ansible_ssh_private_key_file": str(own.login),
         "ansible_ssh_common_args": shlex.join(
             ["-F", "none", *(part for key, value in options.items() for part in ("-o", f"{key}={value}"))]
         ),
-        # Connections of this lab only: a later lab may get the same addresses.
-        "ansible_control_path_dir": str(control_dir(lab)),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {"app": {"hosts": entries, "vars": common}}

@@ -26,6 +26,7 @@ PACKAGES = [
     "ca-certificates",
     "dbus",
     "iproute2",
+    "logrotate",
     "openssh-server",
     "procps",
     "python3",

@@ -18,8 +18,9 @@ from .definition import LabError
 
 _STARTED = time.monotonic()
 _PEM = re.compile(r"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
-# A Unix socket's path holds 107 bytes; dockerd puts its own deep below the folder it is given.
-_LONGEST_RUN_DIR = 60
+# A Unix socket's path holds 107 bytes; dockerd puts its own deep below the folder it is given, and ssh adds to a name
+# while it makes the socket.
+_LONGEST_RUN_DIR = 50
 
 
 def cache() -> Path:

@@ -34,7 +34,7 @@ PART = st.from_regex(r"[a-z][a-z0-9_.é]{0,60}", fullmatch=True)
 FILES = st.dictionaries(st.tuples(PART, PART).map("/".join), st.binary(max_size=2000), min_size=1, max_size=6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(FILES)
 def test_two_parts_are_one_archive(tmp_path_factory: pytest.TempPathFactory, files: dict[str, bytes]) -> None:
     tmp_path = tmp_path_factory.mktemp("artifact")

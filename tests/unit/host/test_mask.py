@@ -96,7 +96,7 @@ def test_every_form_is_hidden_and_the_words_around_it_stay(secret: str, form: Ca
 
 @given(st.text(min_size=8).filter(lambda text: is_secret("DB", text.strip()) and len(text.strip()) >= 8))
 @example("\\\\\\\\\\\\\\'")
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_whatever_a_value_is_made_of(secret: str) -> None:
     secret = secret.strip()
     hide = Mask([("DB", secret)])
@@ -246,7 +246,7 @@ WORDS = st.text("ab", min_size=4, max_size=9).flatmap(lambda text: st.sampled_fr
 
 
 @given(st.sets(WORDS, min_size=1, max_size=5), st.lists(WORDS, max_size=6).map("".join))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_every_place_of_every_value_is_found(secrets: set[str], text: str) -> None:
     """Those that begin alike, that overlap, that are longer than what is looked up at once."""
     hidden = {
@@ -264,7 +264,7 @@ PIECES = st.lists(st.sampled_from(["ab", "abc", "...", "…", "x", "-7"]), min_s
 
 
 @given(PIECES, PIECES, st.integers(6, 20), st.integers(6, 20), st.sampled_from(["...", "…", "....", "……"]))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_wherever_it_is_cut(value: str, around: str, head: int, tail: int, ellipsis: str) -> None:
     """Whatever else the text has that begins or ends as the value does."""
     value, around = f"<{value}%", around.replace(".", "").replace("…", "")
@@ -453,7 +453,7 @@ TEXTS = st.text(
 @given(st.dictionaries(NAMES, TEXTS, min_size=1, max_size=5))
 @example({"APP_SECRET": "sekretline1\\\nsekretline2-more"})
 @example({"APP_SECRET": "a\\\\\nb\\", "B": "\\\n"})
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 def test_values_are_read_as_they_were_set(wanted: dict[str, str]) -> None:
     assert dict(values(template("service", "environment.j2", service_env=wanted))) == wanted
 
@@ -479,7 +479,7 @@ SYNTAX = st.lists(st.sampled_from(["\\", "\n", '"', "'", "$", "`", "a", "\\n", "
 
 
 @given(SYNTAX, st.sampled_from(['"{}"', "'{}'", "{}", " {}"]))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_escapes_are_read_like_systemd_does_whether_it_knows_them_or_not(inner: str, quotes: str) -> None:
     """systemd.exec(5): in double quotes a backslash escapes " \\ ` $ and a line break, before all else it stays."""
     text = f"A={quotes.format(inner)}\nB=2\n"

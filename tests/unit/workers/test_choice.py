@@ -61,7 +61,6 @@ def test_two_rounds_say_nothing_of_how_sure_it_is() -> None:
     assert choose(clear(50, 100, rounds=2), most=9).sure is None
 
 
-@settings(deadline=None)
 @given(rounds=rounds_of, most=st.integers(1, 10))
 def test_choice_fits_and_is_within_three_percent_of_the_best_that_fits(
     rounds: dict[int, list[float]], most: int
@@ -79,7 +78,7 @@ def test_choice_fits_and_is_within_three_percent_of_the_best_that_fits(
     assert choice.low <= choice.high
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(rounds=rounds_of)
 def test_less_memory_never_gives_more_workers(rounds: dict[int, list[float]]) -> None:
     chosen = [choose(rounds, most).workers for most in range(1, 10)]

@@ -9,6 +9,10 @@ rm -f /etc/apt/apt.conf.d/docker-clean /etc/apt/apt.conf.d/docker-gzip-indexes /
 [ ! -s $here/apt-proxy.conf ] || cp $here/apt-proxy.conf /etc/apt/apt.conf.d/80proxy
 apt-get update -q
 apt-get install -q -y --no-install-recommends $(cat $here/packages)
+# Ubuntu's own sudo since 25.10; where both are installed, it is the one that `sudo` means.
+case "$(. /etc/os-release && echo "$ID $VERSION_ID")" in
+  'ubuntu 26.04') apt-get install -q -y --no-install-recommends sudo-rs ;;
+esac
 # Kept, not installed: a host installs them in seconds, and without a network.
 apt-get install -q -y --download-only $(cat $here/prefetched)
 

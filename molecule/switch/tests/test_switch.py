@@ -219,7 +219,8 @@ def test_release_that_is_not_well_with_traffic_goes_back(
 ) -> None:
     good = app.live["release"]
     app.copy_release(sample, {ANSWER: DO + does + ANSWER}, name)
-    with app.load(mix="get-new=1,get-keep=1", get_path="/whoami", any_body=True) as load:
+    watched = app.settings(watch_seconds=10)
+    with watched, app.load(mix="get-new=1,get-keep=1", get_path="/whoami", any_body=True) as load:
         time.sleep(2)
         rc, said = app.command("activate", name)
         time.sleep(2)
@@ -243,7 +244,8 @@ def test_deploy_of_a_release_that_fails_with_traffic_shows_why_and_what_it_logge
     main.write_text(main.read_text().replace(ANSWER, DO + does + ANSWER))
     with app.load(mix="get-new=1,get-keep=1", get_path="/whoami", any_body=True) as load:
         time.sleep(1)
-        done = playbook("deploy.yml", "--limit", "web1", variables={"app_source": str(source)})
+        variables = {"app_source": str(source), "service_watch_seconds": 10}
+        done = playbook("deploy.yml", "--limit", "web1", variables=variables)
         time.sleep(2)
         report = load.stop()
     assert done.returncode != 0

@@ -86,7 +86,7 @@ def test_boot_ends_a_switch_that_a_power_cut_left(app: App, sample: str, second:
         f"unit=$(systemctl list-units --no-legend --plain {UNIT} | cut -d ' ' -f 1)"
         " && while systemctl kill --signal=KILL $unit; do sleep 0.01; done 2>/dev/null"
     )
-    with app.load(rate=100, mix=MIX) as load:
+    with app.settings(watch_seconds=10), app.load(rate=100, mix=MIX) as load:
         rc, _ = cut_off(app, target, step, 0.5, dead)
         assert rc != 0
         left = json.loads(app.host.check_output(f"cat /srv/{app.name}/transaction.json"))
