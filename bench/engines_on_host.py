@@ -18,7 +18,9 @@ from pathlib import Path
 sys.path.insert(0, f"/usr/local/lib/{sys.argv[-1]}-release")
 
 from fleet.host.config import Config  # type: ignore[import-not-found]
-from fleet.host.workers import ask, memory_mib, worker_pids  # type: ignore[import-not-found]
+from fleet.host.proc import memory_mib  # type: ignore[import-not-found]
+from fleet.host.sockets import ask  # type: ignore[import-not-found]
+from fleet.host.workers import worker_pids  # type: ignore[import-not-found]
 
 #: Requests under way at a time: enough that no worker waits for the client.
 CLIENTS = 8

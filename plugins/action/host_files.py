@@ -113,6 +113,14 @@ def all_right(args: Mapping[str, Any], seen: Seen, probed: Mapping[str, Mapping[
     )
 
 
+def needs_switch(probe: Mapping[str, Any], release: str, fingerprint: str) -> bool:
+    """Return whether a host needs new workers: it has said what it serves with, and that is not what is wanted.
+
+    The one rule, for the role and for the rollout. It says nothing where what the last switch made is no more.
+    """
+    return bool(probe.get("serves") != {"release": release, "fingerprint": fingerprint})
+
+
 class ActionModule(ActionBase):  # type: ignore[misc]
     """The module of the same name, where there may be something to do."""
 
@@ -129,6 +137,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         items = list(with_sources(args.get("files") or [], lambda name: self._find_needle("files", name)))
         if folder := args.pop("sole_owner_of", ""):
             items += stale(items, seen or {}, str(folder))
+        release = args.pop("release", None)
         marked = [item["path"] for item in items if item.get("fingerprint") and item.get("secret")]
         items, digest = with_templates(items, renderer(self, variables), str(args.pop("salt", "")))
         secret = [item.pop("secret", False) for item in items]
@@ -141,4 +150,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             done = dict(self._execute_module(module_name=self._task.action, module_args=args, task_vars=task_vars))
             digests |= done.get("digests", {})
         done["fingerprint"] = "-".join([digest, *(digests.get(path, UNKNOWN) for path in marked)])
+        if release is not None:
+            done["needs_switch"] = needs_switch(probe, release, done["fingerprint"])
         return result | done

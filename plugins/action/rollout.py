@@ -156,12 +156,8 @@ class Host:
 
     @property
     def wants(self) -> bool:
-        """Whether the host was not as it should be when the run began: `_service_needs_switch`, for all hosts."""
-        files = self.result("service_files")
-        if not files or not self.release:
-            return False
-        same = self.before.get("release") == self.release
-        return not (same and self.before.get("fingerprint") == files["fingerprint"] and self._probe.get("intact"))
+        """Whether the host did not serve as it should when the run began, as it said itself."""
+        return bool(self.release and self.result("service_files").get("needs_switch"))
 
     @property
     def now(self) -> str:
@@ -290,11 +286,11 @@ def as_if_probed(target: str, said: Mapping[str, Said]) -> dict[str, Said]:
         live = answer(status).get("live") or {}
         probe = {
             "unreachable": status.get("unreachable"), "msg": status.get("msg"),
-            "ansible_facts": {"app_probe": {"live": live, "intact": True}},
+            "ansible_facts": {"app_probe": {"live": live}},
         }  # fmt: skip
         found[name] = {
-            "service_probe": probe, "service_files": {"fingerprint": live.get("fingerprint")}, "release_id": target,
-            "service_switch": of_host.get("service_switch", {}),
+            "service_probe": probe, "service_files": {"needs_switch": live.get("release") != target},
+            "release_id": target, "service_switch": of_host.get("service_switch", {}),
         }  # fmt: skip
     return found
 

@@ -38,7 +38,7 @@ def host(
             "plan_live": plan,
             "python": "3.12",
             "live": {},
-            "intact": False,
+            "serves": {},
             "user": True,
             "nginx": "1.24.0",
             **probe,

@@ -19,15 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plugins.action.host_files import with_templates
-from plugins.action.rollout import Host
 from plugins.module_utils.host.cli import read_words
-from plugins.module_utils.host.config import SLOTS, Config
-from plugins.module_utils.host.keyed import FINGERPRINT
-from plugins.module_utils.host.secrets import keyed
-from plugins.module_utils.host.switch import closes_kept
+from plugins.module_utils.host.config import Config
+from plugins.module_utils.host.digests import FINGERPRINT, keyed
+from plugins.module_utils.host.records import SLOTS, Plan
+from plugins.module_utils.host.slots import closes_kept
 from plugins.module_utils.settings.definitions import load
 from plugins.module_utils.workers.engines import ENGINES
-from plugins.module_utils.workers.plan import kept_mib
 from tests.unit.rendering import REPOSITORY, ROLES, environment, host, nginx, template, unit, value
 
 SERVICE = "app@.service.j2"
@@ -300,25 +298,6 @@ def test_host_is_asked_about_all_secret_files_that_a_deploy_puts_there_and_no_ot
     assert put == value("service", "_service_secrets")
 
 
-@pytest.mark.parametrize(
-    ("live", "intact", "switch"),
-    [
-        ({}, False, True),
-        ({"release": "new"}, True, False),
-        ({"release": "old"}, True, True),
-        ({"release": "new"}, False, True),
-        ({"release": "new", "fingerprint": "x"}, True, True),
-    ],
-)
-def test_switch_only_where_workers_must_be_new(live: dict[str, str], intact: bool, switch: bool) -> None:
-    files = {"fingerprint": "as it is"}
-    facts = host(live={**files, **live} if live else {}, intact=intact)
-    needs = value("service", "_service_needs_switch", ansible_facts=facts, service_files=files, release_id="new")
-    said = {"service_probe": {"ansible_facts": facts}, "service_files": files}
-    assert needs is switch
-    assert Host("web1", said, "new").wants is switch, "the role and the rollout do not mean the same"
-
-
 @pytest.mark.parametrize(("release", "workers"), [("new", 3), ("live", 2)])
 def test_only_another_release_is_planned_with_what_was_measured_now(release: str, workers: int) -> None:
     """A second deploy of the same release would else replace its workers whenever they have grown."""
@@ -331,7 +310,7 @@ def test_only_another_release_is_planned_with_what_was_measured_now(release: str
 def test_deploying_twice_changes_nothing_after_a_measurement() -> None:
     first = host(memory_mib=972, measured_mib=150)["app_probe"]["plan"]
     record = {"release": "new", "plan": first}
-    again = host(memory_mib=972, live=record, measured_mib=kept_mib(record))
+    again = host(memory_mib=972, live=record, measured_mib=Plan.parse(first).measured_mib)
     grown = host(memory_mib=972, measured_mib=300)["app_probe"]["plan"]
     assert grown["workers"] != first["workers"]
     again["app_probe"]["plan"] = grown  # what the workers take by now
@@ -355,7 +334,7 @@ def test_settings_are_those_that_the_host_tool_reads(tmp_path: Path) -> None:
     assert (config.etc, config.units) == (Path("/etc/counter"), Path("/etc/systemd/system"))
     assert (config.boot_timeout, config.drain_timeout, config.health_timeout) == (90, 0, 2)
     assert config.health_path == '/up?a="b"'
-    assert (config.workers, config.plan) == (7, facts["app_probe"]["plan"])
+    assert (config.workers, config.plan.as_dict()) == (7, facts["app_probe"]["plan"])
     assert config.fingerprint == "f" * 16 + "-", "and behind it, the digest of the environment"
     assert {type(field) for name, field in json.loads(text).items() if "timeout" in name} == {int}
 

@@ -1,4 +1,4 @@
-"""The command `<app>-release`."""
+"""The command `<app>-release`: its words, its exit codes, and the unit that a switch runs in."""
 
 from __future__ import annotations
 
@@ -10,26 +10,21 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from . import history, recycle, status, tune
 from .config import Config, HostError
-from .hooks import command
-from .keyed import public
-from .lock import holder, locked
+from .context import Context
+from .cutover import ACTIVATE, RESTORE, ROLLBACK, RefusedError
+from .locks import holder
 from .mask import mask
-from .preflight import check_release, check_state
-from .prune import check_prune, prune
-from .settle import recover, settle
-from .switch import ACTIVATE, RESTORE, ROLLBACK, Order, RefusedError, Say, switch
 from .systemd import Systemd, SystemdError, in_unit
+from .verbs import EXIT_NOTHING_DONE, EXIT_REFUSED, EXIT_UNFINISHED, IN_UNIT, VERBS, Call, Outcome
 
-EXIT_REFUSED, EXIT_NOTHING_DONE, EXIT_UNFINISHED = 1, 2, 3
 UNFINISHED = "the host finishes the switch or takes it back now, see history"
-#: What changes something runs in a transient unit, which outlives the terminal or SSH session that asked for it.
-IN_UNIT = (ACTIVATE, ROLLBACK, RESTORE, "recover")
-#: Who asks for the recovery that follows each of these in its unit; systemd then says in EXIT_CODE how that ended.
+#: `--by` of the recovery in `ExecStopPost`; systemd then says in EXIT_CODE how the switch before it ended.
 AFTER = "recovery"
 
 
@@ -41,22 +36,22 @@ def parser() -> argparse.ArgumentParser:
     verbs.add_parser("status", help="what is live, what its workers are, what could be gone back to")
     verbs.add_parser("verify", help="prove the live workers: planned = running = answering")
     verbs.add_parser("history", help="what was switched when, by whom, with what result")
-    one = verbs.add_parser(ACTIVATE, help="make a release that is on this host the live one")
-    one.add_argument("release")
-    one = verbs.add_parser(ROLLBACK, help="go back to the release before, with its settings; mark the live one bad")
-    one.add_argument("release", nargs="?", default="")
-    one = verbs.add_parser(RESTORE, help="go back likewise, but mark nothing: the release is not to blame")
-    one.add_argument("release", nargs="?", default="")
-    one = verbs.add_parser("prune", help="remove old releases: those named, or all but the newest")
-    one.add_argument("releases", nargs="*")
-    one.add_argument("--keep", type=int, help="how many stay (service_keep_releases)")
-    one = verbs.add_parser("run", help="run a command as the app, with the code of a release: run ID -- WORDS")
-    one.add_argument("release")
-    one.add_argument("words", nargs="+")
-    one.add_argument("--shell", action="store_true", help="read a command for sh from the standard input instead")
-    one.add_argument("--show-secrets", action="store_true", help="leave values of service_env in what it prints")
-    one = verbs.add_parser(recycle.VERB, help="replace workers over service_worker_memory_max_mib, one at a time")
-    one.add_argument("--by", default="", help="who asks, for the record")
+    verb = verbs.add_parser(ACTIVATE, help="make a release that is on this host the live one")
+    verb.add_argument("release")
+    verb = verbs.add_parser(ROLLBACK, help="go back to the release before, with its settings; mark the live one bad")
+    verb.add_argument("release", nargs="?", default="")
+    verb = verbs.add_parser(RESTORE, help="go back likewise, but mark nothing: the release is not to blame")
+    verb.add_argument("release", nargs="?", default="")
+    verb = verbs.add_parser("prune", help="remove old releases: those named, or all but the newest")
+    verb.add_argument("releases", nargs="*")
+    verb.add_argument("--keep", type=int, help="how many stay (service_keep_releases)")
+    verb = verbs.add_parser("run", help="run a command as the app, with the code of a release: run ID -- WORDS")
+    verb.add_argument("release")
+    verb.add_argument("words", nargs="+")
+    verb.add_argument("--shell", action="store_true", help="read a command for sh from the standard input instead")
+    verb.add_argument("--show-secrets", action="store_true", help="leave values of service_env in what it prints")
+    verb = verbs.add_parser(recycle.VERB, help="replace workers over service_worker_memory_max_mib, one at a time")
+    verb.add_argument("--by", default="", help="who asks, for the record")
     verbs.add_parser("recover", help="finish or take back a switch that was cut off; nothing to do otherwise")
     tune.add_arguments(verbs.add_parser("tune", help="measure other numbers of workers in a private slot"))
     for name in IN_UNIT:
@@ -78,69 +73,61 @@ def read_words(words: list[str]) -> argparse.Namespace:
         at = words.index("--")
         own, others = words[:at], words[at + 1 :]
     if "run" in own and (others or "--shell" in own):
-        given = parser().parse_args([*own, "--", "placeholder"])
-        if given.verb == "run":
-            given.words = [*given.words[:-1], *others]
-            if given.shell and given.words:
+        options = parser().parse_args([*own, "--", "placeholder"])
+        if options.verb == "run":
+            options.words = [*options.words[:-1], *others]
+            if options.shell and options.words:
                 parser().error("--shell reads the command from the standard input: it takes no words")
-            return given
+            return options
     return parser().parse_args(words)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; return its exit code: 0 done, 1 refused or differs, 2 nothing was done."""
+def main(argv: list[str] | None = None, connect: Callable[..., Context] = Context) -> int:
+    """Run the command; return its exit code: 0 done, 1 refused or differs, 2 nothing was done, 3 unfinished.
+
+    `connect` makes the context of settings, systemd and the function that reports.
+    """
     words = sys.argv[1:] if argv is None else argv
-    given = read_words(words)
-    if given.verb == "recover" and given.by == AFTER and os.environ.get("EXIT_CODE") == "exited":
-        # The switch has said itself how it ended: a second word behind it would spoil its JSON.
-        with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
-            return _main(given, words)
-    return _main(given, words)
+    options = read_words(words)
+    with contextlib.ExitStack() as stack:
+        if options.verb == "recover" and options.by == AFTER and os.environ.get("EXIT_CODE") == "exited":
+            # The switch has printed its own outcome: a second JSON document would make stdout unparseable.
+            nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+        steps: list[str] = []
+
+        def report(step: str) -> None:
+            steps.append(step)
+            if not options.json:
+                _print(f"{time.strftime('%H:%M:%S')} {step}")
+
+        outcome = _perform(options, words, functools.partial(connect, report=report))
+        if options.json:
+            _print_json(options, outcome, steps)
+        else:
+            _print_plainly(options, outcome.shown)
+    return outcome.code
 
 
-def _main(given: argparse.Namespace, words: list[str]) -> int:
-    steps: list[str] = []
-
-    def say(step: str) -> None:
-        steps.append(step)
-        if not given.json:
-            _print(f"{time.strftime('%H:%M:%S')} {step}")
-
-    result: dict[str, Any]
+def _perform(options: argparse.Namespace, words: list[str], connect: Callable[..., Context]) -> Outcome:
+    """Do what was asked for; an error becomes an outcome."""
     try:
         _require_root()
-        config = Config.read(given.config)
-        if given.verb in IN_UNIT and not given.in_unit:
-            _run_in_unit(config, given, words)
-        do = tune.command if given.verb == "tune" else _do
-        result, code = do(config, given, say)
+        config = Config.read(options.config)
+        if options.verb in IN_UNIT and not options.in_unit:
+            _run_in_unit(config, options, words)
+        hide = str if getattr(options, "show_secrets", False) else functools.partial(mask, config)
+        do = tune.command if options.verb == "tune" else VERBS[options.verb]
+        call = Call(options, getattr(options, "by", "") or _caller(), functools.partial(_become, config, options))
+        return do(connect(config, Systemd(hide)), call)
     except RefusedError as error:
-        result, code = {"error": str(error), "log": error.log, "outcome": error.outcome}, EXIT_REFUSED
+        return Outcome(EXIT_REFUSED, {"error": str(error), "log": error.log, "outcome": error.outcome})
     except recycle.RecycleError as error:
-        result, code = {"error": str(error), "outcome": "not recycled"}, EXIT_REFUSED
+        return Outcome(EXIT_REFUSED, {"error": str(error), "outcome": "not recycled"})
     except (HostError, SystemdError, OSError) as error:
-        result, code = {"error": str(error), "outcome": "nothing done"}, EXIT_NOTHING_DONE
-        if _is_unfinished(given):
-            result, code = {"error": f"{error}; {UNFINISHED}", "outcome": "unfinished"}, EXIT_UNFINISHED
-    if given.json:
-        if given.verb in IN_UNIT and code:
-            with contextlib.suppress(HostError):
-                result["live"] = Config.read(given.config).live_record()
-        if "live" in result:
-            result["live"] = public(result["live"])
-        notes = [step.removeprefix("note: ") for step in steps if step.startswith("note: ")]
-        _print(json.dumps({**result, "steps": steps, "notes": notes}))
-    else:
-        _print_plainly(given, result)
-    return code
-
-
-def _is_unfinished(given: argparse.Namespace) -> bool:
-    """Return whether a switch was begun and neither finished nor taken back."""
-    with contextlib.suppress(HostError):
-        config = Config.read(given.config)
-        return given.verb in IN_UNIT and config.transaction.exists() and holder(config) is None
-    return False
+        if _is_unfinished(options):
+            return Outcome(EXIT_UNFINISHED, {"error": f"{error}; {UNFINISHED}", "outcome": "unfinished"})
+        return Outcome(EXIT_NOTHING_DONE, {"error": str(error), "outcome": "nothing done"})
 
 
 def _require_root() -> None:
@@ -148,95 +135,37 @@ def _require_root() -> None:
         raise HostError("only root can see and change the slots: use sudo")
 
 
-def _do(config: Config, given: argparse.Namespace, say: Say) -> tuple[dict[str, Any], int]:
-    """Do what was asked for; return what to print and the exit code."""
-    systemd = Systemd(str if getattr(given, "show_secrets", False) else functools.partial(mask, config))
-    by = getattr(given, "by", "") or os.environ.get("SUDO_USER") or getpass.getuser()
-    if given.verb in ("status", "verify", "history"):
-        return _look(config, systemd, given.verb)
-    if given.verb == "run":
-        manifest = check_release(config, given.release)
-        environment = config.wanted_files()["environment"]
-        # From there, no shell, no sudo and no -vvv has it in a command line.
-        words = ("sh", "-c", sys.stdin.read()) if given.shell else given.words
-        code, output = systemd.run(command(config, given.release, manifest, environment, words))
-        return {"output": output, "code": code}, code
-    if given.verb == recycle.VERB:
-        return _recycle(config, systemd, given, by, say), 0
-    # What the caller got wrong is said before an interrupted switch is touched.
-    if given.verb == "prune":
-        check_prune(config, given.releases)
-    if given.verb in IN_UNIT:
-        check_state(config)
-        recycle.make_way(config, systemd)
-    with locked(config, " ".join([given.verb, getattr(given, "release", "")]).strip(), by):
-        try:
-            recover(config, systemd, say)
-        except RefusedError as error:
-            if given.verb == "recover":
-                raise
-            say(f"note: {error}")
-        if given.verb == "prune":
-            keep = config.keep_releases if given.keep is None else given.keep
-            return {"removed": prune(config, given.releases, max(1, keep))}, 0
-        if given.verb == "recover":
-            return {"live": config.live_record()}, 0
-        # An empty id asks to go back to the best one, but never a deploy: there it is somebody's unset variable.
-        release = given.release if given.verb == ACTIVATE else given.release or _back(config)
-        order = Order(given.verb, release, by, getattr(given, "force", False))
-        if given.verb == ROLLBACK and order.release == config.live_record().get("release"):
-            raise HostError(f"release {order.release} is live already: there is nothing to go back from")
-        record = settle(config, systemd, switch(config, systemd, order, say), say)
-        try:
-            removed = prune(config, keep=config.keep_releases)
-        except OSError as error:
-            say(f"note: the release is live, but old ones could not be removed: {error}")
-            removed = []
-        if removed:
-            say(f"removed old releases: {', '.join(removed)}")
-    return {"live": record, "outcome": history.SWITCHED}, 0
+def _caller() -> str:
+    return os.environ.get("SUDO_USER") or getpass.getuser()
 
 
-def _look(config: Config, systemd: Systemd, verb: str) -> tuple[dict[str, Any], int]:
-    """Return what a verb that changes nothing found, and the exit code."""
-    if verb == "history":
-        return {"history": history.entries(config), "recycled": history.entries(config, history.RECYCLED)}, 0
-    found = getattr(status, verb)(config, systemd)
-    return found, EXIT_REFUSED if verb == "verify" and found["differences"] else 0
+def _is_unfinished(options: argparse.Namespace) -> bool:
+    """Return whether a switch was begun and neither finished nor taken back."""
+    with contextlib.suppress(HostError):
+        config = Config.read(options.config)
+        return options.verb in IN_UNIT and config.transaction.exists() and holder(config) is None
+    return False
 
 
-def _recycle(config: Config, systemd: Systemd, given: argparse.Namespace, by: str, say: Say) -> dict[str, Any]:
-    """Recycle. A worker that is alone in its slot is replaced by a switch: nobody else would serve meanwhile."""
-    done = recycle.recycle(config, systemd, by, say)
-    if alone := done.get("alone"):
-        release = str(config.live_record()["release"])
-        words = ["--config", str(given.config), RESTORE, release, "--by", f"{by}, as {alone}"]
-        words += ["--json"] if given.json else []
-        _run_in_unit(config, parser().parse_args(words), words)
-    return done
+def _become(config: Config, options: argparse.Namespace, verb: list[str]) -> None:
+    """Become a client of another verb in its unit, and print as was asked for."""
+    words = ["--config", str(options.config), *verb, *(["--json"] if options.json else [])]
+    _run_in_unit(config, parser().parse_args(words), words)
 
 
-def _back(config: Config) -> str:
-    """Return the release to go back to; HostError where there is none."""
-    found = history.rollback_candidates(config)
-    if not found:
-        raise HostError(f"there is nothing to go back to: {status.no_rollback(config)}")
-    return found[0]
-
-
-def _run_in_unit(config: Config, given: argparse.Namespace, words: list[str]) -> None:
+def _run_in_unit(config: Config, options: argparse.Namespace, words: list[str]) -> None:
     """Become a client of the same command in a transient unit.
 
     systemd ends it when its time is over (RuntimeMaxSec), and however it ends, what it left undone is finished or
     taken back at once (ExecStopPost); after a power cut, the unit `<app>-release-recover` does that at boot.
     """
-    by = [] if given.by else ["--by", os.environ.get("SUDO_USER") or getpass.getuser()]
+    by = [] if options.by else ["--by", _caller()]
     # It speaks for a switch that was killed, so in the way that was asked for. After one that has ended by itself and
     # left nothing behind, no Python is started for it.
-    recovery = ["recover", "--in-unit", f"--by={AFTER}", *(["--json"] if given.json else [])]
-    unit, about = f"{config.app}-release-{given.verb}-{os.getpid()}", f"Switch of {config.app}"
-    settled = f'[ "$$EXIT_CODE" = exited ] && [ ! -e {config.transaction} ]'
-    command = in_unit(unit, about, given.config, [*words, "--in-unit", *by], recovery, config.expiry, unless=settled)
+    recovery = ["recover", "--in-unit", f"--by={AFTER}", *(["--json"] if options.json else [])]
+    unit, about = f"{config.app}-release-{options.verb}-{os.getpid()}", f"Switch of {config.app}"
+    finished = f'[ "$$EXIT_CODE" = exited ] && [ ! -e {config.transaction} ]'
+    command = in_unit(unit, about, options.config, [*words, "--in-unit", *by], recovery, config.expiry, unless=finished)
     os.execvp(command[0], command)
 
 
@@ -250,19 +179,28 @@ def _print(text: str) -> None:
         sys.stdout.flush()
 
 
-def _print_plainly(given: argparse.Namespace, result: dict[str, Any]) -> None:
-    if "error" in result:
-        for line in result.get("log", []):
+def _print_json(options: argparse.Namespace, outcome: Outcome, steps: list[str]) -> None:
+    shown = dict(outcome.shown)
+    if options.verb in IN_UNIT and outcome.code:
+        with contextlib.suppress(HostError):
+            shown["live"] = Config.read(options.config).live_record().public()
+    notes = [step.removeprefix("note: ") for step in steps if step.startswith("note: ")]
+    _print(json.dumps({**shown, "steps": steps, "notes": notes}))
+
+
+def _print_plainly(options: argparse.Namespace, shown: dict[str, Any]) -> None:
+    if "error" in shown:
+        for line in shown.get("log", []):
             _print(f"  | {line}")
-        done = "went back" if result["outcome"] == history.WENT_BACK else "not done"
-        _print(f"{done}: {result['error']}")
+        done = "went back" if shown["outcome"] == history.WENT_BACK else "not done"
+        _print(f"{done}: {shown['error']}")
         return
-    if "output" in result:
-        _print(result["output"].rstrip("\n"))
-    if "removed" in result:
-        _print(f"removed: {', '.join(result['removed']) or 'nothing'}")
-    lines = status.as_text(result)
-    if "history" in result:
-        lines = status.history_lines(Config.read(given.config))
-    for line in [*lines, *(f"differs: {text}" for text in result.get("differences", []))]:
+    if "output" in shown:
+        _print(shown["output"].rstrip("\n"))
+    if "removed" in shown:
+        _print(f"removed: {', '.join(shown['removed']) or 'nothing'}")
+    lines = status.as_text(shown)
+    if "history" in shown:
+        lines = status.history_lines(Config.read(options.config))
+    for line in [*lines, *(f"differs: {text}" for text in shown.get("differences", []))]:
         _print(line)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ..workers.engines import DEFAULT, Engine, engine
-from .files import read_environment, read_object
-from .keyed import keyed
+from ..workers.engines import Engine, engine
+from . import digests, records
+from .files import read_environment
+from .records import SLOTS, Plan, SlotRecord
 from .settings import Settings
-
-SLOTS = ("blue", "green")
 
 
 class HostError(Exception):
@@ -29,7 +27,7 @@ class Config(Settings):
     run: Path
     etc: Path
     units: Path
-    plan: dict[str, Any]
+    plan: Plan
     #: Of what the workers depend on: units and what goes with them, then the environment, with the host's own key.
     fingerprint: str
     #: Where nginx notes what became of each request; see watch.py.
@@ -48,17 +46,17 @@ class Config(Settings):
                 for field in fields(Settings)
                 if isinstance(field.default, tuple) and field.name in data
             }
-            int(data["plan"]["workers"])
+            plan = Plan.parse(data["plan"])
             commands = _commands(path.with_name("hooks.json")) if "hook_before" not in data else {}
             whole = f"{data['fingerprint']}-{_environment(places['etc'])}"
-            return cls(**{**data, **places, **lists, **commands, "fingerprint": whole})
+            return cls(**{**data, **places, **lists, **commands, "plan": plan, "fingerprint": whole})
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise HostError(f"cannot read the settings in {path}: {error}; deploy once more to write them") from error
 
     @property
     def workers(self) -> int:
         """How many workers a slot shall run by the present settings."""
-        return int(self.plan["workers"])
+        return self.plan.workers
 
     @property
     def expiry(self) -> float:
@@ -75,10 +73,7 @@ class Config(Settings):
     @property
     def fleet(self) -> str:
         """The fleet that this host belongs to, "" for none; deploys write it down."""
-        try:
-            return (self.etc / "fleet").read_text(encoding="utf-8").strip()
-        except FileNotFoundError:
-            return ""
+        return records.fleet_of(self.etc)
 
     @property
     def transaction(self) -> Path:
@@ -132,47 +127,42 @@ class Config(Settings):
 
     def live_slot(self) -> str | None:
         """Return the slot that gets traffic, None before the first release."""
-        try:
-            name = Path(os.readlink(self.live_link)).stem
-        except OSError:
-            return None
-        return name if name in SLOTS else None
+        return records.live_slot(self.root)
 
     def idle_slot(self) -> str:
         """Return the slot that a new release may use."""
         return SLOTS[1] if self.live_slot() == SLOTS[0] else SLOTS[0]
 
-    def live_record(self) -> dict[str, Any]:
-        """Return what was written down of the live slot; an empty object before the first release."""
-        slot = self.live_slot()
-        return self.record_of(slot) if slot else {}
+    def live_record(self) -> SlotRecord:
+        """Return what was written down of the live slot; an empty record before the first release."""
+        return records.live_record(self.root)
+
+    def record_of(self, slot: str) -> SlotRecord:
+        """Return what was written down of a slot when it was last switched to; an empty record before."""
+        return records.slot_record(self.root, slot)
 
     def workers_of(self, slot: str) -> int:
         """Return how many workers a slot shall run, as it was switched to: who went back has those of that time."""
-        return int(self.record_of(slot).get("workers") or self.workers)
+        return self.record_of(slot).workers or self.workers
 
     def engine_of(self, slot: str) -> Engine:
         """Return the engine that a slot runs: another one than the settings name, before and after a change of it."""
         environment = read_environment(self.slot_environment(slot))
-        return engine(environment.get("FLEET_ENGINE") or self.record_of(slot).get("engine") or DEFAULT.name)
+        return engine(environment.get("FLEET_ENGINE") or self.record_of(slot).engine)
 
     def slot_environment(self, slot: str) -> Path:
         """Return the environment file with what is the slot's own: its number of workers, its release, its engine."""
         return (self.root / "slots" if slot in SLOTS else self.run) / f"{slot}.env"
 
-    def record_of(self, slot: str) -> dict[str, Any]:
-        """Return what was written down of a slot when it was last switched to."""
-        if found := read_object(self.slot_record(slot)):
-            return found
-        # Version 0.1 kept one record for the host.
-        former = read_object(self.root / "live.json")
-        return former if former.get("slot") == slot else {}
+    def digest(self, content: bytes) -> str:
+        """Return the digest of a secret content, with the key that stays on the host; "" where there is none."""
+        return digests.keyed(digests.read_key(self.etc / digests.KEY), content)
 
 
 def _environment(etc: Path) -> str:
     """Return the digest of the wanted environment, "" where there is none: then the workers run with another one."""
     try:
-        return keyed(etc, (etc / "environment").read_bytes())
+        return digests.keyed(digests.read_key(etc / digests.KEY), (etc / "environment").read_bytes())
     except OSError:
         return ""
 

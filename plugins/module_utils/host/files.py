@@ -11,12 +11,12 @@ from typing import Any
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; an empty one where the file is missing or damaged."""
+    """Return the object in a JSON file; an empty one where the file is missing, damaged or something else."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def read_environment(path: Path) -> dict[str, str]:
@@ -38,25 +38,42 @@ def write_object(path: Path, value: dict[str, Any]) -> None:
     write_atomically(path, json.dumps(value, indent=1).encode() + b"\n", 0o600)
 
 
-def write_atomically(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Replace a file whole or not at all."""
+def write_atomically(
+    path: Path, content: bytes, mode: int = 0o644, owner: tuple[int, int] | None = None, sync: bool = True
+) -> None:
+    """Replace a file whole or not at all. `owner` is a user's and a group's number, else who runs this.
+
+    Without `sync` a power cut may bring the former file back, whole.
+    """
     new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    new.replace(path)
-    sync_folder(path.parent)
+    try:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
+            if owner is not None:
+                os.fchown(stream.fileno(), *owner)
+            os.fchmod(stream.fileno(), mode)
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        new.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise
+    if sync:
+        sync_folder(path.parent)
 
 
-def link_atomically(path: Path, target: Path) -> None:
+def link_atomically(path: Path, target: Path | str) -> None:
     """Point a symbolic link at something else with one rename(); no moment without a link."""
     new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)
     new.symlink_to(target)
-    new.replace(path)
+    try:
+        new.replace(path)
+    except OSError:
+        new.unlink()
+        raise
     with contextlib.suppress(OSError):
         # It has moved: what fails from here on must not look as if it had not.
         sync_folder(path.parent)

@@ -63,7 +63,7 @@ def served(config: Config) -> list[str]:
     """
     lines = entries(config)
     # Version 0.1 wrote no history, but which release was there before.
-    before = config.live_record().get("previous") if not lines else None
+    before = config.live_record().previous if not lines else None
     found = [str(before)] if before else []
     for entry in lines:
         left, to = entry.get("from"), entry.get("to")
@@ -83,7 +83,7 @@ def is_whole(config: Config, release: str) -> bool:
 
 def rollback_candidates(config: Config) -> list[str]:
     """Return the releases that may be gone back to, the best first: served before, whole, not bad, not live."""
-    excluded = {*bad(config), config.live_record().get("release")}
+    excluded = {*bad(config), config.live_record().release}
     return [name for name in dict.fromkeys(served(config)) if name not in excluded and is_whole(config, name)]
 
 

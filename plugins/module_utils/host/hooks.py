@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .config import Config
-from .systemd import Command, Systemd
+from .context import Context
+from .sandbox import sandbox_of
+from .systemd import Command
+
+#: Lines of what a hook printed, in the message about its failure.
+TAIL = 20
 
 
 class HookError(Exception):
@@ -25,19 +29,21 @@ def variables(config: Config, release: str, manifest: Mapping[str, Any]) -> dict
 
 
 def command(
-    config: Config, release: str, manifest: Mapping[str, Any], environment: Path, words: Sequence[str]
-) -> Command:
-    """Return a command that runs with a release's code, and with an environment file of the app's."""
-    told = {**variables(config, release, manifest), "FLEET_PYTHON": config.python}
+    config: Config, release: str, manifest: Mapping[str, Any], files: Mapping[str, Path], words: Sequence[str],
+    unit: str = "",
+) -> Command:  # fmt: skip
+    """Return a command that runs with a release's code, in the environment and the sandbox of a slot's `files`."""
+    environment = {**variables(config, release, manifest), "FLEET_PYTHON": config.python}
     return Command(
         # What the environment file has cannot come before these: it is read by systemd, and env runs after it.
-        words=("/usr/bin/env", *(f"{name}={value}" for name, value in told.items()), *words),
+        words=("/usr/bin/env", *(f"{name}={value}" for name, value in environment.items()), *words),
         app=config.app,
         user=config.user,
         folder=config.release_dir(release) / "app",
-        environment_file=environment,
+        environment_file=files["environment"],
         limit=config.hook_timeout,
-        writable=config.writable_paths,
+        sandbox=sandbox_of(files["service"].read_text(encoding="utf-8", errors="replace")),
+        unit=unit,
     )
 
 
@@ -46,15 +52,14 @@ def unit(config: Config) -> str:
     return f"{config.app}-release-hook.service"
 
 
-def run_hook(
-    config: Config, systemd: Systemd, name: str, shell: str, slot: str, release: str, manifest: Mapping[str, Any]
-) -> None:
-    """Run a hook with the slot's own environment; HookError where it fails. An empty one is none."""
+def run_hook(context: Context, when: str, slot: str, release: str, manifest: Mapping[str, Any]) -> None:
+    """Run the hook `before` or `after` a switch, where there is one, as the slot's app; HookError where it fails."""
+    config = context.config
+    shell = {"before": config.hook_before, "after": config.hook_after}[when]
     if not shell:
         return
-    environment = config.slot_files(slot)["environment"]
-    wanted = command(config, release, manifest, environment, ("sh", "-c", shell))
-    code, said = systemd.run(dataclasses.replace(wanted, unit=unit(config)))
+    hook = command(config, release, manifest, config.slot_files(slot), ("sh", "-c", shell), unit(config))
+    code, output = context.systemd.run(hook)
     if code:
-        tail = "\n".join(said.strip().splitlines()[-20:])
-        raise HookError(f"{name} failed with exit code {code}: {tail or 'it printed nothing'}")
+        tail = "\n".join(output.strip().splitlines()[-TAIL:])
+        raise HookError(f"service_hook_{when} failed with exit code {code}: {tail or 'it printed nothing'}")

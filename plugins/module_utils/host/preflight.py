@@ -9,8 +9,9 @@ from typing import Any
 
 from ..workers.engines import Engine
 from . import history
-from .config import SLOTS, Config, HostError
+from .config import Config, HostError
 from .files import read_object
+from .records import SLOTS
 
 #: What a switch writes is some kB; with less than this on the disk it is not begun.
 ROOM_BYTES, ROOM_INODES = 2 << 20, 50
@@ -82,13 +83,13 @@ def check_room(config: Config) -> None:
             raise HostError(f"the disk is full: {place} has {left} free; nothing was changed. Make room")
 
 
-def clock_trouble(config: Config) -> str:
+def clock_trouble(config: Config, now: float) -> str:
     """Say what is wrong with the host's clock, "" where nothing shows."""
     # The last one, not the greatest: one switch with a wrong clock is not to be held against all later ones.
     last = next((entry["at"] for entry in reversed(history.entries(config)) if isinstance(entry.get("at"), int)), 0)
-    if time.time() >= last - CLOCK_SECONDS:
+    if now >= last - CLOCK_SECONDS:
         return ""
-    here, then = (time.strftime("%F %T %Z", time.localtime(at)) for at in (time.time(), last))
+    here, then = (time.strftime("%F %T %Z", time.localtime(at)) for at in (now, last))
     return f"the clock says {here}, but the last switch was at {then}: one of the two is wrong (timedatectl)"
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from . import history
-from .config import SLOTS, Config, HostError
+from .config import Config, HostError
+from .locks import releases_locked
+from .records import SLOTS
 
 #: From being unpacked to being switched to: migrations and the canary come between.
 FRESH_SECONDS = 3600.0
@@ -36,8 +37,8 @@ def in_use(config: Config) -> dict[str, str]:
             found[os.path.basename(os.readlink(config.root / "slots" / slot))] = f"the {slot} slot has it"
     for release in history.rollback_candidates(config)[:1]:
         found[release] = "it is the one to go back to"
-    if live := config.live_record().get("release"):
-        found[str(live)] = "it is live"
+    if live := config.live_record().release:
+        found[live] = "it is live"
     return found
 
 
@@ -63,7 +64,7 @@ def prune(config: Config, releases: Sequence[str] = (), keep: int = 0) -> list[s
         order = dict.fromkeys([*in_use(config), *history.rollback_candidates(config), *good, *whole(config)])
         here = [name for name in order if history.is_whole(config, name)]
         releases = [name for name in here[max(keep, len(in_use(config))) :] if not _is_fresh(config, name)]
-    with _unpack_lock(config):
+    with releases_locked(config.root):
         for release in releases:
             folder = config.release_dir(release)
             # The marker goes first: what is left of it when this is cut off is no release.
@@ -88,15 +89,3 @@ def _is_fresh(config: Config, release: str) -> bool:
         return abs(time.time() - (config.release_dir(release) / ".complete").stat().st_mtime) < FRESH_SECONDS
     except OSError:
         return False
-
-
-@contextlib.contextmanager
-def _unpack_lock(config: Config) -> Iterator[None]:
-    """Keep a deploy from linking files out of a release that is being removed; release_unpack takes the same lock."""
-    path = config.root / "releases" / ".lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

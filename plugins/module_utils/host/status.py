@@ -5,24 +5,23 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ..workers.engines import DEFAULT
 from . import history, recycle
 from .config import Config
-from .gate import look
-from .lock import describe, holder
+from .context import Context
+from .gate import probe
+from .journal import Transaction
+from .locks import describe, holder
 from .prune import whole
-from .switch import Transaction
-from .systemd import Systemd
 
 
-def verify(config: Config, systemd: Systemd) -> dict[str, Any]:
+def verify(context: Context) -> dict[str, Any]:
     """Compare what is planned with what runs and what answers; `differences` are sentences."""
-    slot = config.live_slot()
-    record = config.live_record()
+    config = context.config
+    slot, record = config.live_slot(), config.live_record()
     if slot is None or not record:
         missing = [f"{config.app} has no live release on this host"]
-        return {"live": record, "fleet": config.fleet, "differences": missing}
-    proof = look(config, systemd, slot, int(record["workers"]))
+        return {"live": record.public(), "fleet": config.fleet, "differences": missing}
+    proof = probe(context, slot, record.workers)
     seen = proof.as_dict()
     lock, transaction = holder(config), Transaction.read(config)
     cut_off = "" if lock is not None or transaction is None else transaction.release
@@ -34,47 +33,49 @@ def verify(config: Config, systemd: Systemd) -> dict[str, Any]:
             + (f" ({proof.trouble})" if proof.trouble else ""),
         ),
         (
-            proof.releases in ((), (str(record["release"]),)),
-            f"release {record['release']} is recorded as live, the workers run {', '.join(proof.releases)}",
+            proof.releases in ((), (record.release,)),
+            f"release {record.release} is recorded as live, the workers run {', '.join(proof.releases)}",
         ),
         (
             # Who went back has the settings of that time, on purpose.
-            record["fingerprint"] == config.fingerprint or record.get("settings") == "kept",
+            record.fingerprint == config.fingerprint or record.settings == "kept",
             "the settings on disk are not those that the workers run with: deploy",
         ),
         (not cut_off, f"a switch to release {cut_off} was cut off: {config.app}-release recover"),
     ]
     return {
-        "live": record,
+        "live": record.public(),
         "fleet": config.fleet,
         "slot": slot,
-        "plan": record["plan"],
+        "plan": record.plan.as_dict(),
         **seen,
         "differences": [text for good, text in checks if not good],
     }
 
 
-def status(config: Config, systemd: Systemd) -> dict[str, Any]:
+def status(context: Context) -> dict[str, Any]:
     """Return what `verify` does, and what could be switched to."""
-    live, marks = config.live_record().get("release"), history.bad(config)
+    config = context.config
+    live, marks = config.live_record().release, history.bad(config)
     there = whole(config)
     back = history.rollback_candidates(config)
     return {
-        **verify(config, systemd),
+        **verify(context),
         "app": config.app,
         "rollback_to": back[0] if back else None,
         "no_rollback": "" if back else no_rollback(config),
         "releases": [{"id": name, "live": name == live, "bad": marks.get(name, {}).get("reason")} for name in there],
         "lock": holder(config),
-        "recycling": recycling(config, systemd),
+        "recycling": recycling(context),
     }
 
 
-def recycling(config: Config, systemd: Systemd) -> dict[str, Any]:
+def recycling(context: Context) -> dict[str, Any]:
     """Return what the live workers take at most (MiB of PSS), the limit (0: none), why recycling stopped, if it did."""
+    config = context.config
     return {
         "limit_mib": config.worker_memory_max_mib,
-        "largest_mib": round(max((one.mib for one in recycle.sizes(config, systemd)), default=0)),
+        "largest_mib": round(max((worker.mib for worker in recycle.sizes(context)), default=0)),
         "replaced": sum(line.get("result") == recycle.REPLACED for line in history.entries(config, history.RECYCLED)),
         "stopped": recycle.stopped(config),
     }
@@ -96,7 +97,7 @@ def as_text(result: dict[str, Any]) -> list[str]:
         lines = [
             f"release {live['release']} in the {result['slot']} slot, live since {time.ctime(live['at'])}",
             f"workers: {result['planned']} planned, {result['running']} running, {result['answering']} answering",
-            f"engine: {live.get('engine') or DEFAULT.name}",
+            f"engine: {live['engine']}",
             f"planned: {result['plan']['reason']}",
             *([f"fleet: {result['fleet']}"] if result["fleet"] else []),
             *(f"note: {note}" for note in result["plan"].get("notes", [])),

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +45,7 @@ class Command:
     folder: Path
     environment_file: Path
     limit: float
-    writable: tuple[str, ...] = ()
+    sandbox: tuple[tuple[str, str], ...] = ()
     unit: str = ""
 
 
@@ -117,23 +117,12 @@ class Systemd:
 
     def run(self, command: Command) -> tuple[int, str]:
         """Run a command of the app's in a unit of its own; return its exit code and what it printed, less secrets."""
-        properties = {
-            "User": command.user,
-            "Group": command.user,
-            "WorkingDirectory": str(command.folder),
-            "EnvironmentFile": str(command.environment_file),
-            "RuntimeMaxSec": f"{command.limit:g}",
-            "StateDirectory": command.app,
-            "NoNewPrivileges": "yes",
-            "ProtectSystem": "strict",
-            "ProtectHome": "yes",
-            "PrivateTmp": "yes",
-            "ReadWritePaths": " ".join(command.writable),
-        }
+        properties = (
+            ("User", command.user), ("Group", command.user), ("WorkingDirectory", command.folder),
+            ("EnvironmentFile", command.environment_file), ("RuntimeMaxSec", f"{command.limit:g}"), *command.sandbox,
+        )  # fmt: skip
         done = _call(
-            "systemd-run", "--quiet", "--wait", "--pipe", "--collect", f"--description=A command of {command.app}",
-            *([f"--unit={command.unit}"] if command.unit else []),
-            *(f"--property={name}={value}" for name, value in properties.items()),
+            *transient(f"A command of {command.app}", properties, command.unit),
             # systemd puts its own values in place of ${NAME}; the command is to get what was written.
             "--", *(word.replace("$", "$$") for word in command.words),
             stderr=subprocess.STDOUT,
@@ -146,6 +135,17 @@ class Systemd:
         if check and done.returncode != 0:
             raise SystemdError(f"systemctl {' '.join(words)}: {done.stderr.strip() or done.stdout.strip()}")
         return done
+
+
+def transient(about: str, properties: Iterable[tuple[str, object]], unit: str = "", wait: bool = True) -> list[str]:
+    """Return the words before a command that run it in a unit of its own; with `wait`, until it ends, with its output.
+
+    Nothing is left of the unit, however the command ends.
+    """
+    return [
+        "systemd-run", "--quiet", *(["--wait", "--pipe"] if wait else []), "--collect", f"--description={about}",
+        *([f"--unit={unit}"] if unit else []), *(f"--property={name}={value}" for name, value in properties),
+    ]  # fmt: skip
 
 
 def in_unit(
@@ -167,10 +167,7 @@ def in_unit(
         # Not "truncate": what ExecStopPost runs would open it anew.
         **({"StandardOutput": f"append:{output}"} if output else {}),
     }
-    return [
-        "systemd-run", "--quiet", *([] if output else ["--wait", "--pipe"]), "--collect", f"--description={about}",
-        f"--unit={unit}", *(f"--property={name}={value}" for name, value in properties.items()), *program[:4], *words,
-    ]  # fmt: skip
+    return [*transient(about, properties.items(), unit, wait=output is None), *program[:4], *words]
 
 
 def _call(*words: str, stderr: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:

@@ -1,11 +1,8 @@
-"""How much the live release serves with other numbers of workers, measured in a private slot (private.py)."""
+"""How much the live release serves with other numbers of workers, measured in a private slot (tune_slot.py)."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import functools
-import getpass
 import json
 import os
 import re
@@ -13,20 +10,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .config import Config, HostError
-from .lock import describe, holder, locked
-from .mask import mask
+from .context import Context
+from .locks import describe, holder, locked
 from .preflight import check_state
-from .switch import Say
-from .systemd import Systemd, SystemdError, in_unit
+from .proc import ancestors, memory_mib
+from .records import SlotRecord
+from .systemd import SystemdError, in_unit
 from .tune_lease import Lease
 from .tune_slot import SLOT, Slot, clean
+from .verbs import Call, Outcome
 from .watch import ProxyLog
-from .workers import PROC, connections, memory_mib
 
 LOAD = Path(__file__).with_name("tune_load.py")
 #: Seconds of load before those that count, and what a change of the number of workers may take beside its boot.
@@ -44,7 +42,7 @@ LOAD_PATTERN = re.compile(r"(?:([1-9][0-9]{0,2}) )?(/[!-~]*)")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Measurement:
     """What to measure. `load` are paths with their weights, `seconds` is how long each number is measured a round."""
 
     load: tuple[tuple[str, int], ...]
@@ -56,10 +54,10 @@ class Wanted:
     caller: int
 
     @classmethod
-    def read(cls, config: Config, given: argparse.Namespace) -> Wanted:
+    def read(cls, config: Config, options: argparse.Namespace) -> Measurement:
         """Read the command line; HostError says what is wrong with it."""
         load: dict[str, int] = {}
-        for text in given.load or [config.health_path]:
+        for text in options.load or [config.health_path]:
             found = LOAD_PATTERN.fullmatch(text)
             if not found:
                 raise HostError(
@@ -67,15 +65,15 @@ class Wanted:
                     "a blank before it or without. They are asked for in a private slot, never in the live one"
                 )
             load[found[2]] = load.get(found[2], 0) + int(found[1] or 1)
-        numbers = sorted(set(given.workers or range(1, config.workers + 2)))
+        numbers = sorted(set(options.workers or range(1, config.workers + 2)))
         if numbers[0] < 1:
             raise HostError(f"the numbers of workers are {numbers}: each has to be 1 or more")
-        for name, value, (least, most) in (("rounds", given.rounds, ROUNDS), ("seconds", given.seconds, SECONDS)):
+        for name, value, (least, most) in (("rounds", options.rounds, ROUNDS), ("seconds", options.seconds, SECONDS)):
             if not least <= value <= most:
                 raise HostError(f"{name} is {value:g}: allowed is {least:g} to {most:g}")
         return cls(
-            tuple(load.items()), tuple(numbers), given.rounds, given.seconds,
-            given.connections or max(32, 4 * numbers[-1]), given.while_serving, given.caller,
+            tuple(load.items()), tuple(numbers), options.rounds, options.seconds,
+            options.connections or max(32, 4 * numbers[-1]), options.while_serving, options.caller,
         )  # fmt: skip
 
     def limit(self, config: Config) -> float:
@@ -106,61 +104,65 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clean", action="store_true", help="only remove what a killed run may have left")
 
 
-def command(config: Config, given: argparse.Namespace, say: Say) -> tuple[dict[str, Any], int]:
-    """Measure, in a transient unit of its own; return what to print and the exit code.
+def command(context: Context, call: Call) -> Outcome:
+    """Measure, in a transient unit of its own.
 
     `systemctl stop APP-release-tune` ends it at any time; whoever asked for it and is gone does so, too.
     """
-    systemd, lease = Systemd(functools.partial(mask, config)), Lease(config)
-    if given.clean:
-        clean(config, systemd)
-        if not lease.looked.exists():
+    options, config, lease = call.options, context.config, Lease(context)
+    if options.clean:
+        clean(context)
+        if not lease.polled.exists():
             # Nobody fetches the outcome; systemd has made the file anew to run this.
             lease.end()
-        return {}, 0
-    if given.look:
-        return lease.look(systemd, given.seen), 0
-    wanted = Wanted.read(config, given)
+        return Outcome()
+    if options.look:
+        return Outcome(0, lease.poll(options.seen))
+    plan = Measurement.read(config, options)
     check_state(config)
-    by = given.by or os.environ.get("SUDO_USER") or getpass.getuser()
-    if not given.in_unit:
-        if (about := holder(config)) is not None:
-            raise HostError(f"the lock is held: {describe(about)}. Nothing was done")
-        # systemd-run keeps this process's number.
-        ends_with = "--leased" if given.detach else f"--caller={os.getpid()}"
-        output = lease.begin() if given.detach else None
-        words = in_unit(
-            lease.unit, f"Measuring {config.app}", given.config, [*sys.argv[1:], "--in-unit", f"--by={by}", ends_with],
-            ["tune", "--clean", "--in-unit"], wanted.limit(config), output,
-        )  # fmt: skip
-        if output is None:
-            os.execvp(words[0], words)
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemdError(f"systemd-run: {done.stderr.strip()}")
-        return {}, 0
-    here = callers(wanted.caller)
+    if not options.in_unit:
+        return _start(context, call, lease, plan)
+    here = ancestors(plan.caller)
 
     def is_wanted() -> bool:
-        return lease.is_wanted() if given.leased else callers(wanted.caller) == here
+        return lease.is_polled() if options.leased else ancestors(plan.caller) == here
 
-    def say_it(step: str) -> None:
-        say(step)
-        if given.leased:
-            lease.say(step)
+    if options.leased:
+        context = replace(context, report=lease.reporter(context.report))
+    with locked(config, "tune", call.by, plan.limit(config)):
+        return Outcome(0, measure(context, plan, is_wanted))
 
-    with locked(config, "tune", by, wanted.limit(config)):
-        return measure(config, systemd, wanted, say_it, is_wanted), 0
+
+def _start(context: Context, call: Call, lease: Lease, plan: Measurement) -> Outcome:
+    """Run the same words in a unit: become its client, or with --detach leave it to those who poll the lease."""
+    options, config = call.options, context.config
+    if (about := holder(config)) is not None:
+        raise HostError(f"the lock is held: {describe(about)}. Nothing was done")
+    # systemd-run keeps this process's number.
+    ends_with = "--leased" if options.detach else f"--caller={os.getpid()}"
+    output = lease.begin() if options.detach else None
+    words = in_unit(
+        lease.unit, f"Measuring {config.app}", options.config,
+        [*sys.argv[1:], "--in-unit", f"--by={call.by}", ends_with],
+        ["tune", "--clean", "--in-unit"], plan.limit(config), output,
+    )  # fmt: skip
+    if output is None:
+        os.execvp(words[0], words)
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemdError(f"systemd-run: {done.stderr.strip()}")
+    return Outcome()
 
 
 class Traffic:
     """What reaches the live slot: nginx's own notes, and who is connected."""
 
-    def __init__(self, config: Config, live: str) -> None:
-        self.config, self.socket = config, config.socket(live)
+    def __init__(self, context: Context, live: str) -> None:
+        config = context.config
+        self.context, self.live, self.clock = context, live, context.clock
         # With a time of 0, all that nginx notes counts as `after`; only differences are used.
         self.log = ProxyLog(Path(config.proxy_log), 0.0) if config.proxy_log else None
-        self.since, self.seen = time.monotonic(), self._requests()
+        self.since, self.seen = self.clock.monotonic(), self._requests()
 
     def _requests(self) -> int:
         if self.log is None:
@@ -170,11 +172,11 @@ class Traffic:
 
     def trouble(self, least: float = 0.0) -> str:
         """Say what came since the last look, "" where it is next to nothing; look for at least so many seconds."""
-        stayed = connections(self.socket)
-        while time.monotonic() < self.since + least:
-            time.sleep(0.25)
-            stayed = min(stayed, connections(self.socket))
-        seconds, new = time.monotonic() - self.since, self._requests() - self.seen
+        stayed = self.context.connections(self.live)
+        while self.clock.monotonic() < self.since + least:
+            self.clock.sleep(0.25)
+            stayed = min(stayed, self.context.connections(self.live))
+        seconds, new = self.clock.monotonic() - self.since, self._requests() - self.seen
         self.since, self.seen = self.since + seconds, self.seen + new
         found = [f"{new} requests in {seconds:.0f} s"] if new > DRAINED_PER_SECOND * seconds + 1 else []
         # A WebSocket or a long download is in no log before its end.
@@ -182,14 +184,43 @@ class Traffic:
         return " and ".join(found)
 
 
-def measure(
-    config: Config, systemd: Systemd, wanted: Wanted, say: Say, is_wanted: Callable[[], bool] = lambda: True
-) -> dict[str, Any]:
+def measure(context: Context, plan: Measurement, is_wanted: Callable[[], bool] = lambda: True) -> dict[str, Any]:
     """Measure each number in each round, upwards and downwards in turn; return every figure.
 
     It ends early where the figures are not wanted any more. HostError before anything was changed, or with the private
     slot gone again.
     """
+    live, record = _live(context)
+    traffic = Traffic(context, live)
+    if not plan.while_serving and (requests := traffic.trouble(DRAINED_SECONDS)):
+        raise HostError(
+            f"this host is not drained: {requests} on the live slot. Nothing was changed. Take it out of the "
+            "load balancer, or measure beside its users all the same: tune_while_serving (on the host: --while-serving)"
+        )
+    context.report(f"starting release {record.release} in a private slot, beside the live one ({live})")
+
+    def check_wanted() -> None:
+        if not is_wanted():
+            raise HostError("whoever asked for this is gone: measuring was stopped, the private slot is removed")
+
+    with Slot(context, live, plan.limit(context.config)) as slot:
+        for path, _ in plan.load:
+            slot.check(path)
+        rounds = _Rounds(context, plan, slot, traffic, check_wanted)
+        for number in range(1, plan.rounds + 1):
+            rounds.measure(number)
+    return {
+        "tuned": {
+            "app": context.config.app, "release": record.release, "plan": record.plan.as_dict(),
+            "numbers": rounds.numbers, "rounds": rounds.of_all_numbers(), "load": plan.load,
+            "connections": plan.connections, "seconds": plan.seconds, "notes": rounds.notes,
+        }
+    }  # fmt: skip
+
+
+def _live(context: Context) -> tuple[str, SlotRecord]:
+    """Return the live slot and its record; HostError where nothing can be measured beside it."""
+    config = context.config
     live, record = config.live_slot(), config.live_record()
     if live is None or not record:
         raise HostError(f"{config.app} has no live release on this host: deploy first")
@@ -197,61 +228,57 @@ def measure(
         raise HostError(f"a switch was cut off: {config.app}-release recover. Nothing was changed")
     if not LOAD.is_file():
         raise HostError(f"the load tool is missing ({LOAD}): deploy once more to bring it. Nothing was changed")
-    traffic = Traffic(config, live)
-    if not wanted.while_serving and (found := traffic.trouble(DRAINED_SECONDS)):
-        raise HostError(
-            f"this host is not drained: {found} on the live slot. Nothing was changed. Take it out of the "
-            "load balancer, or measure beside its users all the same: tune_while_serving (on the host: --while-serving)"
-        )
-    say(f"starting release {record['release']} in a private slot, beside the live one ({live})")
-
-    def go_on() -> None:
-        if not is_wanted():
-            raise HostError("whoever asked for this is gone: measuring was stopped, the private slot is removed")
-
-    rounds: list[dict[str, Any]] = []
-    numbers, notes = list(wanted.workers), []
-    with Slot(config, systemd, live, wanted.limit(config)) as slot:
-        for path, _ in wanted.load:
-            slot.check(path)
-        for number in range(wanted.rounds):
-            for workers in numbers if number % 2 == 0 else numbers[::-1]:
-                go_on()
-                _go_on(wanted, traffic)
-                if workers not in numbers:
-                    continue
-                if not slot.resize(workers):
-                    notes.append(
-                        f"{workers} workers and more were not tried: memory does not hold them beside the live ones"
-                    )
-                    numbers = [least for least in numbers if least < workers]
-                    continue
-                rounds.append({"round": number + 1, **measure_once(slot, wanted, go_on)})
-                say(f"round {number + 1}: {workers} workers, {rounds[-1]['throughput']:g} requests a second")
-    return {
-        "tuned": {
-            "app": config.app, "release": record["release"], "plan": record["plan"], "numbers": numbers,
-            "rounds": [entry for entry in rounds if entry["workers"] in numbers], "load": wanted.load,
-            "connections": wanted.connections, "seconds": wanted.seconds, "notes": notes,
-        }
-    }  # fmt: skip
+    return live, record
 
 
-def measure_once(slot: Slot, wanted: Wanted, go_on: Callable[[], None]) -> dict[str, Any]:
+class _Rounds:
+    """The figures of all rounds so far; `numbers` are those that memory holds."""
+
+    def __init__(
+        self, context: Context, plan: Measurement, slot: Slot, traffic: Traffic, check_wanted: Callable[[], None]
+    ) -> None:
+        self.context, self.plan, self.slot, self.traffic = context, plan, slot, traffic
+        self.check_wanted = check_wanted
+        self.numbers, self.figures = list(plan.workers), list[dict[str, Any]]()
+        self.notes: list[str] = []
+
+    def measure(self, number: int) -> None:
+        """Measure each number of workers, upwards in the first round, downwards in the second, and so on."""
+        for workers in self.numbers if number % 2 else self.numbers[::-1]:
+            self.check_wanted()
+            _check_drained(self.plan, self.traffic)
+            if workers not in self.numbers:
+                continue
+            if not self.slot.resize(workers):
+                self.notes.append(
+                    f"{workers} workers and more were not tried: memory does not hold them beside the live ones"
+                )
+                self.numbers = [least for least in self.numbers if least < workers]
+                continue
+            self.figures.append({"round": number, **measure_once(self.slot, self.plan, self.check_wanted)})
+            throughput = self.figures[-1]["throughput"]
+            self.context.report(f"round {number}: {workers} workers, {throughput:g} requests a second")
+
+    def of_all_numbers(self) -> list[dict[str, Any]]:
+        """Return the figures, without those of numbers that memory did not hold in a later round."""
+        return [entry for entry in self.figures if entry["workers"] in self.numbers]
+
+
+def measure_once(slot: Slot, plan: Measurement, check_wanted: Callable[[], None]) -> dict[str, Any]:
     """Send the load for a while; return the figures."""
-    main_pid = slot.systemd.state(slot.config.service(SLOT)).main_pid
-    pids = slot.overlap.pids(SLOT)
-    programs = max(1, min(int(slot.config.plan.get("inputs", {}).get("vcpus", 1)) // CPUS_PER_LOAD, 16))
+    main_pid = slot.context.state(SLOT).main_pid
+    pids = slot.context.pids(SLOT)
+    programs = max(1, min(slot.context.config.plan.vcpus // CPUS_PER_LOAD, 16))
     settings = {
-        "socket": str(slot.config.socket(SLOT)), "load": wanted.load, "pids": [main_pid, *pids],
-        "connections": -(-wanted.connections // programs), "warm": WARM_SECONDS, "seconds": wanted.seconds,
+        "socket": str(slot.context.config.socket(SLOT)), "load": plan.load, "pids": [main_pid, *pids],
+        "connections": -(-plan.connections // programs), "warm": WARM_SECONDS, "seconds": plan.seconds,
         "drain": DRAIN_SECONDS,
         "headers": {
-            "Host": slot.config.health_host, "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "http",
-            "X-Forwarded-Host": slot.config.health_host, "User-Agent": "release-tune",
+            "Host": slot.context.config.health_host, "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Proto": "http",
+            "X-Forwarded-Host": slot.context.config.health_host, "User-Agent": "release-tune",
         },
     }  # fmt: skip
-    seen = fire([{**settings, "skip": number} for number in range(programs)], go_on)
+    seen = fire([{**settings, "skip": number} for number in range(programs)], check_wanted)
     took = sorted(seconds for one in seen for seconds in one["took"])
     bad: dict[str, int] = {}
     for one in seen:
@@ -262,7 +289,7 @@ def measure_once(slot: Slot, wanted: Wanted, go_on: Callable[[], None]) -> dict[
         names = ", ".join(f"{count} × {status if status != '0' else 'none'}" for status, count in bad.items())
         raise HostError(
             f"under load, with {len(pids)} workers, {wrong} of {wrong + len(took)} answers were not 200 to 399 "
-            f"({names or f'none within {wanted.seconds:g} s'}): such figures would say nothing"
+            f"({names or f'none within {plan.seconds:g} s'}): the result would be meaningless"
         )
     sizes = [memory_mib(pid) for pid in pids]
     return {
@@ -279,32 +306,22 @@ def measure_once(slot: Slot, wanted: Wanted, go_on: Callable[[], None]) -> dict[
     }
 
 
-def _go_on(wanted: Wanted, traffic: Traffic) -> None:
+def _check_drained(plan: Measurement, traffic: Traffic) -> None:
     """Raise HostError where traffic has come."""
     found = traffic.trouble()
-    if found and not wanted.while_serving:
+    if found and not plan.while_serving:
         raise HostError(f"this host got traffic again, {found}: measuring was stopped, the private slot is removed")
 
 
-def callers(pid: int) -> list[int]:
-    """Return a process and its ancestors below PID 1; where one of them ends, this is no longer the same."""
-    found: list[int] = []
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        while pid > 1:
-            found.append(pid)
-            pid = int((PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()[1])
-    return found
-
-
-def fire(settings: Sequence[dict[str, Any]], go_on: Callable[[], None]) -> list[dict[str, Any]]:
-    """Run load programs side by side; return what each saw. `go_on` raises where that is not wanted any more."""
+def fire(settings: Sequence[dict[str, Any]], check_wanted: Callable[[], None]) -> list[dict[str, Any]]:
+    """Run load programs side by side; return what each saw. `check_wanted` raises where that is not wanted any more."""
     deadline = time.monotonic() + sum(settings[0][key] for key in ("warm", "seconds", "drain")) + CHANGE_SECONDS
     programs = [
         subprocess.Popen([sys.executable, "-I", "-B", str(LOAD), json.dumps(one)], stdout=subprocess.PIPE, text=True)
         for one in settings
     ]
     try:
-        return [json.loads(_output(program, deadline, go_on)) for program in programs]
+        return [json.loads(_output(program, deadline, check_wanted)) for program in programs]
     except ValueError as error:
         raise HostError(f"the load program failed: {error}") from error
     finally:
@@ -312,9 +329,9 @@ def fire(settings: Sequence[dict[str, Any]], go_on: Callable[[], None]) -> list[
             program.kill()
 
 
-def _output(program: subprocess.Popen[str], deadline: float, go_on: Callable[[], None]) -> str:
+def _output(program: subprocess.Popen[str], deadline: float, check_wanted: Callable[[], None]) -> str:
     while True:
-        go_on()
+        check_wanted()
         try:
             return program.communicate(timeout=1)[0]
         except subprocess.TimeoutExpired as error:

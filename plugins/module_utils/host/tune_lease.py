@@ -1,70 +1,77 @@
-"""A measuring that goes on by itself, for those who look at it."""
+"""The lease of a detached tuning run: it ends when nobody has polled it for a while."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .config import Config
-from .systemd import Systemd
+from .context import Context
 
-#: It ends when nobody has looked at it for so long; a look takes this long at most.
-LEASE_SECONDS, LOOK_SECONDS = 30.0, 5.0
+#: It ends when nobody has polled it for so many seconds; a poll takes this long at most.
+LEASE_SECONDS, POLL_SECONDS = 30.0, 5.0
 
 
 class Lease:
-    """What a detached run and those who look at it have in common: it ends when nobody has looked for a while.
+    """State shared by a detached run and its pollers.
 
-    An SSH connection is no such thing: it stays for a minute after Ctrl-C, and longer when others share it.
+    An SSH connection is no lease: it stays for a minute after Ctrl-C, and longer when others share it.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.unit = f"{config.app}-release-tune"
-        self.looked, self.steps, self.output = (config.run / f"tune.{kind}" for kind in ("looked", "steps", "output"))
-        self._seen, self._since = 0, time.monotonic()
+    def __init__(self, context: Context) -> None:
+        self.context, run = context, context.config.run
+        self.unit = f"{context.config.app}-release-tune"
+        self.polled, self.steps, self.output = (run / f"tune.{kind}" for kind in ("looked", "steps", "output"))
+        self._seen, self._since = 0, context.clock.monotonic()
 
     def begin(self) -> Path:
         """Make the files; return the one for the outcome."""
         self.end()
-        for path in (self.looked, self.steps, self.output):
+        for path in (self.polled, self.steps, self.output):
             path.touch(0o600)
         return self.output
 
     def end(self) -> None:
         """Remove the files."""
-        for path in (self.looked, self.steps, self.output):
+        for path in (self.polled, self.steps, self.output):
             path.unlink(missing_ok=True)
 
-    def say(self, step: str) -> None:
-        """Note a step for those who look."""
-        with self.steps.open("a", encoding="utf-8") as stream:
-            stream.write(f"{step}\n")
+    def reporter(self, report: Callable[[str], None]) -> Callable[[str], None]:
+        """Return a function that reports a step, and writes it down for the pollers."""
 
-    def is_wanted(self) -> bool:
-        """Return whether somebody has looked lately. The file's time is only compared with itself."""
+        def write(step: str) -> None:
+            report(step)
+            with self.steps.open("a", encoding="utf-8") as stream:
+                stream.write(f"{step}\n")
+
+        return write
+
+    def is_polled(self) -> bool:
+        """Return whether somebody has polled lately. The file's time is only compared with itself."""
+        now = self.context.clock.monotonic()
         with contextlib.suppress(OSError):
-            if (looked := self.looked.stat().st_mtime_ns) != self._seen:
-                self._seen, self._since = looked, time.monotonic()
-        if time.monotonic() - self._since <= LEASE_SECONDS:
+            if (polled := self.polled.stat().st_mtime_ns) != self._seen:
+                self._seen, self._since = polled, now
+        if now - self._since <= LEASE_SECONDS:
             return True
         self.end()
         return False
 
-    def look(self, systemd: Systemd, seen: int) -> dict[str, Any]:
+    def poll(self, seen: int) -> dict[str, Any]:
         """Wait for steps that the caller has not seen, for a while; `said` is the outcome once it has ended."""
-        deadline = time.monotonic() + LOOK_SECONDS
+        clock = self.context.clock
+        deadline = clock.monotonic() + POLL_SECONDS
         while True:
-            running = not systemd.state(f"{self.unit}.service").down
+            running = not self.context.systemd.state(f"{self.unit}.service").down
             if running:
-                os.utime(self.looked)
+                os.utime(self.polled)
             steps = self.steps.read_text(encoding="utf-8").splitlines()
-            if not running or len(steps) > seen or time.monotonic() > deadline:
+            if not running or len(steps) > seen or clock.monotonic() > deadline:
                 break
-            time.sleep(0.3)
-        found = {"new": steps[seen:], "running": running, "said": self.output.read_text(encoding="utf-8")}
+            clock.sleep(0.3)
+        state = {"new": steps[seen:], "running": running, "said": self.output.read_text(encoding="utf-8")}
         if not running:
             self.end()
-        return found
+        return state

@@ -8,17 +8,17 @@ runs in, by a limit of time in its own unit, by a reboot.
 from __future__ import annotations
 
 import contextlib
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .config import Config, HostError
+from .context import Context
+from .cutover import RefusedError
 from .files import environment_content, read_environment, write_atomically
-from .gate import GateError, wait_until_proven
+from .gate import GateError, prove
 from .overlap import ASK_SECONDS, Overlap
-from .switch import WORKERS, RefusedError
-from .systemd import Systemd, SystemdError
-from .workers import ask, memory_mib
+from .slots import WORKERS
+from .systemd import SystemdError
 
 SLOT = "tune"
 UNITS = Path("/run/systemd/system")
@@ -30,42 +30,41 @@ PATH_SECONDS = 30.0
 class Slot:
     """The private slot. Used as a context: afterwards, whatever happened, it is gone."""
 
-    config: Config
-    systemd: Systemd
+    context: Context
     live: str
     limit: float
     overlap: Overlap = field(init=False)
 
     def __enter__(self) -> Slot:
         """Start it with few workers; HostError where memory does not hold them, RefusedError where it does not boot."""
-        clean(self.config, self.systemd)
-        self.overlap = Overlap(self.config, self.systemd, self.live, SLOT)
-        engine = self.config.engine_of(self.live)
+        config, systemd = self.context.config, self.context.systemd
+        clean(self.context)
+        self.overlap = Overlap(self.context, self.live, SLOT)
+        engine = config.engine_of(self.live)
         workers = engine.least_workers
         self.overlap.first(workers, engine)
-        files = self.config.slot_files(self.live)
+        files = config.slot_files(self.live)
         unit = files["service"].read_bytes()
         if WORKERS.encode() not in unit:
             raise HostError(
                 f"{files['service']} was made by an earlier version and has its number of workers fixed: deploy once "
                 "more. Nothing was measured"
             )
-        cursor = self.systemd.cursor()
+        cursor = systemd.cursor()
         try:
             UNITS.mkdir(parents=True, exist_ok=True)
-            write_atomically(UNITS / self.config.service(SLOT), unit)
-            folder = UNITS / f"{self.config.service(SLOT)}.d"
+            write_atomically(UNITS / config.service(SLOT), unit)
+            folder = UNITS / f"{config.service(SLOT)}.d"
             folder.mkdir(exist_ok=True)
-            write_atomically(folder / "private.conf", drop_in(self.config, self.live, self.limit).encode())
-            variables = read_environment(self.config.slot_environment(self.live))
-            own = environment_content({**variables, WORKERS: str(workers)})
-            write_atomically(self.config.slot_environment(SLOT), own)
-            write_atomically(UNITS / self.config.socket_unit(SLOT), files["socket"].read_bytes())
-            self.systemd.start(self.config.socket_unit(SLOT), self.config.service(SLOT))
-            wait_until_proven(self.config, self.systemd, SLOT, workers)
+            write_atomically(folder / "private.conf", drop_in(config, self.live, self.limit).encode())
+            environment = {**read_environment(config.slot_environment(self.live)), WORKERS: str(workers)}
+            write_atomically(config.slot_environment(SLOT), environment_content(environment))
+            write_atomically(UNITS / config.socket_unit(SLOT), files["socket"].read_bytes())
+            systemd.start(config.socket_unit(SLOT), config.service(SLOT))
+            prove(self.context, SLOT, workers)
         except BaseException as error:
-            log = self.systemd.journal(self.config.service(SLOT), cursor)
-            clean(self.config, self.systemd)
+            log = systemd.journal(config.service(SLOT), cursor)
+            clean(self.context)
             if isinstance(error, (GateError, SystemdError)):
                 raise RefusedError(f"the private slot did not start: {error}", log) from error
             raise
@@ -73,37 +72,37 @@ class Slot:
 
     def __exit__(self, *_: object) -> None:
         """Remove it."""
-        clean(self.config, self.systemd)
+        clean(self.context)
 
     def resize(self, number: int) -> bool:
         """Bring it to a number of workers that have all answered; False where memory does not hold one more.
 
         One at a time: a signal that is sent twice before the server has looked arrives once.
         """
-        asked, patience = -1, 0.0
-        deadline = time.monotonic() + self.config.boot_timeout
-        while (now := len(pids := self.overlap.pids(SLOT))) != number:
-            if now != asked or time.monotonic() >= patience:
-                self.overlap.each = max([self.overlap.each, *map(memory_mib, pids)])
+        clock, asked, patience = self.context.clock, -1, 0.0
+        deadline = clock.monotonic() + self.context.config.boot_timeout
+        while (now := len(pids := self.context.pids(SLOT))) != number:
+            if now != asked or clock.monotonic() >= patience:
+                self.overlap.each = max([self.overlap.each, *map(self.context.kernel.memory_mib, pids)])
                 if now < number and self.overlap.room() < self.overlap.each:
                     return False
-                asked, patience = now, time.monotonic() + ASK_SECONDS
-                self.systemd.resize(self.config.service(SLOT), 1 if now < number else -1)
-            if time.monotonic() > deadline:
+                asked, patience = now, clock.monotonic() + ASK_SECONDS
+                self.context.systemd.resize(self.context.config.service(SLOT), 1 if now < number else -1)
+            if clock.monotonic() > deadline:
                 raise HostError(f"{number} workers were asked for, {now} run")
-            time.sleep(0.05)
+            clock.sleep(0.05)
         try:
-            wait_until_proven(self.config, self.systemd, SLOT, number)
+            prove(self.context, SLOT, number)
         except GateError as error:
             raise HostError(f"with {number} workers, the private slot is not well: {error}") from error
         return True
 
     def check(self, path: str) -> None:
         """Refuse a path that is not answered well; HostError."""
-        answers = ask(self.config.socket(SLOT), path, self.config.health_host, PATH_SECONDS, 1)
+        answers = self.context.request(SLOT, path, PATH_SECONDS, 1)
         if not answers.good:
-            said = f"answers {answers.statuses[0]}" if answers.statuses[0] else f"gave no answer ({answers.error})"
-            raise HostError(f"{path} {said}, good is 200 to 399: nothing was measured, the live slot was not asked")
+            reply = f"answers {answers.statuses[0]}" if answers.statuses[0] else f"gave no answer ({answers.error})"
+            raise HostError(f"{path} {reply}, good is 200 to 399: nothing was measured, the live slot was not asked")
 
 
 def drop_in(config: Config, live: str, limit: float) -> str:
@@ -121,8 +120,9 @@ def drop_in(config: Config, live: str, limit: float) -> str:
     )
 
 
-def clean(config: Config, systemd: Systemd) -> None:
+def clean(context: Context) -> None:
     """Stop the private slot and remove its files; nothing to do where there is none."""
+    config, systemd = context.config, context.systemd
     units = config.service(SLOT), config.socket_unit(SLOT)
     systemd.stop(*units)
     folder = UNITS / f"{config.service(SLOT)}.d"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -20,6 +19,8 @@ from typing import IO, Any
 
 from .archive import NOT_OURS, ArchiveError, Limits, Rules
 from .extract import extract
+from .files import read_object, sync_folder
+from .locks import releases_locked
 
 MARKER = ".complete"
 _MARKED = ("sha256", "content", "lib_sha256", "code_sha256", "python", "arch")
@@ -52,11 +53,8 @@ class Order:
 
 def read_marker(folder: Path) -> dict[str, Any] | None:
     """Return what a whole release says of itself; None when it is not whole."""
-    try:
-        found = json.loads((folder / MARKER).read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and found.get("id") == folder.name else None
+    marker = read_object(folder / MARKER)
+    return marker if marker.get("id") == folder.name else None
 
 
 def is_there(order: Order) -> bool:
@@ -134,7 +132,7 @@ def unpack(order: Order, files: dict[str, Path]) -> list[str]:
             return missing
         for folder in (order.root, releases):
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        stack.enter_context(locked(releases))
+        stack.enter_context(releases_locked(order.root))
         if is_there(order):
             return []
         for old in releases.glob(f".{order.release}.*"):  # under the lock: whoever made it is dead
@@ -167,17 +165,6 @@ def unpack(order: Order, files: dict[str, Path]) -> list[str]:
 def rules_of(order: Order, part: str) -> Rules:
     """Return what is allowed in a part: no more than the controller has found in it, which had room on the disk."""
     return Rules(part, Limits(order.artifact[f"{part}_bytes"], order.artifact[f"{part}_files"]))
-
-
-@contextlib.contextmanager
-def locked(releases: Path) -> Iterator[None]:
-    """Hold the folder's lock; it frees itself when its holder dies."""
-    handle = os.open(releases / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -248,15 +235,6 @@ def finish(order: Order, work: Path, releases: Path) -> None:
     sync_folder(releases)
     for old in releases.glob(f".{order.release}.old-*"):
         shutil.rmtree(old, ignore_errors=True)
-
-
-def sync_folder(path: Path) -> None:
-    """Put a folder's names on the disk."""
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def valid_id(release: str) -> bool:

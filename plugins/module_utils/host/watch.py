@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 
-from .config import Config
+from .context import Context
 from .gate import burst
-from .systemd import Systemd
-from .workers import worker_pids
 
 #: Health is asked for about this often, and this many bad answers in a row are too many.
 PROBE_SECONDS, BAD_PROBES = 1.0, 3
@@ -97,35 +94,35 @@ class ProxyLog:
 
 
 class Watch:
-    """Looks at the live slot for some time after a switch."""
+    """Watches the live slot for some time after a switch."""
 
-    def __init__(self, config: Config, systemd: Systemd, slot: str, switched: float) -> None:
-        self.config, self.systemd, self.slot = config, systemd, slot
+    def __init__(self, context: Context, slot: str, switched: float) -> None:
+        self.context, self.config, self.slot = context, context.config, slot
+        config = self.config
         self.log = ProxyLog(Path(config.proxy_log), switched) if config.proxy_log else None
-        state = systemd.state(config.service(slot))
+        state = context.state(slot)
         self._restarts = state.restarts
-        self._engine = config.engine_of(slot)
-        self._seen = set(worker_pids(state.main_pid, self._engine)) if state.main_pid else set()
+        self._seen = set(context.workers(slot, state))
         self._workers = config.workers_of(slot)
         self._died = 0
         self._bad = 0
         self._next_probe = 0.0
 
     def trouble(self) -> str:
-        """Look once; return what is wrong, "" where nothing is. Costs one request a second."""
+        """Probe once; return what is wrong, "" where nothing is. Costs one request a second."""
         return self._unit() or self._health() or self._proxy()
 
     @property
-    def calm(self) -> bool:
+    def is_stable(self) -> bool:
         """Whether the last answer was good: a watch does not end while something begins to go wrong."""
         return self._bad == 0
 
     def _unit(self) -> str:
         unit = self.config.service(self.slot)
-        state = self.systemd.state(unit)
+        state = self.context.state(self.slot)
         if state.down or state.restarts > self._restarts:
             return f"{unit} fell over (result: {state.result}, restarts: {state.restarts})"
-        now = set(worker_pids(state.main_pid, self._engine)) if state.main_pid else set()
+        now = set(self.context.workers(self.slot, state))
         self._died += len(self._seen - now)
         self._seen = now
         if 2 * self._died > self._workers:
@@ -133,15 +130,15 @@ class Watch:
         return ""
 
     def _health(self) -> str:
-        if time.monotonic() < self._next_probe:
+        if self.context.clock.monotonic() < self._next_probe:
             return ""
-        self._next_probe = time.monotonic() + PROBE_SECONDS
-        answers = burst(self.config, self.slot, [], 1, PROBE_LIMIT)
+        self._next_probe = self.context.clock.monotonic() + PROBE_SECONDS
+        answers = burst(self.context, self.slot, [], 1, PROBE_LIMIT)
         self._bad = 0 if answers.good else self._bad + 1
         if self._bad < BAD_PROBES:
             return ""
-        said = answers.error or f"it answers {answers.statuses[0]}"
-        return f"{self.config.health_path} failed {self._bad} times in a row: {said}"
+        reason = answers.error or f"it answers {answers.statuses[0]}"
+        return f"{self.config.health_path} failed {self._bad} times in a row: {reason}"
 
     def _proxy(self) -> str:
         if self.log is None:

@@ -11,7 +11,6 @@ import contextlib
 import math
 import os
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,8 @@ UNKNOWN_MEMORY = 512
 #: From here on, cgroup v1 means that there is no limit (it shows the greatest number of whole pages).
 _NO_LIMIT = 1 << 60
 _PERIOD = "100000"
-#: A worker tells what it takes once it has served for so many seconds. A fourth more counts, rounded up to steps.
-SERVED_SECONDS, ROOM, STEP_MIB = 3600.0, 1.25, 25
+#: Of what a worker was measured to take, a fourth more counts, rounded up to steps.
+ROOM, STEP_MIB = 1.25, 25
 
 
 @dataclass(frozen=True)
@@ -198,28 +197,6 @@ def _physical_mib() -> int:
     with contextlib.suppress(OSError, ValueError, AttributeError):  # a Mac has no /proc
         return max(1, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20)
     return UNKNOWN_MEMORY
-
-
-def measured_mib(main_pid: int, root: Path = ROOT, now: float | None = None) -> int | None:
-    """Return what one worker of a server takes, as a plan may count with it; None before any has served for long.
-
-    The greatest PSS of the main process's children (the host's command measures the same before a switch, see
-    host/workers.py), and a fourth more, in coarse steps: the number of workers is not to follow each MiB.
-    """
-    proc = root / "proc"
-    # Since boot, as in /proc/PID/stat; /proc/uptime may be a container's own.
-    up = time.clock_gettime(time.CLOCK_BOOTTIME) if now is None else now
-    sizes = []
-    children = (text_of(proc / f"{main_pid}/task/{main_pid}/children") or "").split()
-    if not children and "\0uvicorn\0" in (text_of(proc / f"{main_pid}/cmdline") or ""):
-        children = [str(main_pid)]  # with one worker, it serves itself
-    for pid in children:
-        with contextlib.suppress(ValueError, IndexError):
-            ticks = int((text_of(proc / pid / "stat") or "").rpartition(")")[2].split()[19])
-            found = re.search(r"^Pss:\s+(\d+) kB", text_of(proc / pid / "smaps_rollup") or "", re.MULTILINE)
-            if found and up - ticks / os.sysconf("SC_CLK_TCK") >= SERVED_SECONDS:
-                sizes.append(int(found[1]) / 1024)
-    return planned_mib(max(sizes, default=0.0)) or None
 
 
 def planned_mib(measured: float) -> int:

@@ -153,15 +153,6 @@ def workers_by_cpu(vcpus: int, affinity: int | None, quota: float | None) -> int
     return _by_cpu(vcpus, affinity, quota)[1]
 
 
-def kept_mib(record: dict[str, Any]) -> int | None:
-    """Return the measured memory per worker that a slot was planned with, None where its record has none."""
-    try:
-        found = record["plan"]["inputs"]["measured_mib"]
-    except (KeyError, TypeError):
-        return None
-    return found if type(found) is int and 1 <= found <= WORKER_MIB_MAX else None
-
-
 def _by_cpu(vcpus: int, affinity: int | None, quota: float | None) -> tuple[str, int, str]:
     """Return what bounds the CPUs, the workers for them, and the sum as text."""
     whole = vcpus if affinity is None else max(1, min(vcpus, affinity))

@@ -11,9 +11,17 @@ from typing import Any
 
 import pytest
 
-from plugins.action.host_files import FINGERPRINT, all_right, is_right, stale, with_sources, with_templates
-from plugins.modules.app_probe import file_as_found, files_of
-from plugins.modules.host_files import is_as_wanted
+from plugins.action.host_files import (
+    FINGERPRINT,
+    all_right,
+    is_right,
+    needs_switch,
+    stale,
+    with_sources,
+    with_templates,
+)
+from plugins.module_utils.host.file_set import is_as_wanted
+from plugins.module_utils.host.probe import file_as_found, files_of
 
 ME = {"owner": pwd.getpwuid(os.geteuid()).pw_name, "group": grp.getgrgid(os.getegid()).gr_name}
 THERE = {
@@ -42,6 +50,21 @@ def test_says_of_a_path_what_the_module_says(there: str, wanted: str, tmp_path: 
     THERE[there](path)  # type: ignore[no-untyped-call]
     item = {"path": str(path), **WANTED[wanted], **ME}
     assert is_right(item, {str(path): file_as_found(path)}) == is_as_wanted(item)
+
+
+@pytest.mark.parametrize(
+    ("serves", "switch"),
+    [
+        ({"release": "new", "fingerprint": "as it is"}, False),
+        ({"release": "old", "fingerprint": "as it is"}, True),
+        ({"release": "new", "fingerprint": "former"}, True),
+        ({"release": "new", "fingerprint": ""}, True),
+        ({}, True),
+        (None, True),
+    ],
+)
+def test_a_host_switches_only_where_its_workers_must_be_new(serves: object, switch: bool) -> None:
+    assert needs_switch({"serves": serves} if serves is not None else {}, "new", "as it is") is switch
 
 
 def test_what_was_not_looked_at_is_not_known_to_be_right() -> None:

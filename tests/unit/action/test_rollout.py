@@ -26,11 +26,11 @@ def says(rc: int, **answer: object) -> Said:
 
 def prepared(before: str = OLD, wants: bool = True, **more: Any) -> Said:
     """A host that everything has been put on."""
-    record = {**live(before), "fingerprint": "former"} if before else {}
-    probe = {"ansible_facts": {"app_probe": {"live": record, "intact": True}}}
+    record = live(before) if before else {}
+    probe = {"ansible_facts": {"app_probe": {"live": record}}}
     as_it_is = before == NEW and not wants
     assert wants or as_it_is, "another release is always wanted"
-    files = {"fingerprint": "former" if as_it_is else "new"}
+    files = {"needs_switch": not as_it_is}
     return {"service_probe": probe, "service_files": files, "release_id": NEW, **more}
 
 

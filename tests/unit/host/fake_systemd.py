@@ -5,24 +5,44 @@ In a file, not in memory: a test that kills the switch at some step looks at wha
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from plugins.module_utils.host import overlap, settle, switch
-from plugins.module_utils.host.config import SLOTS, Config
+from plugins.module_utils.host.config import Config
+from plugins.module_utils.host.context import Clock, Context, Kernel
+from plugins.module_utils.host.cutover import Request, cut_over
+from plugins.module_utils.host.digests import KEY
 from plugins.module_utils.host.files import read_environment
-from plugins.module_utils.host.gate import GateError
-from plugins.module_utils.host.keyed import KEY
+from plugins.module_utils.host.finish import finish
+from plugins.module_utils.host.records import SLOTS, Plan, SlotRecord
+from plugins.module_utils.host.sockets import Answers
 from plugins.module_utils.host.systemd import Command, Systemd, UnitState
-from plugins.module_utils.host.workers import Answers
+from plugins.module_utils.workers.engines import DEFAULT
 
 APP = "counter"
 #: MiB that each worker takes on the made-up host.
 WORKER = 40.0
+#: Workers of the blue slot have numbers from here on, of the green one from twice as many.
+FIRST_PID = 1000
+
+
+class FakeClock(Clock):
+    """A clock that only sleeping moves on, at once."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        super().__init__(lambda: self.now, self.pass_time, time.time)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
 
 
 class FakeSystemd(Systemd):
@@ -117,7 +137,7 @@ class FakeSystemd(Systemd):
     def workers(self, main_pid: int) -> list[int]:
         """Return the made-up processes of the workers of a slot, named by its main process."""
         count = self._load()["workers"].get(f"{APP}@{SLOTS[main_pid - 1]}.service", 0)
-        return [1000 * main_pid + number for number in range(count)]
+        return [FIRST_PID * main_pid + number for number in range(count)]
 
     def cursor(self) -> str:
         return "here"
@@ -143,18 +163,28 @@ class Host:
             for release in ("aaa", "bbb", "ccc"):
                 self.unpack(release)
             (etc / KEY).write_bytes(bytes(32))
+            (etc / KEY).chmod(0o600)
             self.want("first")
         plan = {"workers": 3, "inputs": {"memory_mib": 2048, "reserve_mib": 256}, **settings.pop("plan", {})}
         self.config = Config(
-            APP, root, run, etc, units, plan=plan, fingerprint=self.wanted(),
-            **{"drain_timeout": 0.0, "watch_seconds": 0.0, "boot_timeout": 0.2, **settings},
+            APP, root, run, etc, units, plan=Plan.parse(plan), fingerprint=self.wanted(),
+            **{"drain_timeout": 0.0, "watch_seconds": 3.0, "boot_timeout": 0.2, **settings},
         )  # fmt: skip
         self.systemd = FakeSystemd(folder, units, self.config.live_link)
+        self.clock = FakeClock()
+        #: Main processes that were given less of the CPU (True), or as much as others.
+        self.priorities: list[tuple[int, bool]] = []
         #: Releases that never prove themselves, and what the watch says of those that fail later.
         self.broken: set[str] = set()
         self.trouble: dict[str, str] = {}
+        #: MiB that could be had without swapping.
+        self.available = float("inf")
         #: How many clients are connected to a slot.
         self.clients: dict[str, int] = {}
+
+    def connections(self, path: Path) -> int:
+        """Return how many clients are connected to a slot's socket."""
+        return self.clients.get(path.stem, 0)
 
     def unpack(self, release: str) -> None:
         """Put a release on the host."""
@@ -179,43 +209,49 @@ class Host:
         """Return the release that a slot's link names."""
         return (self.config.root / "slots" / slot).readlink().name
 
-    def install(self, monkeypatch: pytest.MonkeyPatch) -> Host:
-        """Have the switch meet this host instead of a real one."""
-        host = self
+    def context(self, report: Callable[[str], None] = lambda _: None) -> Context:
+        """Return what a verb works with on this host."""
+        return Context(self.config, self.systemd, report, self.clock, self.kernel(), self.ask)
 
-        def prove(
-            config: Config, systemd: Systemd, slot: str, workers: int, restarts: int = 0, quiet: bool = False
-        ) -> str:
-            if host.release_in(slot) in host.broken:
-                raise GateError(f"0 of {workers} workers run")
-            return f"{workers} workers run"
+    def connect(self, config: Config, _: Systemd, report: Callable[[str], None]) -> Context:
+        """Return the context of the host's command, which has read its settings itself."""
+        return dataclasses.replace(self.context(report), config=config)
 
-        class FakeWatch:
-            def __init__(self, config: Config, systemd: Systemd, slot: str, switched: float) -> None:
-                self.slot = slot
-                self.calm = True
+    def kernel(self) -> Kernel:
+        """Return what this host's kernel would say."""
+        return Kernel(
+            worker_pids=lambda main_pid, _: self.systemd.workers(main_pid),
+            memory_mib=lambda pid: WORKER if pid >= FIRST_PID else WORKER / 2,
+            anonymous_mib=lambda main_pid: WORKER / 2 if main_pid else 0.0,
+            available_mib=lambda: self.available,
+            oldest_first=sorted,
+            seconds_old=lambda _: 5000.0,
+            release_of=lambda pid: self.release_in(SLOTS[pid // FIRST_PID - 1]),
+            set_priority=lambda main_pid, low: self.priorities.append((main_pid, low)),
+            kill=lambda *_: None,
+            connections=self.connections,
+            is_idle=lambda _, path: not self.clients.get(path.stem),
+        )
 
-            def trouble(self) -> str:
-                return host.trouble.get(host.release_in(self.slot), "")
+    def ask(self, path: Path, url: str, host: str, timeout: float, count: int, pids: Iterable[int]) -> Answers:
+        """Answer as the release in a slot does: broken ones never, troubled ones not once they have the traffic."""
+        slot = path.stem
+        if f"{APP}@{slot}.service" not in self.systemd.active:
+            return Answers([0] * count, error="[Errno 111] Connection refused")
+        release = self.release_in(slot)
+        if release in self.broken:
+            return Answers([500] * count)
+        trouble = self.trouble.get(release, "") if self.config.live_slot() == slot else ""
+        if trouble:
+            return Answers([0] * count, error=trouble)
+        return Answers([200] * count, set(self.kernel().worker_pids(1 + SLOTS.index(slot), DEFAULT)))
 
-        def burst(config: Config, slot: str, pids: list[int], count: int = 0, limit: float = 0) -> Answers:
-            return Answers([500 if host.release_in(slot) in host.broken else 200])
-
-        monkeypatch.setattr(switch, "wait_until_proven", prove)
-        monkeypatch.setattr(settle, "wait_until_proven", prove)
-        monkeypatch.setattr(settle, "Watch", FakeWatch)
-        monkeypatch.setattr(settle, "burst", burst)
-        monkeypatch.setattr(settle, "POLL_SECONDS", 0.001)
-        monkeypatch.setattr(settle, "connections", lambda path: host.clients.get(path.stem, 0))
-        monkeypatch.setattr(overlap, "worker_pids", lambda main_pid, _: host.systemd.workers(main_pid))
-        monkeypatch.setattr(overlap, "memory_mib", lambda pid: WORKER if pid >= 1000 else WORKER / 2)
-        monkeypatch.setattr(overlap, "anonymous_mib", lambda main_pid: WORKER / 2 if main_pid else 0.0)
-        monkeypatch.setattr(overlap, "oldest_first", sorted)
-        monkeypatch.setattr(overlap, "is_idle", lambda _, path: not host.clients.get(path.stem))
-        monkeypatch.setattr(overlap, "available_mib", lambda: float("inf"))
-        return self
+    def switch(self, request: Request, report: Callable[[str], None] = lambda _: None) -> SlotRecord:
+        """Switch and finish, as the command does."""
+        context = self.context(report)
+        return finish(context, cut_over(context, request))
 
     @property
     def live(self) -> dict[str, Any]:
         """What is live, as the host itself says it."""
-        return self.config.live_record()
+        return self.config.live_record().as_dict()

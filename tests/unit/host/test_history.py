@@ -18,6 +18,7 @@ from plugins.module_utils.host.config import Config, HostError
 from plugins.module_utils.host.files import link_atomically, write_object
 from plugins.module_utils.host.history import FEWEST_LINES, MOST_LINES, REFUSED, SWITCHED, WENT_BACK, bad, entries, note
 from plugins.module_utils.host.prune import check_prune, in_use, prune, whole
+from plugins.module_utils.host.records import Plan
 
 DAY = 86400.0
 
@@ -26,7 +27,7 @@ class Host:
     """An app's folders, and what switches leave in them."""
 
     def __init__(self, folder: Path) -> None:
-        self.config = Config("counter", folder, folder / "run", folder / "etc", folder / "units", {}, "now")
+        self.config = Config("counter", folder, folder / "run", folder / "etc", folder / "units", Plan(0), "now")
         for place in ("releases", "slots", "run", "etc/releases", "units"):
             (folder / place).mkdir(parents=True)
         self.unpacked = 0
@@ -46,7 +47,7 @@ class Host:
     def switched(self, *releases: str, verb: str = "activate") -> Host:
         """Have releases been switched to, one after the other."""
         for release in releases:
-            before = self.config.live_record().get("release")
+            before = self.config.live_record().release
             slot = self.config.idle_slot()
             write_object(self.config.slot_record(slot), {"release": release, "slot": slot, "previous": before})
             link_atomically(self.config.root / "slots" / slot, self.config.release_dir(release))
@@ -56,7 +57,7 @@ class Host:
 
     def back(self, release: str) -> Host:
         """Go back as `rollback` does: what is left is bad."""
-        left = str(self.config.live_record()["release"])
+        left = self.config.live_record().release
         self.switched(release, verb="rollback")
         history.mark_bad(self.config, left, "alice went back", "then")
         return self
@@ -253,7 +254,7 @@ def test_version_0_1_kept_no_history_but_knew_the_one_before(host: Host) -> None
     live = {"release": "bbb", "slot": "green", "previous": "aaa", "workers": 3}
     write_object(host.config.root / "live.json", live)
     host.config.live_link.symlink_to(host.config.socket("green"))
-    assert host.config.live_record() == live
+    assert (host.config.live_record().release, host.config.live_record().workers) == ("bbb", 3)
     assert host.candidates == ["aaa"]
     host.switched("ccc")
     assert host.config.live_slot() == "blue"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import mmap
 import os
@@ -16,12 +17,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.module_utils.host import overlap
 from plugins.module_utils.host.config import Config, HostError
-from plugins.module_utils.host.overlap import ASK_SECONDS, Overlap, available_mib
+from plugins.module_utils.host.context import Clock, Context, Kernel
+from plugins.module_utils.host.overlap import ASK_SECONDS, Overlap
+from plugins.module_utils.host.proc import available_mib, memory_mib, oldest_first
+from plugins.module_utils.host.records import Plan
+from plugins.module_utils.host.sockets import connections, is_idle
 from plugins.module_utils.host.systemd import Systemd, UnitState
-from plugins.module_utils.host.workers import connections, is_idle, memory_mib, oldest_first
-from plugins.module_utils.workers.engines import ENGINES
+from plugins.module_utils.workers.engines import ENGINES, Engine
 from tests.unit.host.test_workers import Pool
 
 STEP = 0.25
@@ -46,6 +49,16 @@ class Server:
         return self
 
 
+@dataclasses.dataclass(frozen=True)
+class Settings(Config):
+    """Settings of a host whose slots run these engines."""
+
+    engines: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def engine_of(self, slot: str) -> Engine:
+        return ENGINES[self.engines[slot]]
+
+
 class Machine(Systemd):
     """A host of two slots with a clock that tests move on."""
 
@@ -56,9 +69,10 @@ class Machine(Systemd):
         self.asked: list[tuple[str, int]] = []
         #: Workers that were ended while they served somebody.
         self.cut_off: list[int] = []
-        self.most = 0.0
-        plan = {"workers": 0, "inputs": {"memory_mib": limit + 256, "reserve_mib": 256}}
-        self.config = Config("counter", Path(), Path("/run/counter"), Path(), Path(), plan, "")
+        self.most, self.available = 0.0, math.inf
+        plan = Plan(0, inputs={"memory_mib": limit + 256, "reserve_mib": 256})
+        engines = {unit.partition("@")[2].partition(".")[0]: server.engine for unit, server in self.servers.items()}
+        self.config = Settings("counter", Path(), Path("/run/counter"), Path(), Path(), plan, "", engines=engines)
 
     def state(self, unit: str) -> UnitState:
         return UnitState("active", "success", self.servers[unit].main_pid, 0)
@@ -92,29 +106,28 @@ class Machine(Systemd):
                 return server.size
         return 0.0
 
-    def install(self, patch: pytest.MonkeyPatch) -> Machine:
+    def overlap(self, old: str | None = "blue", new: str = "green") -> Overlap:
         by_main = {server.main_pid: server for server in self.servers.values()}
-        engines = {unit.partition("@")[2].partition(".")[0]: server.engine for unit, server in self.servers.items()}
-        patch.setattr(Config, "engine_of", lambda _, slot: ENGINES[engines[slot]])
-        patch.setattr(overlap, "worker_pids", lambda main_pid, _: list(by_main[main_pid].workers))
-        patch.setattr(overlap, "memory_mib", self.memory)
-        patch.setattr(overlap, "anonymous_mib", lambda main_pid: by_main[main_pid].size / 2)
-        patch.setattr(overlap, "oldest_first", sorted)
-        patch.setattr(overlap, "is_idle", lambda pid, _: pid in self.idle)
-        patch.setattr(overlap, "available_mib", lambda: math.inf)
-        patch.setattr("plugins.module_utils.host.overlap.time.monotonic", lambda: self.clock)
-        return self
+        kernel = Kernel(
+            worker_pids=lambda main_pid, _: list(by_main[main_pid].workers),
+            memory_mib=self.memory,
+            anonymous_mib=lambda main_pid: by_main[main_pid].size / 2,
+            available_mib=lambda: self.available,
+            oldest_first=sorted,
+            is_idle=lambda pid, _: pid in self.idle,
+        )
+        return Overlap(Context(self.config, self, clock=Clock(monotonic=lambda: self.clock), kernel=kernel), old, new)
 
 
 # --- how many at first ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("limit", "first"), [(1000, 4), (340, 4), (339, 3), (220, 1), (219, 0)])
-def test_as_many_start_as_fit_beside_the_old_ones(monkeypatch: pytest.MonkeyPatch, limit: float, first: int) -> None:
+def test_as_many_start_as_fit_beside_the_old_ones(limit: float, first: int) -> None:
     """Four old ones of 40 MiB take 160; a new main process is reckoned with half a worker's."""
-    machine = Machine(Server(1, 40).add(4), Server(1000, 40), limit).install(monkeypatch)
+    machine = Machine(Server(1, 40).add(4), Server(1000, 40), limit)
     machine.servers["counter@green.service"].main_pid = 0
-    made = Overlap(machine.config, machine, "blue", "green")
+    made = machine.overlap()
     if first:
         assert made.first(4) == first
     else:
@@ -125,13 +138,11 @@ def test_as_many_start_as_fit_beside_the_old_ones(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("limit", "workers", "first"), [(1000, 4, 4), (260, 4, 2), (259, 4, 0), (259, 1, 1), (219, 1, 0)]
 )
-def test_uvicorn_starts_with_two_as_from_one_it_cannot_grow(
-    monkeypatch: pytest.MonkeyPatch, limit: float, workers: int, first: int
-) -> None:
+def test_uvicorn_starts_with_two_as_from_one_it_cannot_grow(limit: float, workers: int, first: int) -> None:
     """With `--workers 1` it has no main process that would take TTIN: the signal would stop it."""
-    machine = Machine(Server(1, 40).add(4), Server(1000, 40), limit).install(monkeypatch)
+    machine = Machine(Server(1, 40).add(4), Server(1000, 40), limit)
     machine.servers["counter@green.service"].main_pid = 0
-    made = Overlap(machine.config, machine, "blue", "green")
+    made = machine.overlap()
     if first:
         assert made.first(workers, ENGINES["uvicorn"]) == first
     else:
@@ -147,52 +158,51 @@ def test_uvicorn_starts_with_two_as_from_one_it_cannot_grow(
 def test_what_starts_first_never_takes_more_than_there_is(
     live: int, wanted: int, size: float, main: float, limit: float, available: float
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        machine = Machine(Server(1, size).add(live), Server(1000, size), limit, main).install(patch)
-        machine.servers["counter@green.service"].main_pid = 0
-        patch.setattr(overlap, "available_mib", lambda: available)
-        made = Overlap(machine.config, machine, "blue", "green")
-        room = min(limit - main - live * size, available)
-        try:
-            first = made.first(wanted)
-        except HostError:
-            assert made.limit > 0
-            assert room < size * 1.5 + 1e-6
-        else:
-            assert 1 <= first <= wanted
-            assert made.limit <= 0 or first * size + size / 2 <= room + 1e-6
-            assert first == wanted or (first + 1) * size + size / 2 > room - 1e-6, "one more would have fitted"
+    machine = Machine(Server(1, size).add(live), Server(1000, size), limit, main)
+    machine.servers["counter@green.service"].main_pid = 0
+    machine.available = available
+    made = machine.overlap()
+    room = min(limit - main - live * size, available)
+    try:
+        first = made.first(wanted)
+    except HostError:
+        assert made.limit > 0
+        assert room < size * 1.5 + 1e-6
+    else:
+        assert 1 <= first <= wanted
+        assert made.limit <= 0 or first * size + size / 2 <= room + 1e-6
+        assert first == wanted or (first + 1) * size + size / 2 > room - 1e-6, "one more would have fitted"
 
 
 @pytest.mark.parametrize("old", [None, "blue"])
-def test_where_nothing_is_known_of_the_size_all_start(monkeypatch: pytest.MonkeyPatch, old: str | None) -> None:
-    machine = Machine(Server(1, 40), Server(0, 40), 1).install(monkeypatch)
-    assert Overlap(machine.config, machine, old, "green").first(9) == 9
+def test_where_nothing_is_known_of_the_size_all_start(old: str | None) -> None:
+    machine = Machine(Server(1, 40), Server(0, 40), 1)
+    assert machine.overlap(old, "green").first(9) == 9
 
 
-def test_where_the_plan_says_nothing_of_memory_all_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine(Server(1, 40).add(4), Server(0, 40), 1).install(monkeypatch)
-    machine.config.plan.pop("inputs")
-    assert Overlap(machine.config, machine, "blue", "green").first(9) == 9
+def test_where_the_plan_says_nothing_of_memory_all_start() -> None:
+    machine = Machine(Server(1, 40).add(4), Server(0, 40), 1)
+    machine.config.plan.inputs.clear()
+    assert machine.overlap().first(9) == 9
 
 
-def test_a_limit_of_the_hosts_control_group_counts_instead_of_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine(Server(1, 40).add(4), Server(0, 40), 4000).install(monkeypatch)
-    machine.config.plan["inputs"] |= {"memory_limit_mib": 256 + 160 + 110}
-    assert Overlap(machine.config, machine, "blue", "green").first(4) == 2
-    machine.config.plan["inputs"] |= {"memory_limit_mib": None}
-    assert Overlap(machine.config, machine, "blue", "green").first(4) == 4
+def test_a_limit_of_the_hosts_control_group_counts_instead_of_its_memory() -> None:
+    machine = Machine(Server(1, 40).add(4), Server(0, 40), 4000)
+    machine.config.plan.inputs["memory_limit_mib"] = 256 + 160 + 110
+    assert machine.overlap().first(4) == 2
+    machine.config.plan.inputs["memory_limit_mib"] = None
+    assert machine.overlap().first(4) == 4
 
 
-def test_what_other_programs_take_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_other_programs_take_counts_too() -> None:
     """Another app's workers, for one: the plan does not know of them, the kernel does."""
-    machine = Machine(Server(1, 40).add(4), Server(0, 40), 4000).install(monkeypatch)
-    monkeypatch.setattr(overlap, "available_mib", lambda: 110.0)
-    assert Overlap(machine.config, machine, "blue", "green").first(4) == 2
+    machine = Machine(Server(1, 40).add(4), Server(0, 40), 4000)
+    machine.available = 110.0
+    assert machine.overlap().first(4) == 2
 
 
 def test_the_kernel_is_asked_for_what_can_be_had(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(overlap, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr("plugins.module_utils.host.proc.PROC", tmp_path)
     (tmp_path / "meminfo").write_text("MemTotal:  4096 kB\nMemFree:  1 kB\nMemAvailable:    2048 kB\n")
     assert available_mib() == 2
     (tmp_path / "meminfo").write_text("MemTotal:  4096 kB\n")
@@ -203,7 +213,7 @@ def test_the_kernel_is_asked_for_what_can_be_had(monkeypatch: pytest.MonkeyPatch
 
 
 def grow(machine: Machine, made: Overlap, workers: int, idle: random.Random, until: float) -> bool:
-    """Do as settle does: grow, wait; some old workers are idle at a time. Return whether all run."""
+    """Do as finish does: grow, wait; some old workers are idle at a time. Return whether all run."""
     end = machine.clock + until
     old = machine.servers["counter@blue.service"]
     serving = set(old.workers)
@@ -230,35 +240,32 @@ def test_growing_never_takes_more_than_there_is_and_ends_with_all(
     new_size = size * heavier
     limit = max(live * size + max(new_size, size) * spare, wanted * new_size + 0.01) + 2 * main
     blue, green = Server(1, size, engine).add(live), Server(1000, new_size)
-    with pytest.MonkeyPatch.context() as patch:
-        machine = Machine(blue, green, limit, main, delay).install(patch)
-        green.main_pid = 0
-        first = Overlap(machine.config, machine, "blue", "green").first(wanted)
-        # What the new release takes is seen once it is up; that is what the first guess cannot know.
-        green.main_pid = 1000
-        green.add(max(1, min(first, int((limit - live * size - 2 * main) // new_size))))
-        machine.install(patch)
-        made = Overlap(machine.config, machine, "blue", "green")
-        chance = random.Random(seed)  # noqa: S311
-        done = grow(machine, made, wanted, chance, 60)
-        assert not machine.cut_off, "a worker that serves somebody was ended"
-        assert done or blue.workers, "the last old one stays until its slot is stopped"
-        blue.workers, blue.main_pid, blue.due, made.old = [], 0, [], None
-        machine.install(patch)
-        assert grow(machine, made, wanted, chance, (ASK_SECONDS + delay) * (wanted + 1))
-        machine.pass_time(10)
-        assert len(green.workers) == wanted, "not one too many"
-        assert machine.most <= limit + 1e-6
+    machine = Machine(blue, green, limit, main, delay)
+    green.main_pid = 0
+    first = machine.overlap().first(wanted)
+    # What the new release takes is seen once it is up; that is what the first guess cannot know.
+    green.main_pid = 1000
+    green.add(max(1, min(first, int((limit - live * size - 2 * main) // new_size))))
+    made = machine.overlap()
+    chance = random.Random(seed)  # noqa: S311
+    done = grow(machine, made, wanted, chance, 60)
+    assert not machine.cut_off, "a worker that serves somebody was ended"
+    assert done or blue.workers, "the last old one stays until its slot is stopped"
+    blue.workers, blue.main_pid, blue.due, made.old = [], 0, [], None
+    assert grow(machine, made, wanted, chance, (ASK_SECONDS + delay) * (wanted + 1))
+    machine.pass_time(10)
+    assert len(green.workers) == wanted, "not one too many"
+    assert machine.most <= limit + 1e-6
 
 
-def tight(monkeypatch: pytest.MonkeyPatch, live: int = 3, engine: str = "gunicorn") -> tuple[Machine, Overlap]:
+def tight(live: int = 3, engine: str = "gunicorn") -> tuple[Machine, Overlap]:
     """Memory for the old workers and one new one, which is up."""
-    machine = Machine(Server(1, 40, engine).add(live), Server(1000, 40).add(1), 40 * live + 60).install(monkeypatch)
-    return machine, Overlap(machine.config, machine, "blue", "green")
+    machine = Machine(Server(1, 40, engine).add(live), Server(1000, 40).add(1), 40 * live + 60)
+    return machine, machine.overlap()
 
 
-def test_where_there_is_no_room_an_idle_old_worker_makes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine, made = tight(monkeypatch)
+def test_where_there_is_no_room_an_idle_old_worker_makes_it() -> None:
+    machine, made = tight()
     machine.idle = {2, 3, 4}
     assert not made.grow(3)
     assert machine.asked == [("counter@blue.service", -1)]
@@ -267,9 +274,9 @@ def test_where_there_is_no_room_an_idle_old_worker_makes_it(monkeypatch: pytest.
     assert machine.asked[1:] == [("counter@green.service", +1)]
 
 
-def test_an_old_worker_that_takes_its_time_to_end_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_old_worker_that_takes_its_time_to_end_is_waited_for() -> None:
     """Its app has something to do at the end; asked once more, the server would end a second one, which is busy."""
-    machine, made = tight(monkeypatch)
+    machine, made = tight()
     machine.delay, machine.idle = 30.0, {2}
     for _ in range(100):
         made.grow(3)
@@ -279,9 +286,9 @@ def test_an_old_worker_that_takes_its_time_to_end_is_waited_for(monkeypatch: pyt
     assert machine.servers["counter@blue.service"].workers == [3, 4]
 
 
-def test_a_busy_oldest_worker_is_not_ended_even_when_others_are_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_oldest_worker_is_not_ended_even_when_others_are_idle() -> None:
     """The server would end the oldest one, whichever is meant."""
-    machine, made = tight(monkeypatch)
+    machine, made = tight()
     machine.idle = {3, 4}
     for _ in range(20):
         assert not made.grow(3)
@@ -289,9 +296,9 @@ def test_a_busy_oldest_worker_is_not_ended_even_when_others_are_idle(monkeypatch
     assert machine.asked == []
 
 
-def test_of_uvicorns_none_is_ended_before_all_are_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_uvicorns_none_is_ended_before_all_are_idle() -> None:
     """It ends the last of its list, which cannot be seen: one that died was replaced at its place."""
-    machine, made = tight(monkeypatch, engine="uvicorn")
+    machine, made = tight(engine="uvicorn")
     machine.idle = {2, 4}
     for _ in range(20):
         assert not made.grow(3)
@@ -304,8 +311,8 @@ def test_of_uvicorns_none_is_ended_before_all_are_idle(monkeypatch: pytest.Monke
     assert machine.asked == [("counter@blue.service", -1)], "one that takes its time to end is waited for"
 
 
-def test_the_last_old_worker_stays_for_who_is_still_in_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine, made = tight(monkeypatch, live=1)
+def test_the_last_old_worker_stays_for_who_is_still_in_the_queue() -> None:
+    machine, made = tight(live=1)
     machine.idle = {2}
     assert not made.grow(3)
     assert machine.asked == []
@@ -314,8 +321,8 @@ def test_the_last_old_worker_stays_for_who_is_still_in_the_queue(monkeypatch: py
 def test_a_worker_that_was_asked_for_is_waited_for_and_then_asked_for_once_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    machine = Machine(Server(0, 40), Server(1000, 40).add(1), 4000, delay=math.inf).install(monkeypatch)
-    made = Overlap(machine.config, machine, None, "green")
+    machine = Machine(Server(0, 40), Server(1000, 40).add(1), 4000, delay=math.inf)
+    made = machine.overlap(None, "green")
     for _ in range(int((ASK_SECONDS - STEP) / STEP)):
         made.grow(3)
         machine.pass_time()
@@ -325,9 +332,9 @@ def test_a_worker_that_was_asked_for_is_waited_for_and_then_asked_for_once_more(
     assert len(machine.asked) == 2, "the signal was lost"
 
 
-def test_a_new_worker_counts_in_full_before_it_has_imported_the_app(monkeypatch: pytest.MonkeyPatch) -> None:
-    machine = Machine(Server(1, 40).add(2), Server(1000, 1).add(2), 200).install(monkeypatch)
-    made = Overlap(machine.config, machine, "blue", "green")
+def test_a_new_worker_counts_in_full_before_it_has_imported_the_app() -> None:
+    machine = Machine(Server(1, 40).add(2), Server(1000, 1).add(2), 200)
+    made = machine.overlap()
     assert made.used() == 160
 
 
@@ -369,7 +376,7 @@ def test_processes_are_sorted_by_their_start_not_by_their_number(pool: Pool, mon
     for pid, ticks in started.items():
         (fake / str(pid)).mkdir()
         (fake / str(pid) / "stat").write_text(f"{pid} (a ) b) S 1 " + "0 " * 17 + f"{ticks} 0 0\n")
-    monkeypatch.setattr("plugins.module_utils.host.workers.PROC", fake)
+    monkeypatch.setattr("plugins.module_utils.host.proc.PROC", fake)
     assert oldest_first([first, second]) == [second, first], "numbers begin anew when they have run out"
 
 

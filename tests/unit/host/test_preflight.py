@@ -24,15 +24,16 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils.host import cli, history, lock, preflight, settle
+from plugins.module_utils.host import finish, history, locks, preflight, verbs
 from plugins.module_utils.host.cli import main, read_words
 from plugins.module_utils.host.config import Config, HostError
+from plugins.module_utils.host.context import Context
+from plugins.module_utils.host.digests import FINGERPRINT
 from plugins.module_utils.host.files import write_atomically
-from plugins.module_utils.host.keyed import FINGERPRINT
-from plugins.module_utils.host.lock import holder, locked
+from plugins.module_utils.host.locks import holder, locked
 from plugins.module_utils.host.mask import mask
-from plugins.module_utils.host.settle import WentBackError
-from plugins.module_utils.host.switch import Say
+from plugins.module_utils.host.records import Plan
+from plugins.module_utils.host.rollback import WentBackError
 from plugins.module_utils.host.systemd import Command, Systemd, SystemdError, UnitState
 from tests.unit.host.fake_systemd import Host
 
@@ -41,9 +42,8 @@ REPOSITORY = Path(__file__).parents[3]
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    made = Host(tmp_path, keep_releases=9).install(monkeypatch)
+    made = Host(tmp_path, keep_releases=9)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(cli, "Systemd", lambda *_: made.systemd)
     write_settings(made)
     return made
 
@@ -70,9 +70,9 @@ Run = Callable[..., Result]
 @pytest.fixture
 def run(host: Host, capsys: pytest.CaptureFixture[str]) -> Run:
     def call(*words: str, as_json: bool = True) -> Result:
-        in_unit = ["--in-unit", "--by", "alice"] if words[0] in cli.IN_UNIT else []
+        in_unit = ["--in-unit", "--by", "alice"] if words[0] in verbs.IN_UNIT else []
         more = [*in_unit, *(["--json"] if as_json else [])]
-        code = main(["--config", str(host.folder / "release.json"), *words, *more])
+        code = main(["--config", str(host.folder / "release.json"), *words, *more], host.connect)
         return Result(code, capsys.readouterr().out)
 
     return call
@@ -280,18 +280,18 @@ def test_with_force_a_wrong_clock_is_no_hindrance(host: Host, run: Run) -> None:
 
 def test_a_clock_that_was_wrong_once_is_not_held_against_all_later_switches(host: Host) -> None:
     at(host, 10 * 365 * 86400, 0)
-    assert preflight.clock_trouble(host.config) == ""
+    assert preflight.clock_trouble(host.config, time.time()) == ""
 
 
 @pytest.mark.parametrize("odd", ['{"at": "noon"}', '{"at": null}', "{}", "torn"])
 def test_a_line_without_a_time_says_nothing_of_the_clock(host: Host, odd: str) -> None:
     (host.config.root / "history.jsonl").write_text(f"{odd}\n")
-    assert preflight.clock_trouble(host.config) == ""
+    assert preflight.clock_trouble(host.config, time.time()) == ""
 
 
 def test_a_clock_that_is_set_by_seconds_is_fine(host: Host) -> None:
     at(host, 200)
-    assert preflight.clock_trouble(host.config) == ""
+    assert preflight.clock_trouble(host.config, time.time()) == ""
 
 
 # --- the lock -------------------------------------------------------------------------------------
@@ -300,9 +300,10 @@ HOLDER = """
     import sys, time
     from pathlib import Path
     from plugins.module_utils.host.config import Config
-    from plugins.module_utils.host.lock import locked
+    from plugins.module_utils.host.locks import locked
+    from plugins.module_utils.host.records import Plan
     folder = Path(sys.argv[1])
-    with locked(Config("counter", folder, folder, folder, folder, {}, ""), "activate aaa", "bob@laptop"):
+    with locked(Config("counter", folder, folder, folder, folder, Plan(0), ""), "activate aaa", "bob@laptop"):
         print("held", flush=True)
         time.sleep(60)
 """
@@ -311,8 +312,8 @@ HOLDER = """
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits for nobody who only looks at the lock."""
-    assert sum(lock.READER_PAUSES) < 0.5, "a held lock is said at once"
-    monkeypatch.setattr(lock, "READER_PAUSES", ())
+    assert sum(locks.READER_PAUSES) < 0.5, "a held lock is said at once"
+    monkeypatch.setattr(locks, "READER_PAUSES", ())
 
 
 @pytest.fixture
@@ -345,7 +346,7 @@ def test_who_holds_the_lock_can_be_asked_without_taking_it(host: Host, held: sub
     about = holder(host.config)
     assert about
     assert (about["what"], about["by"], about["pid"]) == ("activate aaa", "bob@laptop", held.pid)
-    expiry = Config("counter", Path(), Path(), Path(), Path(), {}, "").expiry
+    expiry = Config("counter", Path(), Path(), Path(), Path(), Plan(0), "").expiry
     assert abs(about["expires"] - about["since"] - expiry) <= 1
 
 
@@ -410,7 +411,7 @@ def test_the_lock_can_be_taken_on_a_full_disk_so_that_prune_can_make_room(
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("plugins.module_utils.host.lock.os.pwrite", full)
+    monkeypatch.setattr("plugins.module_utils.host.locks.os.pwrite", full)
     assert run("prune", "ccc").json["removed"] == ["ccc"]
     with locked(host.config, "x", "y"):
         assert holder(host.config) == {}, "nothing false is said of it"
@@ -434,7 +435,7 @@ def test_a_refusal_is_1_and_comes_with_the_log(host: Host, run: Run) -> None:
     found = run("activate", "bbb")
     assert (found.code, found.json["outcome"], found.json["live"]["release"]) == (1, "refused", "aaa")
     assert found.json["log"] == ["ModuleNotFoundError: No module named 'nothing'"]
-    assert found.json["error"] == "0 of 3 workers run"
+    assert found.json["error"].startswith("not ready within 0.2 s (service_boot_timeout): /health answers 500")
     assert set(found.json) == {"outcome", "error", "log", "live", "steps", "notes"}
 
 
@@ -444,7 +445,7 @@ def test_going_back_is_1_too_and_says_so(host: Host, run: Run) -> None:
     found = run("activate", "bbb")
     assert (found.code, found.json["outcome"], found.json["live"]["release"]) == (1, "went back", "aaa")
     host.trouble["ccc"] = "not well"
-    assert "went back: not well" in run("activate", "ccc", as_json=False).printed
+    assert "went back: /health failed 3 times in a row: not well" in run("activate", "ccc", as_json=False).printed
 
 
 def test_with_nothing_to_go_back_to_nothing_is_done(host: Host, run: Run) -> None:
@@ -573,7 +574,7 @@ def test_prune_with_a_wrong_name_leaves_a_switch_that_was_cut_off_alone(
     """What the caller got wrong is said before anything is touched."""
     run("activate", "aaa")
     touched: list[Config] = []
-    monkeypatch.setattr(cli, "recover", lambda config, *_: touched.append(config))
+    monkeypatch.setattr(verbs, "recover", lambda context: touched.append(context.config))
     assert (run("prune", "nope").code, touched) == (2, [])
     assert run("prune", "bbb").code == 0
     assert touched == [host.config]
@@ -585,17 +586,17 @@ def test_old_releases_that_cannot_be_removed_do_not_make_a_switch_fail(
     def broken(*_: object, **__: object) -> list[str]:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(cli, "prune", broken)
+    monkeypatch.setattr(verbs, "prune", broken)
     found = run("activate", "aaa")
     assert (found.code, found.json["outcome"]) == (0, "switched")
     assert "Read-only file system" in found.json["notes"][0]
 
 
 def test_a_switch_that_was_cut_off_is_told_when_the_next_one_is_done(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def back(config: Config, systemd: Systemd, say: Say) -> None:
+    def back(context: Context) -> None:
         raise WentBackError("7 of 9 requests failed", ["log"])
 
-    monkeypatch.setattr(cli, "recover", back)
+    monkeypatch.setattr(verbs, "recover", back)
     found = run("activate", "aaa")
     assert (found.code, found.json["notes"]) == (0, ["7 of 9 requests failed"])
     found = run("recover")
@@ -611,7 +612,7 @@ def test_a_switch_that_broke_off_after_traffic_moved_is_not_called_nothing(
         raise SystemdError("Failed to connect to bus")
 
     with monkeypatch.context() as patched:
-        patched.setattr(settle, "_retire", no_bus)
+        patched.setattr(finish, "retire", no_bus)
         told = run("activate", "bbb")
     assert (told.code, told.json["outcome"], told.json["live"]["release"]) == (3, "unfinished", "bbb")
     assert "Failed to connect to bus; the host finishes the switch or takes it back now" in told.json["error"]
@@ -689,7 +690,7 @@ def test_who_does_not_listen_any_more_does_not_stop_a_switch(
 ) -> None:
     monkeypatch.setattr(sys, "stdout", Deaf(error))
     words = ["--config", str(host.folder / "release.json"), "activate", "aaa", "--in-unit", "--by", "me"]
-    assert main(words) == 0
+    assert main(words, host.connect) == 0
     assert host.live["release"] == "aaa"
 
 
@@ -856,7 +857,7 @@ def test_run_shows_secrets_only_where_that_is_asked(
 ) -> None:
     host.want('DB="canary-1"')
     program(programs, "systemd-run", "echo DB is canary-1")
-    monkeypatch.setattr(cli, "Systemd", Systemd)
+    monkeypatch.setattr(host, "connect", Context)
     assert run("run", "aaa", *options, "--", "id", as_json=False).printed == f"{shown}\n"
 
 
@@ -878,6 +879,6 @@ def test_kept_settings_are_of_one_time_or_none(host: Host, run: Run, monkeypatch
             raise OSError(errno.ENOSPC, "No space left on device")
         write_atomically(path, content, mode)
 
-    monkeypatch.setattr("plugins.module_utils.host.switch.write_atomically", full)
+    monkeypatch.setattr("plugins.module_utils.host.slots.write_atomically", full)
     assert run("activate", "bbb").code == 0
     assert not (kept["service"].parent / "record.json").exists()

@@ -21,10 +21,9 @@ import pytest
 
 from plugins.module_utils.host import history
 from plugins.module_utils.host.config import Config
-from plugins.module_utils.host.keyed import keyed
+from plugins.module_utils.host.cutover import ACTIVATE, ROLLBACK, RefusedError, Request, cut_over
 from plugins.module_utils.host.prune import prune
-from plugins.module_utils.host.settle import recover, settle
-from plugins.module_utils.host.switch import ACTIVATE, ROLLBACK, Order, RefusedError, switch
+from plugins.module_utils.host.recover import recover
 from tests.unit.host.fake_systemd import APP, Host
 
 EFFECTS = {"os.rename", "os.remove", "os.link", "os.symlink", "os.mkdir", "os.rmdir"}
@@ -43,9 +42,9 @@ class Scenario:
     broken: tuple[str, ...] = ()
     trouble: tuple[str, ...] = ()
 
-    def host(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    def host(self, folder: Path) -> Host:
         """Return the host, with whatever is broken about it."""
-        made = Host(folder, **{**self.settings, "plan": dict(self.settings.get("plan", {}))}).install(monkeypatch)
+        made = Host(folder, **{**self.settings, "plan": dict(self.settings.get("plan", {}))})
         made.broken = set(self.broken)
         made.trouble = dict.fromkeys(self.trouble, "not well")
         return made
@@ -53,8 +52,8 @@ class Scenario:
     def run(self, host: Host) -> None:
         """Switch as the command does; a refusal is an answer."""
         with contextlib.suppress(RefusedError):
-            order = Order(self.verb, self.release, "alice@laptop")
-            settle(host.config, host.systemd, switch(host.config, host.systemd, order, _say), _say)
+            order = Request(self.verb, self.release, "alice@laptop")
+            host.switch(order)
             prune(host.config, keep=2)
 
 
@@ -69,10 +68,6 @@ SCENARIOS = [
     Scenario("the third release", ACTIVATE, "ccc", {"bbb", "ccc"}, before=("aaa", "bbb")),
 ]
 each = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-
-
-def _say(_: str) -> None:
-    pass
 
 
 @pytest.fixture(autouse=True)
@@ -131,7 +126,7 @@ def check(config: Config, host: Host, good: set[str], at: str) -> None:
         for path, digest in live["files"].items():
             content = Path(path).read_bytes()
             secret = Path(path).parent == config.etc
-            found = f"keyed:{keyed(config.etc, content)}" if secret else hashlib.sha256(content).hexdigest()
+            found = f"keyed:{config.digest(content)}" if secret else hashlib.sha256(content).hexdigest()
             assert found == digest, f"{at}: {path}"
         assert len(host.systemd.workers(1 + (slot == "green"))) == live["workers"], at
     assert set(history.bad(config)) <= {"bbb"}, at
@@ -140,17 +135,15 @@ def check(config: Config, host: Host, good: set[str], at: str) -> None:
 @pytest.mark.fault(2)
 @each
 @pytest.mark.parametrize("then", ["recovered at once", "rebooted"])
-def test_killed_at_any_step(scenario: Scenario, then: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _everywhere(scenario, then, tmp_path, monkeypatch)
+def test_killed_at_any_step(scenario: Scenario, then: str, tmp_path: Path) -> None:
+    _everywhere(scenario, then, tmp_path)
 
 
 @pytest.mark.fault(9)
 @each
-def test_recovery_that_is_killed_at_any_step_is_taken_up_again(
-    scenario: Scenario, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_recovery_that_is_killed_at_any_step_is_taken_up_again(scenario: Scenario, tmp_path: Path) -> None:
     """Two kills: some points of the switch, all points of the recovery from there."""
-    _everywhere(scenario, "killed again", tmp_path, monkeypatch, every=7)
+    _everywhere(scenario, "killed again", tmp_path, every=7)
 
 
 class Snapshot:
@@ -205,15 +198,15 @@ class Snapshot:
             self.seen[path] = self._identity(path)
 
 
-def _everywhere(scenario: Scenario, then: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, every: int = 1) -> None:
-    ready = Host(tmp_path).install(monkeypatch)
+def _everywhere(scenario: Scenario, then: str, tmp_path: Path, every: int = 1) -> None:
+    ready = Host(tmp_path)
     for release in scenario.before:
         Scenario("", ACTIVATE, release, set()).run(ready)
     start = Snapshot(tmp_path)
     point = 0
     while True:
         start.bring_back()
-        host = scenario.host(tmp_path, monkeypatch)
+        host = scenario.host(tmp_path)
         if not KILLER.killed_at(point, functools.partial(scenario.run, host)):
             break
         at = f"{scenario.name}, killed at effect {point}, {then}"
@@ -237,40 +230,40 @@ def _everywhere(scenario: Scenario, then: str, tmp_path: Path, monkeypatch: pyte
 
 def _recovered(host: Host) -> None:
     with contextlib.suppress(RefusedError):
-        recover(host.config, host.systemd, _say)
+        recover(host.context())
 
 
 def converges(scenario: Scenario, host: Host, at: str) -> None:
     """The next run does what this one should have."""
     host.broken, host.trouble = set(), {}
     if host.live.get("release") != scenario.release:
-        order = Order(scenario.verb, scenario.release, "bob", force=True)
-        settle(host.config, host.systemd, switch(host.config, host.systemd, order, _say), _say)
+        order = Request(scenario.verb, scenario.release, "bob", force=True)
+        host.switch(order)
     check(host.config, host, {scenario.release}, f"{at}, run again")
 
 
-def test_nothing_to_recover_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    host = Host(tmp_path).install(monkeypatch)
+def test_nothing_to_recover_changes_nothing(tmp_path: Path) -> None:
+    host = Host(tmp_path)
     SCENARIOS[0].run(host)
     calls = len(host.systemd.calls)
-    recover(host.config, host.systemd, _say)
+    recover(host.context())
     assert len(host.systemd.calls) == calls
 
 
-def test_a_damaged_journal_leaves_the_slot_that_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    host = Host(tmp_path).install(monkeypatch)
+def test_a_damaged_journal_leaves_the_slot_that_serves(tmp_path: Path) -> None:
+    host = Host(tmp_path)
     SCENARIOS[0].run(host)
     host.config.transaction.write_text("{")
-    recover(host.config, host.systemd, _say)
+    recover(host.context())
     check(host.config, host, {"aaa"}, "damaged journal")
 
 
-def test_a_release_that_is_not_well_after_a_reboot_goes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_release_that_is_not_well_after_a_reboot_goes_back(tmp_path: Path) -> None:
     """It had proved itself before the power went; now it does not start."""
-    host = Host(tmp_path).install(monkeypatch)
+    host = Host(tmp_path)
     SCENARIOS[0].run(host)
     with contextlib.suppress(RefusedError):
-        switch(host.config, host.systemd, Order(ACTIVATE, "bbb", "alice"), _say)
+        cut_over(host.context(), Request(ACTIVATE, "bbb", "alice"))
     assert host.live["release"] == "bbb"
     host.broken.add("bbb")
     host.systemd.reboot()

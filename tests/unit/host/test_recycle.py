@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ import pytest
 from plugins.module_utils.host import cli, history, recycle, status
 from plugins.module_utils.host.config import HostError
 from plugins.module_utils.host.gate import GateError, Proof
-from plugins.module_utils.host.lock import locked
+from plugins.module_utils.host.locks import locked
+from plugins.module_utils.host.proc import seconds_old
 from plugins.module_utils.host.recycle import RecycleError
-from plugins.module_utils.host.workers import seconds_old
+from plugins.module_utils.host.verbs import VERBS, Call
 from tests.unit.host.fake_systemd import Host
 from tests.unit.host.test_switch import do
 from tests.unit.rendering import host as facts
@@ -33,7 +34,7 @@ class Slot:
         self.ages = dict.fromkeys(sizes, 5000.0)
         self.retired: list[tuple[int, signal.Signals]] = []
         self.fewest = len(sizes)
-        self.trouble = ""
+        self.trouble, self.deaf = "", False
         self.silent: set[int] = set()
 
     def kill(self, pid: int, number: int) -> None:
@@ -50,22 +51,26 @@ class Slot:
         self.sizes[new], self.ages[new] = self.fresh, 2.0
         return f"{len(self.sizes)} workers run"
 
-    def look(self, config: object, systemd: object, slot: str, planned: int) -> Proof:
+    def probe(self, context: object, slot: str, planned: int) -> Proof:
         return Proof(planned, tuple(self.sizes), tuple(set(self.sizes) - self.silent), ("aaa",), (200,))
 
     def install(self, patch: pytest.MonkeyPatch) -> Slot:
-        patch.setattr(recycle, "worker_pids", lambda *_: sorted(self.sizes))
-        patch.setattr(recycle, "memory_mib", lambda pid: self.sizes.get(pid, 0.0))
-        patch.setattr(recycle, "seconds_old", lambda pid: self.ages[pid])
-        patch.setattr(recycle, "wait_until_proven", self.prove)
-        patch.setattr(recycle, "look", self.look)
-        patch.setattr("plugins.module_utils.host.recycle.os.kill", self.kill)
+        kernel = dataclasses.replace(
+            self.host.kernel(),
+            worker_pids=lambda *_: sorted(self.sizes),
+            memory_mib=lambda pid: self.sizes.get(pid, 0.0),
+            seconds_old=lambda pid: self.ages[pid],
+            kill=lambda pid, number: None if self.deaf else self.kill(pid, number),
+        )
+        patch.setattr(self.host, "kernel", lambda: kernel)
+        patch.setattr(recycle, "prove", self.prove)
+        patch.setattr(recycle, "probe", self.probe)
         return self
 
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    made = Host(tmp_path, worker_memory_max_mib=LIMIT).install(monkeypatch)
+    made = Host(tmp_path, worker_memory_max_mib=LIMIT)
     service = made.folder / "units" / "counter@.service"
     worker_class = unit(template("service", "app@.service.j2", **ON))["Service.ExecStart"][0].split()[5]
     service.write_text(f"{service.read_text()} -k {worker_class}\n")
@@ -78,7 +83,7 @@ ON = {"service_worker_memory_max_mib": LIMIT}
 
 def run(host: Host) -> list[str]:
     said: list[str] = []
-    recycle.recycle(host.config, host.systemd, "timer", said.append)
+    recycle.recycle(host.context(said.append), "timer")
     return said
 
 
@@ -114,13 +119,13 @@ def test_limit_that_new_workers_pass_at_once_costs_one_worker_until_something_ch
         with pytest.raises(RecycleError, match="stopped: worker 4 takes 200 MiB, more than 100"):
             run(host)
     assert [pid for pid, _ in slot.retired] == [1]
-    assert "worker 4 takes 200 MiB" in status.recycling(host.config, host.systemd)["stopped"]
+    assert "worker 4 takes 200 MiB" in status.recycling(host.context())["stopped"]
     host.config = dataclasses.replace(host.config, worker_memory_max_mib=160)
     slot.fresh = 30
     run(host)
     assert [pid for pid, _ in slot.retired] == [1, 4], "another limit"
     host.config = dataclasses.replace(host.config, worker_memory_max_mib=LIMIT)
-    monkeypatch.setattr(time, "time", lambda: 4e9)
+    monkeypatch.setattr(host.clock, "time", lambda: 4e9)
     do(host, "bbb")
     assert recycle.stopped(host.config) == "", "another release"
 
@@ -147,7 +152,7 @@ def test_worker_that_does_not_come_back_stops_it_and_no_other_is_touched(
 def test_worker_that_stays_is_given_up_on(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.config = dataclasses.replace(host.config, drain_timeout=-20, worker_timeout=10)
     slot = Slot(host, {1: 150, 2: 30, 3: 30}).install(monkeypatch)
-    monkeypatch.setattr("plugins.module_utils.host.recycle.os.kill", lambda *_: None)
+    slot.deaf = True
     with pytest.raises(RecycleError, match="worker 1 has not left within 0 s"):
         run(host)
     assert slot.fewest == 3
@@ -173,13 +178,13 @@ def test_workers_that_do_not_know_how_are_left_alone(host: Host, monkeypatch: py
 
 
 def test_deploy_ends_recycling_and_nobody_else(host: Host) -> None:
-    recycle.make_way(host.config, host.systemd)
+    recycle.give_way(host.context())
     with locked(host.config, "activate bbb", "alice"):
-        recycle.make_way(host.config, host.systemd)
+        recycle.give_way(host.context())
     stop = ("stop", "counter-release-recycle.service")
     assert stop not in host.systemd.calls
     with locked(host.config, "recycle", "timer"):
-        recycle.make_way(host.config, host.systemd)
+        recycle.give_way(host.context())
     assert stop in host.systemd.calls
 
 
@@ -196,14 +201,15 @@ def test_lone_worker_is_replaced_by_a_switch_with_the_settings_it_has(
         raise Replaced
 
     slot = Slot(host, {1: 150}).install(monkeypatch)
-    host.config = dataclasses.replace(host.config, plan={**host.config.plan, "workers": 1})
+    host.config = dataclasses.replace(host.config, plan=dataclasses.replace(host.config.plan, workers=1))
     record = host.config.slot_record("blue")
     record.write_text(record.read_text().replace('"workers": 3', '"workers": 1', 1))
     host.want("refused since")
     monkeypatch.setattr("plugins.module_utils.host.cli.os.execvp", execute)
-    given = cli.read_words(["--config", "x", "recycle"])
+    options = cli.read_words(["--config", "x", "recycle"])
+    call = Call(options, "timer", functools.partial(cli._become, host.config, options))
     with pytest.raises(Replaced):
-        cli._recycle(host.config, host.systemd, given, "timer", print)
+        VERBS["recycle"](host.context(), call)
     assert not slot.retired
     words = called[called.index("--config", 8) :]
     assert words[:4] == ["--config", "x", "restore", "aaa"]
@@ -219,7 +225,7 @@ def test_lone_worker_is_replaced_by_a_switch_with_the_settings_it_has(
 def test_status_and_history_tell_of_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     Slot(host, {1: 150, 2: 30, 3: 40}).install(monkeypatch)
     run(host)
-    recycling = status.recycling(host.config, host.systemd)
+    recycling = status.recycling(host.context())
     found: dict[str, object] = {"recycling": recycling, "rollback_to": "x", "releases": [], "lock": None}
     assert status.as_text(found)[-1] == "recycling: a worker takes 40 MiB at most, 100 are allowed; 1 replaced so far"
     assert status.history_lines(host.config)[-1].endswith("recycle   worker 1 with 150 MiB: replaced")

@@ -14,15 +14,12 @@ from typing import Any
 import pytest
 
 from plugins.action.host_files import UNKNOWN, all_right, digests_of
+from plugins.module_utils.host import probe as probe_module
 from plugins.module_utils.host.config import Config, HostError
-from plugins.module_utils.host.keyed import KEY
-from plugins.module_utils.host.keyed import keyed as keyed_on_host
-from plugins.module_utils.host.keyed import public as public_on_host
-from plugins.module_utils.host.secrets import KEY_BYTES, keyed, make_key, read_key
-from plugins.module_utils.host.settle import settle
-from plugins.module_utils.host.switch import ACTIVATE, Order, switch
-from plugins.modules import app_probe
-from plugins.modules.app_probe import intact, public, secret_as_found
+from plugins.module_utils.host.cutover import ACTIVATE, Request
+from plugins.module_utils.host.digests import KEY, KEY_BYTES, keyed, make_key, read_key
+from plugins.module_utils.host.probe import probe, secret_as_found, serving
+from plugins.module_utils.host.records import SlotRecord
 from plugins.plugin_utils.texts import asked
 from tests.unit.host.fake_systemd import Host
 
@@ -73,12 +70,11 @@ def test_key_that_may_be_known_or_is_damaged_is_none(key: Path, fault: str) -> N
     assert read_key(key) is None
 
 
-def test_host_and_modules_make_the_same_of_the_same_key(key: Path) -> None:
+def test_a_digest_takes_the_key(key: Path) -> None:
     content = WEAK.encode()
-    assert keyed(read_key(key), content) == keyed_on_host(key.parent, content)
     assert keyed(read_key(key), content) not in hashlib.sha256(content).hexdigest()
-    key.unlink()
-    assert keyed(None, content) == keyed_on_host(key.parent, content) == ""
+    assert keyed(read_key(key), content) != keyed(bytes(KEY_BYTES), content)
+    assert keyed(None, content) == ""
 
 
 @pytest.mark.parametrize(
@@ -92,9 +88,12 @@ def test_host_and_modules_make_the_same_of_the_same_key(key: Path) -> None:
     ],
 )
 def test_record_that_leaves_the_host_has_no_plain_hash(fingerprint: str | None, shown: bool) -> None:
-    record = {**FORMER, "fingerprint": fingerprint}
-    assert public(record) == public_on_host(record)
-    assert public(record) == {"release": "aaa", "slot": "blue"} | ({"fingerprint": fingerprint} if shown else {})
+    public = SlotRecord.parse({**FORMER, "fingerprint": fingerprint}).public()
+    assert (public["release"], public["slot"], public.get("fingerprint")) == (
+        "aaa", "blue", fingerprint if shown else None,
+    )  # fmt: skip
+    assert "files" not in public
+    assert SlotRecord().public() == {}
 
 
 # One answer of the probe
@@ -154,11 +153,11 @@ def test_probe_says_nothing_that_a_weak_secret_could_be_searched_for_in(
     (root / "live.sock").symlink_to("/run/web/blue.sock")
     path = key.with_name("environment")
     put(path, WEAK)
-    monkeypatch.setattr(app_probe, "systemd_version", lambda: 0)
+    monkeypatch.setattr(probe_module, "systemd_version", lambda: 0)
     plan = {"workers": 1}
     given = {"app": "web", "root": str(root), "python": sys.executable, "user": None, "plan": plan}
     secrets = {"secrets": {str(path): WEAK}, "key_file": str(key)}
-    facts = app_probe.probe(type("Module", (), {"params": {**given, **secrets}})())
+    facts = probe({**given, **secrets})
     said = json.dumps(facts)
     for algorithm in ("md5", "sha1", "sha256", "sha512"):
         for text in (WEAK, "4711", 'PIN="4711"'):
@@ -235,16 +234,16 @@ def test_hooks_that_are_lost_stop_the_command_and_are_not_left_out(tmp_path: Pat
 def test_probe_sees_that_a_slots_environment_is_what_the_switch_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    host = Host(tmp_path).install(monkeypatch)
-    order = Order(ACTIVATE, "aaa", "me")
-    settle(host.config, host.systemd, switch(host.config, host.systemd, order, print), print)
+    host = Host(tmp_path)
+    order = Request(ACTIVATE, "aaa", "me")
+    host.switch(order, print)
     key_file = host.config.etc / KEY
     key_file.chmod(0o600)
     environment = host.config.slot_files("blue")["environment"]
     assert hashlib.sha256(environment.read_bytes()).hexdigest() not in json.dumps(host.live)
 
     def is_intact() -> bool:
-        return intact(host.live, host.config.root, True, read_key(key_file))
+        return bool(serving(host.config.live_record(), host.config.root, True, read_key(key_file)))
 
     assert is_intact()
     before = environment.read_bytes()

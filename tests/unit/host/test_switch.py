@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils.host import history, switch
-from plugins.module_utils.host import settle as settle_module
+from plugins.module_utils.host import cutover, history
 from plugins.module_utils.host.config import HostError
-from plugins.module_utils.host.settle import StaysError, WentBackError, settle
-from plugins.module_utils.host.switch import ACTIVATE, RESTORE, ROLLBACK, Order, RefusedError
+from plugins.module_utils.host.cutover import ACTIVATE, RESTORE, ROLLBACK, RefusedError, Request
+from plugins.module_utils.host.finish import BACK_SECONDS
+from plugins.module_utils.host.records import SlotRecord
+from plugins.module_utils.host.rollback import StaysError, WentBackError
 from plugins.module_utils.host.systemd import SystemdError
 from tests.unit.host.fake_systemd import Host
 
@@ -21,16 +22,15 @@ BLUE, GREEN = "counter@blue.service", "counter@green.service"
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    return Host(tmp_path).install(monkeypatch)
+    return Host(tmp_path)
 
 
 def do(
     host: Host, release: str, verb: str = ACTIVATE, said: list[str] | None = None, force: bool = False
-) -> dict[str, Any]:
-    """Switch and settle, as the command does."""
-    say = (said if said is not None else []).append
-    order = Order(verb, release, "alice@laptop", force)
-    return settle(host.config, host.systemd, switch.switch(host.config, host.systemd, order, say), say)
+) -> SlotRecord:
+    """Switch, as the command does."""
+    report = (said if said is not None else []).append
+    return host.switch(Request(verb, release, "alice@laptop", force), report)
 
 
 def test_the_first_release_goes_to_blue_and_the_next_to_green(host: Host) -> None:
@@ -56,7 +56,7 @@ def test_a_refused_release_never_gets_the_link(host: Host) -> None:
     do(host, "aaa")
     host.systemd.calls.clear()
     host.broken.add("bbb")
-    with pytest.raises(RefusedError, match="0 of 3 workers run") as refused:
+    with pytest.raises(RefusedError, match="not ready within") as refused:
         do(host, "bbb")
     assert refused.value.log == ["ModuleNotFoundError: No module named 'nothing'"]
     assert (host.config.live_slot(), host.live["release"]) == ("blue", "aaa")
@@ -119,7 +119,7 @@ def test_when_the_link_cannot_move_everything_is_as_before(host: Host, monkeypat
     def full(*_: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(switch, "link_atomically", full)
+    monkeypatch.setattr(cutover, "link_atomically", full)
     with pytest.raises(RefusedError, match="No space left"):
         do(host, "bbb")
     assert (host.live, host.config.live_slot()) == (before, "blue")
@@ -145,7 +145,7 @@ def test_a_refusal_keeps_its_reason_when_its_slot_cannot_be_stopped(
     do(host, "aaa")
     host.broken.add("bbb")
     monkeypatch.setattr(host.systemd, "disable", lambda _: (_ for _ in ()).throw(SystemdError("no bus")))
-    with pytest.raises(RefusedError, match="0 of 3 workers run"):
+    with pytest.raises(RefusedError, match="not ready within"):
         do(host, "bbb")
 
 
@@ -179,10 +179,8 @@ def test_the_old_release_is_started_again_where_it_was_stopped_already(
 ) -> None:
     """The drain is over before the watch is where memory is short; the way back is then longer, but there is one."""
     tight = Host(host.folder, watch_seconds=5.0, plan={"inputs": {"memory_mib": 456, "reserve_mib": 256}})
-    tight.install(monkeypatch)
-    do_first = Host(host.folder).install(monkeypatch)
+    do_first = Host(host.folder)
     do(do_first, "aaa")
-    tight.install(monkeypatch)
     monkeypatch.setattr(tight, "trouble", _After(tight))
     with pytest.raises(WentBackError):
         do(tight, "bbb")
@@ -223,7 +221,7 @@ def test_a_bad_release_needs_other_settings_or_force(host: Host, monkeypatch: py
         do(host, "bbb")
     assert len(host.systemd.calls) == calls
     host.want("second")
-    other = Host(host.folder).install(monkeypatch)
+    other = Host(host.folder)
     do(other, "bbb")
     assert other.live["release"] == "bbb"
     assert history.bad(other.config) == {}, "it serves, so it is not bad any more"
@@ -241,7 +239,7 @@ def test_rollback_brings_the_settings_of_that_time_and_marks_what_it_leaves(
 ) -> None:
     do(host, "aaa")
     host.want("second", workers=4)
-    newer = Host(host.folder, plan={"workers": 4}).install(monkeypatch)
+    newer = Host(host.folder, plan={"workers": 4})
     do(newer, "bbb")
     do(newer, "aaa", ROLLBACK)
     assert newer.config.slot_files("blue")["environment"].read_bytes() == b"first\r\n"
@@ -273,7 +271,7 @@ def test_slots_may_run_different_engines_and_going_back_brings_the_one_of_that_t
     record = host.config.slot_record("blue")
     record.write_text(record.read_text().replace('"engine": "gunicorn",', ""))
     host.want("second")
-    newer = Host(host.folder, engine="uvicorn").install(monkeypatch)
+    newer = Host(host.folder, engine="uvicorn")
     do(newer, "bbb")
     engines = {slot: newer.config.engine_of(slot).name for slot in ("blue", "green")}
     assert engines == {"blue": "gunicorn", "green": "uvicorn"}, "version 0.2, which had only one, wrote none down"
@@ -287,7 +285,7 @@ def test_release_whose_gunicorn_parses_badly_is_no_deploy_but_a_way_back(
     """It was built before the floor, or for an engine that does not use that parser."""
     manifest = host.config.release_dir("aaa") / "manifest.json"
     built = {**json.loads(manifest.read_text()), "packages": {"gunicorn": "27.0.1", "uvicorn-worker": "0.4"}}
-    asgi = Host(host.folder, engine="asgi").install(monkeypatch)
+    asgi = Host(host.folder, engine="asgi")
     manifest.write_text(json.dumps(built))
     do(asgi, "aaa")
     do(asgi, "bbb")
@@ -304,7 +302,7 @@ def test_release_whose_gunicorn_parses_badly_is_no_deploy_but_a_way_back(
     assert any(line.startswith("note: the release has gunicorn 26.1.0") for line in said)
     do(asgi, "bbb", force=True)
     do(asgi, "aaa", force=True)
-    gunicorn = Host(host.folder).install(monkeypatch)
+    gunicorn = Host(host.folder)
     do(gunicorn, "aaa")
 
 
@@ -312,7 +310,7 @@ def test_release_that_lacks_what_the_engine_needs_is_refused_before_anything_cha
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     do(host, "aaa")
-    newer = Host(host.folder, engine="uvicorn").install(monkeypatch)
+    newer = Host(host.folder, engine="uvicorn")
     manifest = newer.config.release_dir("bbb") / "manifest.json"
     built = {**json.loads(manifest.read_text()), "engine": "asgi", "packages": {"gunicorn": "27.0.1"}}
     manifest.write_text(json.dumps(built))
@@ -343,9 +341,10 @@ def test_going_back_is_watched_for_a_moment_only(host: Host, monkeypatch: pytest
     """Who goes back is in a hurry, and the release has served before."""
     do(host, "aaa")
     do(host, "bbb")
-    long = Host(host.folder, watch_seconds=3600.0).install(monkeypatch)
-    monkeypatch.setattr(settle_module, "BACK_SECONDS", 0.05)
+    long = Host(host.folder, watch_seconds=3600.0)
+    before = long.clock.now
     do(long, "aaa", ROLLBACK)
+    assert BACK_SECONDS <= long.clock.now - before < BACK_SECONDS + 1
     assert long.live["release"] == "aaa"
 
 
@@ -361,7 +360,7 @@ def test_going_back_to_what_was_not_kept_takes_the_present_settings_and_says_so(
 
 
 def test_hooks_run_as_the_app_before_and_after_the_link_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    host = Host(tmp_path, hook_before="before $X", hook_after="after", user="shop").install(monkeypatch)
+    host = Host(tmp_path, hook_before="before $X", hook_after="after", user="shop")
     do(host, "aaa")
     runs = [
         (call[-1], link)
@@ -375,7 +374,7 @@ def test_hooks_run_as_the_app_before_and_after_the_link_moves(tmp_path: Path, mo
 
 
 def test_a_hook_that_fails_before_the_switch_refuses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    host = Host(tmp_path, hook_before="false").install(monkeypatch)
+    host = Host(tmp_path, hook_before="false")
     host.systemd.hook_result = (3, "no such table")
     with pytest.raises(RefusedError, match="service_hook_before failed with exit code 3: no such table"):
         do(host, "aaa")
@@ -383,7 +382,7 @@ def test_a_hook_that_fails_before_the_switch_refuses_it(tmp_path: Path, monkeypa
 
 
 def test_a_hook_that_fails_after_the_switch_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    host = Host(tmp_path, hook_after="false").install(monkeypatch)
+    host = Host(tmp_path, hook_after="false")
     host.systemd.hook_result = (3, "no such host")
     said: list[str] = []
     do(host, "aaa", said=said)
@@ -398,7 +397,7 @@ def test_where_memory_holds_one_set_only_the_new_one_starts_small_and_grows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Host(tmp_path)
-    host = Host(tmp_path, plan={"inputs": {"memory_mib": 476, "reserve_mib": 256}}).install(monkeypatch)
+    host = Host(tmp_path, plan={"inputs": {"memory_mib": 476, "reserve_mib": 256}})
     do(host, "aaa")
     said: list[str] = []
     do(host, "bbb", said=said)
@@ -410,7 +409,7 @@ def test_where_memory_holds_one_set_only_the_new_one_starts_small_and_grows(
 
 
 def test_where_not_one_more_worker_fits_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    host = Host(tmp_path, plan={"inputs": {"memory_mib": 416, "reserve_mib": 256}}).install(monkeypatch)
+    host = Host(tmp_path, plan={"inputs": {"memory_mib": 416, "reserve_mib": 256}})
     do(host, "aaa")
     with pytest.raises(HostError, match="memory does not hold even one new worker"):
         do(host, "bbb")
@@ -422,8 +421,8 @@ def test_memory_that_is_used_up_does_not_keep_a_host_from_going_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A release that leaks is the very one to go back from."""
-    do(Host(tmp_path).install(monkeypatch), "aaa")
-    host = Host(tmp_path, plan={"inputs": {"memory_mib": 416, "reserve_mib": 256}}).install(monkeypatch)
+    do(Host(tmp_path), "aaa")
+    host = Host(tmp_path, plan={"inputs": {"memory_mib": 416, "reserve_mib": 256}})
     do(host, "bbb", RESTORE)
     do(host, "aaa", ROLLBACK)
     assert host.live["release"] == "aaa"

@@ -18,11 +18,13 @@ import pytest
 
 from plugins.module_utils.host import tune, tune_load, tune_slot
 from plugins.module_utils.host.config import Config, HostError
+from plugins.module_utils.host.cutover import RefusedError
 from plugins.module_utils.host.gate import GateError
-from plugins.module_utils.host.switch import RefusedError
+from plugins.module_utils.host.proc import ancestors
+from plugins.module_utils.host.records import Plan
 from plugins.module_utils.host.systemd import UnitState
-from plugins.module_utils.host.tune import Wanted, callers, measure
-from plugins.module_utils.host.tune_lease import Lease
+from plugins.module_utils.host.tune import Measurement, measure
+from plugins.module_utils.host.tune_lease import LEASE_SECONDS, POLL_SECONDS, Lease
 from plugins.module_utils.host.tune_slot import Slot, clean, drop_in
 from tests.unit.host.fake_systemd import Host
 from tests.unit.rendering import template, unit
@@ -31,7 +33,7 @@ from tests.unit.rendering import template, unit
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     """A host on which aaa is live in the blue slot."""
-    host = Host(tmp_path).install(monkeypatch)
+    host = Host(tmp_path)
     host.config.live_link.symlink_to(host.config.socket("blue"))
     slots = host.config.root / "slots"
     slots.mkdir()
@@ -44,8 +46,6 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     units.mkdir()
     monkeypatch.setattr(tune_slot, "UNITS", units)
     monkeypatch.setattr(host.systemd, "_wanted_workers", lambda _: 1)
-    monkeypatch.setattr(tune, "DRAINED_SECONDS", 0.3)
-    monkeypatch.setattr(tune, "connections", lambda path: host.clients.get(path.stem, 0))
     return host
 
 
@@ -55,8 +55,8 @@ def given(**changes: Any) -> argparse.Namespace:
     return argparse.Namespace(**{**vars(parser.parse_args([])), **changes})
 
 
-def wanted(host: Host, **changes: Any) -> Wanted:
-    return Wanted.read(host.config, given(**{"workers": [1, 2, 3], "rounds": 3, **changes}))
+def wanted(host: Host, **changes: Any) -> Measurement:
+    return Measurement.read(host.config, given(**{"workers": [1, 2, 3], "rounds": 3, **changes}))
 
 
 class FakeSlot:
@@ -95,7 +95,7 @@ def slot(monkeypatch: pytest.MonkeyPatch) -> FakeSlot:
 
 
 def run(host: Host, **changes: Any) -> dict[str, Any]:
-    found: dict[str, Any] = measure(host.config, host.systemd, wanted(host, **changes), lambda _: None)["tuned"]
+    found: dict[str, Any] = measure(host.context(), wanted(host, **changes))["tuned"]
     return found
 
 
@@ -149,7 +149,11 @@ def test_host_that_served_before_but_not_now_is_drained(serving: Host, slot: Fak
 
 
 def test_host_that_is_not_drained_is_refused(serving: Host, slot: FakeSlot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plugins.module_utils.host.tune.time.sleep", lambda _: requests(serving, 9))
+    def busy(seconds: float) -> None:
+        serving.clock.now += seconds
+        requests(serving, 9)
+
+    monkeypatch.setattr(serving.clock, "sleep", busy)
     with pytest.raises(HostError, match=r"not drained: \d+ requests in .* Nothing was changed.*--while-serving"):
         run(serving)
     assert slot.sizes == []
@@ -175,46 +179,48 @@ def test_traffic_that_comes_meanwhile_ends_it(serving: Host, slot: FakeSlot, mon
 
 def test_it_ends_when_it_is_not_wanted_any_more(host: Host, slot: FakeSlot) -> None:
     with pytest.raises(HostError, match="whoever asked for this is gone"):
-        measure(host.config, host.systemd, wanted(host), lambda _: None, lambda: len(slot.sizes) < 2)
+        measure(host.context(), wanted(host), lambda: len(slot.sizes) < 2)
     assert (slot.gone, slot.sizes) == (True, [1, 2])
 
 
 def test_caller_on_the_host_is_known_by_its_processes() -> None:
     caller = subprocess.Popen(["sleep", "60"])
-    before = callers(caller.pid)
+    before = ancestors(caller.pid)
     assert before[:2] == [caller.pid, os.getpid()]
-    assert callers(caller.pid) == before
+    assert ancestors(caller.pid) == before
     caller.kill()
     caller.wait()
-    assert callers(caller.pid) != before
+    assert ancestors(caller.pid) != before
 
 
-def test_detached_run_ends_when_nobody_looks_at_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever looks hears what is new and, once it has ended, the outcome; then nothing is left of it."""
-    lease = Lease(host.config)
+def test_detached_run_ends_when_nobody_polls_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever polls hears what is new and, once it has ended, the outcome; then nothing is left of it."""
+    context = host.context()
+    lease = Lease(context)
     output = lease.begin()
+    report = lease.reporter(lambda _: None)
     monkeypatch.setattr(host.systemd, "state", lambda _: UnitState("active", "success", 1, 0))
-    monkeypatch.setattr("plugins.module_utils.host.tune_lease.LOOK_SECONDS", 0)
-    assert lease.is_wanted()
-    lease.say("one")
-    assert lease.look(host.systemd, 0) == {"new": ["one"], "running": True, "said": ""}
-    assert lease.look(host.systemd, 1)["new"] == []
+    assert lease.is_polled()
+    report("one")
+    assert lease.poll(0) == {"new": ["one"], "running": True, "said": ""}
+    before = host.clock.now
+    assert lease.poll(1)["new"] == []
+    assert POLL_SECONDS <= host.clock.now - before < POLL_SECONDS + 1, "a poll waits for a step, for a while"
 
-    # Looked at: it goes on, whatever time has passed.
-    now = time.monotonic()
-    monkeypatch.setattr("plugins.module_utils.host.tune_lease.time.monotonic", lambda: now + 1000)
-    assert lease.is_wanted()
-    monkeypatch.setattr("plugins.module_utils.host.tune_lease.time.monotonic", lambda: now + 1020)
-    assert lease.is_wanted()
-    monkeypatch.setattr("plugins.module_utils.host.tune_lease.time.monotonic", lambda: now + 1050)
-    assert not lease.is_wanted()
+    # Polled: it goes on, whatever time has passed.
+    host.clock.now += 1000
+    assert lease.is_polled()
+    host.clock.now += LEASE_SECONDS
+    assert lease.is_polled()
+    host.clock.now += 0.1
+    assert not lease.is_polled()
     assert os.listdir(host.config.run) == []
 
     lease.begin()
-    lease.say("two")
+    report("two")
     output.write_text("{}")
     monkeypatch.setattr(host.systemd, "state", lambda _: UnitState("inactive", "success", 0, 0))
-    assert lease.look(host.systemd, 0) == {"new": ["two"], "running": False, "said": "{}"}
+    assert lease.poll(0) == {"new": ["two"], "running": False, "said": "{}"}
     assert os.listdir(host.config.run) == []
 
 
@@ -259,7 +265,7 @@ def test_paths_add_up(host: Host) -> None:
 def test_private_slot_runs_what_the_live_one_runs() -> None:
     text = template("service", "app@.service.j2")
     places = (Path("/srv/counter"), Path("/run/counter"), Path("/etc/counter"), Path("/etc/systemd/system"))
-    config = Config("counter", *places, plan={"workers": 5}, fingerprint="")
+    config = Config("counter", *places, plan=Plan(5), fingerprint="")
     live, own = unit(text), unit(drop_in(config, "green", 300))
     assert own == {
         "Service.Restart": ["no"],
@@ -275,8 +281,8 @@ def test_private_slot_runs_what_the_live_one_runs() -> None:
 
 def test_slot_leaves_nothing_behind(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr(tune_slot, "wait_until_proven", lambda *_: seen.append(sorted(os.listdir(tune_slot.UNITS))))
-    with Slot(host.config, host.systemd, "blue", 60):
+    monkeypatch.setattr(tune_slot, "prove", lambda *_: seen.append(sorted(os.listdir(tune_slot.UNITS))))
+    with Slot(host.context(), "blue", 60):
         assert seen == [["counter@tune.service", "counter@tune.service.d", "counter@tune.socket"]]
         started = host.config.slot_environment("tune").read_text()
         assert started.startswith("FLEET_RELEASE=aaa\n")
@@ -292,16 +298,16 @@ def test_slot_that_does_not_start_is_removed_and_shows_its_log(host: Host, monke
     def fails(*_: object) -> str:
         raise GateError("it fell over")
 
-    monkeypatch.setattr(tune_slot, "wait_until_proven", fails)
+    monkeypatch.setattr(tune_slot, "prove", fails)
     with pytest.raises(RefusedError, match="did not start: it fell over") as caught:
-        Slot(host.config, host.systemd, "blue", 60).__enter__()
+        Slot(host.context(), "blue", 60).__enter__()
     assert caught.value.log
     assert os.listdir(tune_slot.UNITS) == []
     assert not host.config.slot_environment("tune").exists()
 
 
 def test_clean_without_a_slot_asks_for_no_reload(host: Host) -> None:
-    clean(host.config, host.systemd)
+    clean(host.context())
     assert ("reload",) not in host.systemd.calls
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,14 @@ from hypothesis import strategies as st
 
 from plugins.module_utils.host import watch
 from plugins.module_utils.host.config import Config
+from plugins.module_utils.host.context import Clock, Context, Kernel
 from plugins.module_utils.host.files import write_object
+from plugins.module_utils.host.records import Plan
+from plugins.module_utils.host.sockets import Answers
 from plugins.module_utils.host.systemd import Systemd, UnitState
 from plugins.module_utils.host.watch import BAD_PROBES, BEFORE_BYTES, BEFORE_SECONDS, LEAST_ERRORS, ProxyLog, Watch
-from plugins.module_utils.host.workers import Answers
 
+MAIN = 77
 SWITCHED = 1_700_000_000.0
 Line = tuple[float, float, str]
 
@@ -184,38 +188,37 @@ def test_in_whatever_pieces_the_file_comes_each_request_counts_once(
 class Slot(Systemd):
     """A live slot: its unit's state, its workers, what health answers, and a clock."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, workers: int = 4) -> None:
-        self.now = UnitState("active", "success", 77, 2)
+    def __init__(self, folder: Path, workers: int = 4) -> None:
+        self.now = UnitState("active", "success", MAIN, 2)
         self.pids = list(range(1, workers + 1))
         self.health = Answers([200])
         self.clock = 1000.0
         self.probes = 0
         self.config = Config(
-            "counter", folder, folder, folder, folder, {"workers": workers}, "first", proxy_log=str(folder / "log")
+            "counter", folder, folder, folder, folder, Plan(workers), "first", proxy_log=str(folder / "log")
         )
-        monkeypatch.setattr(watch, "worker_pids", lambda main_pid, _: self.pids if main_pid == 77 else [])
-        monkeypatch.setattr(watch, "burst", self.burst)
-        monkeypatch.setattr("plugins.module_utils.host.watch.time.monotonic", lambda: self.clock)
 
     def state(self, unit: str) -> UnitState:
         assert unit == "counter@green.service"
         return self.now
 
-    def burst(self, config: Config, slot: str, pids: list[int], count: int, limit: float) -> Answers:
-        assert (slot, count, limit) == ("green", 1, watch.PROBE_LIMIT)
+    def ask(self, path: Path, url: str, host: str, timeout: float, count: int, pids: Iterable[int]) -> Answers:
+        assert (path.stem, url, count, timeout) == ("green", "/health", 1, watch.PROBE_LIMIT)
         self.probes += 1
         return self.health
 
     def watch(self) -> Watch:
-        return Watch(self.config, self, "green", SWITCHED)
+        kernel = Kernel(worker_pids=lambda main_pid, _: self.pids if main_pid == MAIN else [])
+        clock = Clock(monotonic=lambda: self.clock)
+        return Watch(Context(self.config, self, clock=clock, kernel=kernel, ask=self.ask), "green", SWITCHED)
 
     def log(self, *content: Line) -> None:
         add(Path(self.config.proxy_log), text(*content))
 
 
 @pytest.fixture
-def slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slot:
-    return Slot(tmp_path, monkeypatch)
+def slot(tmp_path: Path) -> Slot:
+    return Slot(tmp_path)
 
 
 def look(slot: Slot, watched: Watch, seconds: float = 1.0) -> str:
@@ -350,7 +353,7 @@ def test_going_back_needs_enough_errors_and_a_worse_share(
 ) -> None:
     """Checked against the rule in whole numbers, over a denominator that both shares have."""
     slot = Watch.__new__(Watch)
-    slot.config = Config("counter", Path(), Path(), Path(), Path(), {}, "", watch_errors=allowed)
+    slot.config = Config("counter", Path(), Path(), Path(), Path(), Plan(0), "", watch_errors=allowed)
     slot.log = ProxyLog(Path("/nonexistent/log"), SWITCHED)
     slot.log.before.errors, slot.log.before.requests = before[0], sum(before)
     slot.log.after.errors, slot.log.after.requests = after[0], sum(after)

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from plugins.module_utils.host.workers import ask, connections, is_good, release_of, worker_pids
+from plugins.module_utils.host.proc import release_of
+from plugins.module_utils.host.sockets import ask, connections, is_good
+from plugins.module_utils.host.workers import worker_pids
 from plugins.module_utils.workers.engines import DEFAULT, ENGINES
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -96,7 +98,7 @@ def test_workers_are_the_main_processs_children_or_uvicorns_main_process_where_i
         (tmp_path / str(pid)).mkdir()
         (tmp_path / str(pid) / "stat").write_text(f"{pid} (a ) b) S {10 if pid in children else 1} 10 0")
         (tmp_path / str(pid) / "cmdline").write_bytes(words.replace(" ", "\0").encode())
-    monkeypatch.setattr("plugins.module_utils.host.workers.PROC", tmp_path)
+    monkeypatch.setattr("plugins.module_utils.host.proc.PROC", tmp_path)
     engine = next(engine for engine in ENGINES.values() if f"-m {engine.name}" in command)
     assert worker_pids(10, engine) == workers
 

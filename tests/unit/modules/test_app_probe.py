@@ -13,10 +13,13 @@ import pytest
 from ansible.module_utils.facts.hardware import linux
 from ansible.module_utils.testing import patch_module_args
 
+from plugins.module_utils.host import probe as probe_module
+from plugins.module_utils.host.files import read_object
+from plugins.module_utils.host.probe import probe, python_version, releases_on_disk, serving, unfit, user_exists
+from plugins.module_utils.host.records import SlotRecord, fleet_of
 from plugins.module_utils.workers import limits as limits_module
 from plugins.module_utils.workers.limits import Groups
 from plugins.modules import app_probe
-from plugins.modules.app_probe import intact, python_version, read_json, releases_on_disk, unfit, user_exists
 
 DAMAGED = {
     "missing": None,
@@ -66,13 +69,13 @@ def test_python_is_asked_without_what_a_user_set(tmp_path: Path, monkeypatch: py
 def test_damaged_json_is_an_empty_object(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "live.json").write_bytes(content)
-    assert read_json(tmp_path / "live.json") == {}
+    assert read_object(tmp_path / "live.json") == {}
 
 
 def test_json_that_is_well_is_read(tmp_path: Path) -> None:
     (tmp_path / "live.json").write_text('{"release": "grün"}', encoding="utf-8")
-    assert read_json(tmp_path / "live.json") == {"release": "grün"}
-    assert read_json(tmp_path) == {}
+    assert read_object(tmp_path / "live.json") == {"release": "grün"}
+    assert read_object(tmp_path) == {}
 
 
 def release(root: Path, name: str, marker: bytes | None) -> None:
@@ -134,22 +137,31 @@ def test_host_that_cannot_run_the_app_is_told_why(facts: dict[str, Any], said: l
     "name", ["environment", "environment.blue", "hooks.json", "digest.key", "releases/aaa/environment"]
 )
 def test_no_plain_hash_is_made_of_a_secret_file(name: str) -> None:
-    patterns = [pattern.format(app="web") for pattern in app_probe.FILES]
+    patterns = [pattern.format(app="web") for pattern in probe_module.FILES]
     assert not [pattern for pattern in patterns if Path("etc/web", name).match(pattern)]
 
 
+FINGERPRINT = f"{'0' * 16}-{'a' * 32}"
+
+
 @pytest.mark.parametrize("fault", ["none", "slot down", "file changed", "file gone", "link elsewhere", "no record"])
-def test_intact_is_only_what_the_last_switch_made(tmp_path: Path, fault: str) -> None:
+def test_a_host_serves_only_what_the_last_switch_made(tmp_path: Path, fault: str) -> None:
     unit = tmp_path / "web@blue.service"
     unit.write_text("as started")
-    live = {"slot": "blue", "files": {str(unit): hashlib.sha256(b"as started").hexdigest()}}
+    live = {
+        "release": "new",
+        "fingerprint": FINGERPRINT,
+        "slot": "blue",
+        "files": {str(unit): hashlib.sha256(b"as started").hexdigest()},
+    }
     (tmp_path / "live.sock").symlink_to("/run/web/green.sock" if fault == "link elsewhere" else "/run/web/blue.sock")
     if fault == "file changed":
         unit.write_text("by hand")
     if fault == "file gone":
         unit.unlink()
-    record = {} if fault == "no record" else live
-    assert intact(record, tmp_path, active=fault != "slot down", key=None) is (fault == "none")
+    record = SlotRecord() if fault == "no record" else SlotRecord.parse(live)
+    serves = {"release": "new", "fingerprint": FINGERPRINT} if fault == "none" else {}
+    assert serving(record, tmp_path, active=fault != "slot down", key=None) == serves
 
 
 @pytest.mark.parametrize(
@@ -167,20 +179,41 @@ def test_what_workers_take_now_is_for_another_release_than_the_live_one(
     (tmp_path / "slots").mkdir()
     (tmp_path / "slots/blue.json").write_text(json.dumps(record))
     (tmp_path / "live.sock").symlink_to("/run/web/blue.sock")
-    monkeypatch.setattr(app_probe, "cpus_of", lambda _: 4)
-    monkeypatch.setattr(app_probe, "memory_of", lambda _: 8192)
+    monkeypatch.setattr(probe_module, "cpus_of", lambda _: 4)
+    monkeypatch.setattr(probe_module, "memory_of", lambda _: 8192)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3})
-    monkeypatch.setattr(app_probe, "systemd_version", lambda: 255)
+    monkeypatch.setattr(probe_module, "systemd_version", lambda: 255)
     pids = {"web@blue.service": 7}
-    monkeypatch.setattr(app_probe, "states", lambda *units: {unit: (True, pids.get(unit, 0)) for unit in units})
-    monkeypatch.setattr(app_probe, "measured_mib", lambda pid: {7: measured}[pid])
-    monkeypatch.setattr(app_probe, "read_groups", lambda **_: Groups(None, 972, ("a note",)))
+    monkeypatch.setattr(probe_module, "states", lambda *units: {unit: (True, pids.get(unit, 0)) for unit in units})
+    monkeypatch.setattr(probe_module, "children", lambda main_pid: [main_pid] if main_pid else [])
+    monkeypatch.setattr(probe_module, "measured_mib", lambda pids: {(7,): measured}[tuple(pids)])
+    monkeypatch.setattr(probe_module, "read_groups", lambda **_: Groups(None, 972, ("a note",)))
     params = {"app": "web", "root": str(tmp_path), "python": sys.executable, "user": None, "plan": {"workers": "auto"}}
     params |= {"secrets": {}, "key_file": None}
-    facts = app_probe.probe(SimpleNamespace(params=params))["app_probe"]
+    facts = probe(params)["app_probe"]
     assert (facts["plan"]["workers"], facts["plan_live"]["workers"]) == (plan, plan_live)
     assert facts["plan"]["inputs"]["memory_limit_mib"] == 972
     assert facts["plan"]["notes"] == ["a note"]
+
+
+@pytest.mark.parametrize(
+    ("workers", "measured"),
+    [
+        ([], None),
+        ([(3600 - 1, 90)], None),  # has not served for an hour yet
+        ([(3600, 90)], 125),  # 112.5, rounded up
+        ([(3600, 40), (9000, 80), (10, 900)], 100),
+        ([(3600, 81)], 125),
+        ([(3600, 1)], 25),
+        ([(3600, 0)], None),  # it has just ended
+    ],
+)
+def test_a_worker_counts_once_it_has_served_for_an_hour_and_with_room_to_grow(
+    workers: list[tuple[float, float]], measured: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe_module, "seconds_old", lambda pid: workers[pid][0])
+    monkeypatch.setattr(probe_module, "memory_mib", lambda pid: workers[pid][1])
+    assert probe_module.measured_mib(range(len(workers))) == measured
 
 
 @pytest.mark.fault(73)
@@ -200,7 +233,7 @@ def test_a_host_refuses_another_fleet_than_it_remembers_and_none_at_all(
     if record is not None:
         (tmp_path / "web").mkdir()
         (tmp_path / "web/fleet").write_text(f"{record}\n")
-    facts = {"app_probe": {"fleet": app_probe.fleet_of("web", tmp_path), "systemd": 255, "python": "3.12"}}
+    facts = {"app_probe": {"fleet": fleet_of(tmp_path / "web"), "systemd": 255, "python": "3.12"}}
     monkeypatch.setattr(app_probe, "probe", lambda _: facts)
     with patch_module_args({"app": "web", "root": "/srv/web", "fleet": wanted}), pytest.raises(SystemExit):
         app_probe.main()
@@ -215,7 +248,7 @@ def test_a_host_refuses_another_fleet_than_it_remembers_and_none_at_all(
 def test_a_record_that_cannot_be_read_is_not_taken_for_none(tmp_path: Path) -> None:
     (tmp_path / "web/fleet").mkdir(parents=True)
     with pytest.raises(IsADirectoryError):
-        app_probe.fleet_of("web", tmp_path)
+        fleet_of(tmp_path / "web")
 
 
 def cpuinfo(sockets: int, cores: int, threads: int) -> str:
@@ -237,7 +270,7 @@ ARM = "".join(f"processor\t: {number}\nBogoMIPS\t: 243.75\nCPU implementer\t: 0x
 def test_cpus_are_counted_as_ansible_counts_them(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linux, "get_file_lines", lambda path: text.splitlines() if "cpuinfo" in path else [])
     setup = linux.LinuxHardware(SimpleNamespace(get_bin_path=lambda _: None)).get_cpu_facts()
-    assert app_probe.cpus_of(text) == setup["processor_vcpus"]
+    assert probe_module.cpus_of(text) == setup["processor_vcpus"]
 
 
 def test_memory_is_counted_as_ansible_counts_it() -> None:
@@ -250,7 +283,7 @@ def test_memory_for_less_than_one_worker_ends_the_module_with_what_can_be_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     params = {"app": "web", "root": str(tmp_path), "plan": {"worker_mib": 1048576}}
-    monkeypatch.setattr(app_probe, "systemd_version", lambda: 0)
+    monkeypatch.setattr(probe_module, "systemd_version", lambda: 0)
     with patch_module_args(params), pytest.raises(SystemExit, match="1"):
         app_probe.main()
     message = json.loads(capsys.readouterr().out)["msg"]

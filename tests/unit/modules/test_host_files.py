@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from plugins.modules.host_files import difference, is_as_wanted, put, put_checked
+from plugins.module_utils.host.file_set import difference, is_as_wanted, put, put_checked
 
 OWNER = pwd.getpwuid(os.getuid()).pw_name
 GROUP = grp.getgrgid(os.getgid()).gr_name

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.module_utils.host.workers import memory_mib
-from plugins.module_utils.workers import limits as limits_module
 from plugins.module_utils.workers.limits import (
     Groups,
-    measured_mib,
     parse_affinity,
     parse_cfs_quota,
     parse_cpu_max,
@@ -237,46 +231,3 @@ def test_a_machine_without_proc_is_read_all_the_same(tmp_path: Path) -> None:
 def test_this_machine_is_read() -> None:
     assert read_machine()["affinity"] == len(os.sched_getaffinity(0))
     assert read_groups().notes == ()
-
-
-def worker(root: Path, pid: int, started: float, mib: int) -> None:
-    ticks = int(started * os.sysconf("SC_CLK_TCK"))
-    tree(root, {f"proc/{pid}/stat": f"{pid} (a ) b) S 7 {'0 ' * 17}{ticks} 0 0\n"})
-    tree(root, {f"proc/{pid}/smaps_rollup": f"0-1 ---p 0 00:00 0 [rollup]\nRss: 99999999 kB\nPss: {mib * 1024} kB\n"})
-
-
-@pytest.mark.parametrize(
-    ("workers", "measured"),
-    [
-        ([], None),
-        ([(3600 - 1, 90)], None),  # has not served for an hour yet
-        ([(3600, 90)], 125),  # 112.5, rounded up
-        ([(3600, 40), (9000, 80), (10, 900)], 100),
-        ([(3600, 81)], 125),
-        ([(3600, 1)], 25),
-    ],
-)
-def test_workers_count_once_they_have_served_for_long(
-    tmp_path: Path, workers: list[tuple[float, int]], measured: int | None
-) -> None:
-    now = 100_000.0
-    for pid, (age, mib) in enumerate(workers, 100):
-        worker(tmp_path, pid, now - age, mib)
-    pids = " ".join(str(pid) for pid, _ in enumerate(workers, 100))
-    tree(tmp_path, {"proc/7/task/7/children": f"{pids} 555 "})  # the last one has just ended
-    assert measured_mib(7, tmp_path, now) == measured
-    assert measured_mib(8, tmp_path, now) is None
-
-
-def test_what_is_measured_is_what_the_hosts_command_measures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits_module, "SERVED_SECONDS", 0.0)
-    code = "import os, time; block = b'x' * 60_000_000; print(1, flush=True); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
-        assert child.stdout
-        child.stdout.readline()
-        time.sleep(0.1)
-        seen = memory_mib(child.pid)
-        assert seen > 57
-        expected = -(-seen * 1.25 // 25) * 25
-        assert measured_mib(os.getpid()) in {expected, expected + 25, expected - 25}
-        child.kill()

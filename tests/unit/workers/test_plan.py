@@ -11,7 +11,8 @@ import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from plugins.module_utils.workers.plan import WorkerPlanError, kept_mib, parse_workers, plan_workers
+from plugins.module_utils.host.records import Plan
+from plugins.module_utils.workers.plan import WorkerPlanError, parse_workers, plan_workers
 
 TYPES: list[dict[str, Any]] = yaml.safe_load(
     (Path(__file__).parents[2] / "data" / "ec2-instance-types.yml").read_text()
@@ -262,17 +263,6 @@ def test_impossible_inputs_are_refused(setting: dict[str, Any]) -> None:
         plan_workers(**{"vcpus": 2, "memory_mib": 4096, **setting})
 
 
-@pytest.mark.parametrize("plan", [None, {}, {"inputs": []}, {"inputs": {"vcpus": 2}}])
-def test_a_record_without_a_measurement_has_none(plan: object) -> None:
-    assert kept_mib({}) is None
-    assert kept_mib({"plan": plan}) is None
-
-
-@pytest.mark.parametrize("found", [None, 0, -1, True, "125", 12.5, 2**21, []])
-def test_a_measurement_that_makes_no_sense_is_none(found: object) -> None:
-    assert kept_mib({"plan": {"inputs": {"measured_mib": found}}}) is None
-
-
 def test_a_plan_remembers_what_was_measured_even_where_a_number_was_set() -> None:
     plan = plan_workers(vcpus=1, memory_mib=972, measured_mib=125, worker_mib=300)
-    assert kept_mib({"plan": plan.as_dict()}) == 125
+    assert Plan.parse(plan.as_dict()).measured_mib == 125

@@ -1,4 +1,7 @@
-"""One switch at a time on a host. The kernel frees the lock when its holder ends, however it ends."""
+"""How a lock is taken: one switch at a time on a host, and one writer below `releases/`.
+
+The kernel frees a lock when its holder ends, however it ends: nobody unlocks, nothing is left to tidy up.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,12 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from .config import Config, HostError
 
+NAME = ".lock"
 #: How long to wait for somebody who only looks at the lock, in seconds, one after the other.
 READER_PAUSES = (0.01, 0.05, 0.1, 0.3)
 
@@ -23,9 +28,7 @@ def locked(config: Config, what: str, by: str, limit: float | None = None) -> It
     Nobody waits and nobody unlocks: a holder that dies has let go, one that hangs is ended by systemd (RuntimeMaxSec
     of its unit) at the time that it wrote down here: `limit` seconds from now, by default a switch's.
     """
-    # Readable by root only: whoever can open it can lock it.
-    descriptor = os.open(config.root / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
+    with _opened(config.root) as descriptor:
         if not _lock(descriptor):
             raise HostError(f"the lock is held: {describe(_read(descriptor))}. Nothing was done")
         now = time.time()
@@ -36,6 +39,22 @@ def locked(config: Config, what: str, by: str, limit: float | None = None) -> It
             # A full disk costs the name, not the lock: nobody could make room with `prune` otherwise.
             os.pwrite(descriptor, f"{json.dumps(about)}\n".encode(), 0)
         yield
+
+
+@contextlib.contextmanager
+def releases_locked(root: Path) -> Iterator[None]:
+    """Wait for the lock of `releases/`: nobody links files out of a release that is being removed."""
+    with _opened(root / "releases") as descriptor:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    """Open a folder's lock file, readable by root only: whoever can open it can lock it."""
+    descriptor = os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -43,7 +62,7 @@ def locked(config: Config, what: str, by: str, limit: float | None = None) -> It
 def holder(config: Config) -> dict[str, Any] | None:
     """Return who holds the lock, None where nobody does."""
     try:
-        with (config.root / ".lock").open("rb") as stream:
+        with (config.root / NAME).open("rb") as stream:
             try:
                 fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -76,8 +95,8 @@ def _lock(descriptor: int) -> bool:
 def _read(descriptor: int) -> dict[str, Any]:
     """Return what a holder wrote of itself; nothing where it is not that, or not yet."""
     try:
-        found = json.loads(os.pread(descriptor, 1 << 16, 0))
-        whole = all(isinstance(found[key], int) for key in ("pid", "since", "expires"))
-        return found if whole and {"what", "by"} <= found.keys() else {}
+        about = json.loads(os.pread(descriptor, 1 << 16, 0))
+        whole = all(isinstance(about[key], int) for key in ("pid", "since", "expires"))
+        return about if whole and {"what", "by"} <= about.keys() else {}
     except (ValueError, TypeError, KeyError):
         return {}

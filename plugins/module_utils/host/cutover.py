@@ -1,0 +1,144 @@
+"""The cutover: one path by which a release comes to serve, whoever asked for it.
+
+Boot the idle slot, prove it on its private socket (gate.py), move the link that nginx connects through. Up to the link
+everything can be taken back, and is; from there on finish.py watches, drains and grows, or rollback.py gives the
+traffic back. Each step is in the journal (journal.py) before it begins.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+from ..workers.engines import engine
+from . import history
+from .config import HostError
+from .context import Context
+from .files import link_atomically
+from .gate import GateError, prove
+from .hooks import HookError, run_hook
+from .journal import Transaction
+from .overlap import Overlap
+from .preflight import check_engine, check_not_bad, check_release, check_room, check_state, clock_trouble
+from .slots import SlotSettings, prepare_slot, settings_for
+from .systemd import SystemdError
+
+ACTIVATE, ROLLBACK, RESTORE = "activate", "rollback", "restore"
+
+
+class RefusedError(Exception):
+    """The release is not live, and the one before it serves. `log` is what the new one logged last."""
+
+    outcome = history.REFUSED
+
+    def __init__(self, message: str, log: list[str]) -> None:
+        super().__init__(message)
+        self.log = log
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to switch to, and who asks. `force` tries a release once more that was marked bad."""
+
+    verb: str
+    release: str
+    by: str
+    force: bool = False
+
+    @property
+    def going_back(self) -> bool:
+        """Whether the release has served before: it must be possible to go back to it at any hour."""
+        return self.verb != ACTIVATE
+
+
+def cut_over(context: Context, request: Request) -> Transaction:
+    """Move the traffic to a release that has proved itself; return the transaction, to be finished.
+
+    Raises HostError before anything changed, RefusedError when the release did not prove itself.
+    """
+    config = context.config
+    manifest = check_before(context, request)
+    old, new = config.live_slot(), config.idle_slot()
+    # One that an interrupted switch has left running has no traffic.
+    context.systemd.stop(config.service(new), config.socket_unit(new))
+    settings = settings_for(context, request.release, manifest, new, request.going_back)
+    server = engine(settings.record.engine)
+    check_engine(manifest, request.release, server)
+    refusal = server.refusal(manifest.get("packages", {}))
+    _refuse_or_note(context, request, refusal and f"the release has {refusal}", "Raise it in the app")
+    workers = first = settings.record.workers
+    if settings.number_is_data:
+        first = Overlap(context, old, new).first(workers, server, request.going_back)
+    transaction = Transaction(
+        request.verb, request.release, request.by, config.live_record().release, old, new, context.clock.time(),
+        context.systemd.cursor(),
+    )  # fmt: skip
+    transaction.write(config)
+    fewer = "" if first == workers else f" of {workers}, as memory does not hold both sets; the rest follows"
+    context.report(f"starting release {request.release} in the {new} slot with {first} workers{fewer}")
+    try:
+        boot(context, settings, first)
+        context.report(prove(context, new, first, low_priority=old is not None))
+        if config.hook_before:
+            run_hook(context, "before", new, request.release, manifest)
+            context.report("service_hook_before is done")
+        move_traffic(context, settings)
+    except (GateError, HookError, SystemdError, OSError) as error:
+        log = context.systemd.journal(config.service(new), transaction.cursor)
+        take_back(context, new)
+        transaction.end(context, history.REFUSED, str(error))
+        raise RefusedError(str(error), log) from error
+    context.report(f"traffic goes to the {new} slot")
+    return transaction
+
+
+def check_before(context: Context, request: Request) -> dict[str, Any]:
+    """Refuse with HostError what is not to be begun; return the release's manifest. Changes nothing."""
+    manifest = check_release(context.config, request.release)
+    check_state(context.config)
+    if not request.force:
+        check_not_bad(context.config, request.release, same_settings=not request.going_back)
+    _refuse_or_note(context, request, clock_trouble(context.config, context.clock.time()), "Set the clock")
+    check_room(context.config)
+    return manifest
+
+
+def _refuse_or_note(context: Context, request: Request, trouble: str, advice: str) -> None:
+    """Refuse a deploy for what must not keep anybody from going back."""
+    if trouble and not request.going_back and not request.force:
+        raise HostError(f"{trouble}. Nothing was changed. {advice}, or use service_force (on the host: --force)")
+    if trouble:
+        context.report(f"note: {trouble}")
+
+
+def boot(context: Context, settings: SlotSettings, workers: int) -> None:
+    """Start a slot with so many workers; does not wait until they are up."""
+    config, slot = context.config, settings.record.slot
+    prepare_slot(config, settings, workers)
+    context.systemd.start(config.socket_unit(slot), config.service(slot))
+
+
+def move_traffic(context: Context, settings: SlotSettings) -> None:
+    """Give the traffic to a slot that has proved itself: the moment from which it is live."""
+    config, slot = context.config, settings.record.slot
+    settings.record.write(config.slot_record(slot))
+    point_link(context, slot)
+
+
+def point_link(context: Context, slot: str) -> None:
+    """Have nginx connect to a slot, which is enabled before: a reboot right after the link has moved must find it."""
+    context.systemd.enable(context.config.service(slot))
+    link_atomically(context.config.live_link, context.config.socket(slot))
+
+
+def take_back(context: Context, slot: str, wait: bool = True) -> None:
+    """Stop a slot that has no traffic. What cannot be stopped now is stopped by the next switch."""
+    config, systemd = context.config, context.systemd
+    disable = functools.partial(systemd.disable, config.service(slot))
+    stop = functools.partial(systemd.stop, config.service(slot), config.socket_unit(slot), wait=wait)
+    for step in (disable, stop):
+        try:
+            step()
+        except SystemdError as error:
+            context.report(f"the {slot} slot could not be stopped: {error}")

@@ -1,0 +1,148 @@
+"""A set of small files and links that appear on a host together: all of them, or those of before."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from .files import link_atomically, write_atomically
+
+DEFAULT_MODE = {"present": 0o644, "directory": 0o755}
+
+
+def secret_file(path: str, content: str) -> dict[str, Any]:
+    """Return the item for a file that only the present user, root on a host, can read."""
+    user = pwd.getpwuid(os.geteuid())
+    owner, group = user.pw_name, grp.getgrgid(user.pw_gid).gr_name
+    return {
+        "path": path, "content": content, "link": None, "state": "present",
+        "owner": owner, "group": group, "mode": "0600",
+    }  # fmt: skip
+
+
+def wanted_mode(item: dict[str, Any]) -> int:
+    """Return the permission bits of a file; raises ValueError where they are no octal number."""
+    return int(item["mode"], 8) if item["mode"] else DEFAULT_MODE[item["state"]]
+
+
+def current_text(path: Path) -> str | None:
+    """Return what a regular file holds, None where there is none."""
+    if path.is_symlink() or not path.is_file():
+        return None
+    # newline="": line ends are content, too.
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        return stream.read()
+
+
+def missing_folders(path: Path) -> list[Path]:
+    """Return the folders above a path that are not there, the topmost first."""
+    return [folder for folder in reversed(path.parents) if not folder.exists()]
+
+
+def is_as_wanted(item: dict[str, Any]) -> bool:
+    """Return whether the path already is what the item describes; reads only."""
+    path = Path(item["path"])
+    if item["state"] == "absent":
+        return not (path.exists() or path.is_symlink())
+    if item["link"]:
+        return path.is_symlink() and os.readlink(path) == item["link"]
+    if item["state"] == "directory":
+        if path.is_symlink() or not path.is_dir():
+            return False
+    elif current_text(path) != (item["content"] or ""):
+        return False
+    found = path.stat()
+    owner = (pwd.getpwnam(item["owner"]).pw_uid, grp.getgrnam(item["group"]).gr_gid)
+    return (found.st_uid, found.st_gid) == owner and found.st_mode & 0o7777 == wanted_mode(item)
+
+
+def put(item: dict[str, Any]) -> None:
+    """Make the path what the item describes. A file or link appears whole or not at all."""
+    path = Path(item["path"])
+    if item["state"] == "absent":
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        elif path.exists() or path.is_symlink():
+            path.unlink()
+        return
+    for folder in missing_folders(path):
+        folder.mkdir()
+        folder.chmod(DEFAULT_MODE["directory"])  # whatever the umask
+    owner = (pwd.getpwnam(item["owner"]).pw_uid, grp.getgrnam(item["group"]).gr_gid)
+    if item["state"] == "directory":
+        path.mkdir(exist_ok=True)
+        os.chown(path, *owner)
+        path.chmod(wanted_mode(item))
+        return
+    if item["link"]:
+        link_atomically(path, item["link"])
+    else:
+        content = (item["content"] or "").encode("utf-8", "surrogateescape")
+        write_atomically(path, content, wanted_mode(item), owner, sync=False)
+
+
+def put_checked(items: list[dict[str, Any]], *commands: list[str]) -> str:
+    """Put all items, then run the commands; where an item or a command fails, put everything back.
+
+    Returns what the first command that failed said. Raises what put() raises.
+    """
+    before: dict[Path, dict[str, Any]] = {}
+    for item in items:
+        for path in (*missing_folders(Path(item["path"])), Path(item["path"])):
+            before.setdefault(path, as_found(path))
+    refused, done = "", False
+    try:
+        for item in items:
+            put(item)
+        refused = next(filter(None, map(refusal, commands)), "") if items else ""
+        done = not refused
+    finally:
+        if not done:
+            for found in reversed(before.values()):
+                put(found)
+    return refused
+
+
+def refusal(command: list[str]) -> str:
+    """Run a command; return it with what it says against the files, "" where it succeeds."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        return f"{' '.join(command)}: {error}"
+    if done.returncode == 0:
+        return ""
+    return f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip() or f'exit code {done.returncode}'}"
+
+
+def as_found(path: Path) -> dict[str, Any]:
+    """Return the item that would make the path what it is now."""
+    item: dict[str, Any] = {"path": str(path), "content": None, "link": None, "state": "present", "mode": None}
+    if path.is_symlink():
+        return {**item, "link": os.readlink(path), "owner": "root", "group": "root"}
+    if not path.exists():
+        return {**item, "state": "absent"}
+    found = path.stat()
+    return {
+        **item,
+        "state": "directory" if path.is_dir() else "present",
+        "content": current_text(path),
+        "mode": f"{found.st_mode & 0o7777:04o}",
+        "owner": pwd.getpwuid(found.st_uid).pw_name,
+        "group": grp.getgrgid(found.st_gid).gr_name,
+    }
+
+
+def difference(item: dict[str, Any]) -> dict[str, str]:
+    """Return the two sides of the diff for one item that is not yet as wanted."""
+    path = Path(item["path"])
+    after = f"link to {item['link']}\n" if item["link"] else item["content"] or ""
+    return {
+        "before_header": item["path"],
+        "after_header": item["path"],
+        "before": current_text(path) or "",
+        "after": after if item["state"] == "present" else "",
+    }

@@ -1,0 +1,272 @@
+"""What a host is, what it can carry and what it runs of one app: all that the module app_probe says of it.
+
+Few modules are imported: what is imported is sent to each host, and compiled there, in the one round trip that a deploy
+makes anyway.
+"""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import platform
+import pwd
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ..workers.limits import memory_of, planned_mib, read_groups, text_of
+from ..workers.plan import plan_workers
+from .digests import PREFIX, keyed, read_key, sha256
+from .files import read_object
+from .names import taken
+from .proc import children, memory_mib, seconds_old
+from .records import SlotRecord, fleet_of, live_record, live_slot
+
+#: A worker tells what it takes once it has served for so many seconds.
+SERVED_SECONDS = 3600.0
+#: Where the bundle puts files of an app, below /. Not those with secrets: what is told of them takes a key.
+FILES = (
+    "etc/{app}/fleet",
+    "etc/{app}/release.json",
+    "etc/nginx/conf.d/00-refuse-unknown-hosts.conf",
+    "etc/nginx/conf.d/{app}.conf",
+    "etc/nginx/sites-enabled/default",
+    "etc/systemd/system/{app}@.service",
+    "etc/systemd/system/{app}@.socket",
+    "etc/systemd/system/{app}-release-recover.service",
+    "etc/systemd/system/{app}-release-recycle.*",
+    "etc/systemd/system/multi-user.target.wants/{app}-release-recover.service",
+    "usr/local/lib/{app}-release/*",
+    "usr/local/lib/{app}-release/*/*",
+    "usr/local/lib/{app}-release/*/*/*",
+    "usr/local/lib/{app}-release/*/*/*/*",
+    "usr/local/sbin/{app}-release",
+)
+
+
+def measured_mib(pids: Iterable[int]) -> int | None:
+    """Return what one worker takes, as a plan may count with it; None before any has served for long.
+
+    The greatest PSS, and a fourth more, in coarse steps: the number of workers is not to follow each MiB.
+    """
+    sizes = [memory_mib(pid) for pid in pids if seconds_old(pid) >= SERVED_SECONDS]
+    return planned_mib(max(sizes, default=0.0)) or None
+
+
+def serving(record: SlotRecord, root: Path, active: bool, key: bytes | None) -> dict[str, str]:
+    """Return the release and the fingerprint that the host serves with, nothing where that is not as it was made.
+
+    As the last switch made it: the link, the slot's units (`active`), and the files that it runs from, whose digests
+    are in the record: SHA-256, of secret files with `key`. A host needs a switch where this is not what is wanted.
+    """
+    try:
+        as_made = bool(record.files) and all(
+            digest in (sha256(content), f"{PREFIX}{keyed(key, content)}" if key else None)
+            for path, digest in record.files.items()
+            for content in [Path(path).read_bytes()]
+        )
+    except OSError:
+        return {}
+    if not (as_made and active and live_slot(root) == record.slot):
+        return {}
+    return {"release": record.release, "fingerprint": record.public().get("fingerprint", "")}
+
+
+def secret_as_found(path: Path, wanted: str, key: bytes | None) -> dict[str, Any]:
+    """Return digests of a secret file as it is wanted and as it is, "" and None without a key."""
+    there = file_as_found(path, key) if key else None
+    return {"wanted": keyed(key, wanted.encode("utf-8", "surrogateescape")), "found": there}
+
+
+def python_version(python: str) -> str:
+    """Return `3.12` for the interpreter at this path, or an empty string where it does not run or is no Python."""
+    try:
+        done = subprocess.run(
+            [python, "-IS", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+            capture_output=True, text=True, timeout=20, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    said = done.stdout.strip()
+    return said if re.fullmatch(r"\d+\.\d+", said) else ""
+
+
+def cpus_of(cpuinfo: str) -> int:
+    """Return sockets × cores × threads, as `setup` counts `processor_vcpus`, from the text of /proc/cpuinfo.
+
+    Where it names no sockets, as on ARM, each processor counts.
+    """
+    processors, socket, siblings = 0, "", {}
+    for line in cpuinfo.splitlines():
+        key, _, value = (part.strip() for part in line.partition(":"))
+        if key == "processor":
+            processors += 1
+        elif key == "physical id":
+            socket = value
+        elif key == "siblings":
+            siblings[socket] = int(value)
+    return sum(siblings.values()) or processors
+
+
+def systemd_version() -> int:
+    """Return the version of the systemd that runs as PID 1, 0 where it is something else."""
+    if not Path("/run/systemd/system").is_dir():
+        return 0
+    shown = subprocess.run(["systemctl", "--version"], capture_output=True, text=True, check=False).stdout
+    digits = [word for word in shown.split()[1:2] if word.isdigit()]
+    return int(digits[0]) if digits else 0
+
+
+def releases_on_disk(root: Path) -> list[dict[str, Any]]:
+    """Return the marker of each complete release; one without a marker is no release."""
+    markers = sorted(root.glob("releases/*/.complete"))
+    return [marker for marker in map(read_object, markers) if marker]
+
+
+def states(*units: str) -> dict[str, tuple[bool, int]]:
+    """Return for each unit whether systemd says that it is active, and its main process, 0 where it has none."""
+    command = ["systemctl", "show", "--property=Id,ActiveState,MainPID", *units]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    found = {}
+    for block in shown.split("\n\n"):
+        said = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        found[said.get("Id", "")] = (said.get("ActiveState") == "active", int(said.get("MainPID") or 0))
+    return {unit: found.get(unit, (False, 0)) for unit in units}
+
+
+def file_as_found(path: Path, key: bytes | None = None) -> dict[str, str] | None:
+    """Return what C(host_files) could want of a path: a link's target, or the content's digest, owner and mode.
+
+    The digest is C(sha256), or with a key C(keyed).
+    """
+    try:
+        if path.is_symlink():
+            return {"link": os.readlink(path)}
+        found = path.stat()
+        content = None if path.is_dir() else path.read_bytes()
+        hashed = (lambda data: keyed(key, data)) if key else sha256
+        digest = {"keyed" if key else "sha256": "" if content is None else hashed(content)}
+        owner, group = pwd.getpwuid(found.st_uid).pw_name, grp.getgrgid(found.st_gid).gr_name
+    except (OSError, KeyError):
+        return None
+    return {**digest, "owner": owner, "group": group, "mode": f"{found.st_mode & 0o7777:04o}"}
+
+
+def files_of(app: str) -> dict[str, dict[str, str] | None]:
+    """Return the bundle's own files as they are; None for one that is not there."""
+    patterns = [pattern.format(app=app) for pattern in FILES]
+    found = {path for pattern in patterns for path in Path("/").glob(pattern)}
+    found |= {Path("/", pattern) for pattern in patterns if "*" not in pattern}
+    return {str(path): file_as_found(path) for path in sorted(found) if path.is_symlink() or not path.is_dir()}
+
+
+def nginx_version() -> str:
+    """Return nginx's version, as 1.24.0; "" where it is not installed."""
+    program = shutil.which("nginx", path="/usr/sbin:/usr/bin")
+    if program is None:
+        return ""
+    said = subprocess.run([program, "-v"], capture_output=True, text=True, check=False).stderr
+    found = re.search(r"\d+(\.\d+)+", said)
+    return found[0] if found else "0"
+
+
+def user_exists(name: str) -> bool:
+    """Return whether the host knows this user."""
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
+
+
+def unfit(facts: Mapping[str, Any], params: Mapping[str, Any]) -> str:
+    """Say why a host cannot run the app, "" where it can."""
+    reasons = []
+    if facts["systemd"] == 0:
+        reasons.append(f"PID 1 is not systemd (needed: systemd {params['systemd_min']} or newer)")
+    elif facts["systemd"] < params["systemd_min"]:
+        reasons.append(f"it has systemd {facts['systemd']} (needed: {params['systemd_min']} or newer)")
+    python, needed = f"service_python {params['python']}", f"(needed: {params['python_min']} or newer)"
+    if not facts["python"]:
+        reasons.append(f"{python} is not there, or no Python {needed}")
+    elif _version(facts["python"]) < _version(params["python_min"]):
+        reasons.append(f"{python} is Python {facts['python']} {needed}")
+    return "; ".join(reasons)
+
+
+def foreign(record: str, params: Mapping[str, Any]) -> str:
+    """Say that the host belongs to another fleet, "" where it does not. No fleet is another one, too.
+
+    Who names none has most likely taken another inventory than was meant.
+    """
+    if record in {"", params["fleet"]}:
+        return ""
+    return (
+        f"{platform.node()} belongs to the fleet {record}, but service_fleet is {json.dumps(params['fleet'])}. Nothing "
+        f"was changed on it. Take the fleet's own settings; to move the host, remove /etc/{params['app']}/fleet on it"
+    )
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(".")))
+
+
+def refusal(facts: Mapping[str, Any], params: Mapping[str, Any]) -> str:
+    """Say why the app is not to be deployed to this host, "" where it may."""
+    if other := foreign(facts["fleet"], params):
+        return other
+    reasons = unfit(facts, params), taken(params["app"], params["user"] or params["app"], params["user_given"])
+    if reason := "; ".join(filter(None, reasons)):
+        return f"{platform.node()} cannot run {params['app']}: {reason}. Nothing was changed on it."
+    return ""
+
+
+def probe(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the facts. Raises WorkerPlanError for settings that no plan can be made from."""
+    app, root = params["app"], Path(params["root"])
+    vcpus = cpus_of(text_of(Path("/proc/cpuinfo")) or "") or os.cpu_count() or 1
+    nproc = len(os.sched_getaffinity(0))
+    memory = memory_of(text_of(Path("/proc/meminfo")) or "")
+    systemd = systemd_version()
+    live = live_record(root)
+    groups = read_groups(pid="1", below="system.slice")
+    limits = {"vcpus": vcpus, "affinity": nproc, "quota": groups.quota, "notes": groups.notes, **params["plan"]}
+    limits |= {"memory_mib": memory, "memory_limit_mib": groups.memory_limit_mib}
+    kept = live.plan.measured_mib
+    slot = f"{app}@{live.slot or 'blue'}"
+    service, socket, nginx = (f"{slot}.service", f"{slot}.socket", "nginx.service")
+    # In one call: a systemctl costs as much as all the rest of a look at a unit.
+    state = states(service, socket, nginx) if systemd else dict.fromkeys((service, socket, nginx), (False, 0))
+    main_pid = state[service][1] if live else 0
+    # Of one worker, a main process may have no child: it serves by itself.
+    pids = children(main_pid) or [main_pid] * (live.workers == 1) if main_pid else []
+    measured = measured_mib(pids) or kept
+    key = read_key(Path(params["key_file"])) if params["key_file"] else None
+    secrets = params["secrets"].items()
+
+    return {
+        "processor_vcpus": vcpus,
+        "processor_nproc": nproc,
+        "memtotal_mb": memory,
+        "app_probe": {
+            "python": python_version(params["python"]),
+            "arch": platform.machine(),
+            "systemd": systemd,
+            "plan": plan_workers(**limits, measured_mib=measured).as_dict(),
+            "plan_live": plan_workers(**limits, measured_mib=kept).as_dict(),
+            "releases": releases_on_disk(root),
+            "fleet": fleet_of(Path("/etc", app)),
+            "live": live.public(),
+            "serves": serving(live, root, state[service][0] and state[socket][0], key),
+            "user": user_exists(params["user"] or app),
+            "nginx": nginx_version(),
+            "files": files_of(app),
+            "secrets": {path: secret_as_found(Path(path), text, key) for path, text in secrets},
+            "has_key": key is not None,
+            "nginx_active": state[nginx][0],
+        },
+    }

@@ -1,0 +1,124 @@
+"""What the kernel says of processes and memory: the one reader of /proc on a host."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+PROC = Path("/proc")
+#: A third of the weight of others, by the kernel's table: more would have a boot starve on a host that is full.
+LOW_PRIORITY = 5
+_CAP_SYS_NICE = 1 << 23
+_TICKS = os.sysconf("SC_CLK_TCK")
+#: Fields of /proc/PID/stat behind the name, which may hold anything: see proc(5), where they count from 3.
+_PARENT, _START = 1, 19
+
+
+def stat_fields(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat behind the name; none once the process is gone."""
+    with contextlib.suppress(OSError):
+        return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    return []
+
+
+def command(pid: int) -> bytes:
+    """Return a process's command line, its words separated by NUL; nothing once it is gone."""
+    with contextlib.suppress(OSError):
+        return (PROC / str(pid) / "cmdline").read_bytes()
+    return b""
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process has started and that still run."""
+    running = []
+    for folder in PROC.iterdir():
+        if folder.name.isdigit() and (fields := stat_fields(int(folder.name))):
+            state, parent = fields[:2]
+            if int(parent) == pid and state != "Z":
+                running.append(int(folder.name))
+    return running
+
+
+def ancestors(pid: int) -> list[int]:
+    """Return a process and its ancestors below PID 1; where one of them ends, this is no longer the same."""
+    line: list[int] = []
+    while pid > 1 and (fields := stat_fields(pid)):
+        line.append(pid)
+        pid = int(fields[_PARENT])
+    return line
+
+
+def oldest_first(pids: Iterable[int]) -> list[int]:
+    """Return processes in the order in which they were started; those that are gone are left out."""
+    started = {pid: int(fields[_START]) for pid in pids if (fields := stat_fields(pid))}
+    return sorted(started, key=lambda pid: (started[pid], pid))
+
+
+def seconds_old(pid: int) -> float:
+    """Return how long ago a process was started, by the clock that never jumps; 0 once it is gone."""
+    fields = stat_fields(pid)
+    # Since boot, as in /proc/PID/stat; /proc/uptime may be a container's own.
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[_START]) / _TICKS if fields else 0.0
+
+
+def memory_mib(pid: int) -> float:
+    """Return what a process takes of the memory, its part of shared pages counted in (PSS), in MiB; 0 once it is gone.
+
+    PSS, not RSS: what forks share would be counted once for each of them.
+    """
+    return _mib(PROC / str(pid) / "smaps_rollup", "Pss:") or 0.0
+
+
+def anonymous_mib(pid: int) -> float:
+    """Return what a process takes beside the files that it has mapped, in MiB, as if no fork shared it; 0 once gone."""
+    return _mib(PROC / str(pid) / "smaps_rollup", "Anonymous:") or 0.0
+
+
+def available_mib() -> float:
+    """Return what the kernel says could be had without swapping; infinite where it does not say."""
+    available = _mib(PROC / "meminfo", "MemAvailable:")
+    return float("inf") if available is None else available
+
+
+def _mib(path: Path, name: str) -> float | None:
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in path.read_text().splitlines():
+            if line.startswith(name):
+                return int(line.split()[1]) / 1024
+    return None
+
+
+def release_of(pid: int) -> str:
+    """Return the release that a process was started with, as its own environment says."""
+    with contextlib.suppress(OSError):
+        variables = (PROC / str(pid) / "environ").read_bytes().split(b"\0")
+        values = [value for name, _, value in (v.partition(b"=") for v in variables) if name == b"FLEET_RELEASE"]
+        return values[-1].decode() if values else ""
+    return ""
+
+
+def socket_inodes(pid: int) -> set[int]:
+    """Return the inodes of the sockets that a process holds."""
+    inodes = set()
+    with contextlib.suppress(OSError):
+        for entry in (PROC / str(pid) / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                target = os.readlink(entry)
+                if target.startswith("socket:["):
+                    inodes.add(int(target[8:-1]))
+    return inodes
+
+
+def set_priority(main_pid: int, low: bool) -> None:
+    """Give a server and its workers less of the CPU than others get, or as much again.
+
+    A release that boots takes all cores for some seconds; those who are served meanwhile are not to wait for it.
+    """
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        allowed = int((PROC / "self/status").read_text().partition("CapEff:")[2].split()[0], 16)
+        # Only who can take it back may do it; and only to a group of processes that is the server's own.
+        if allowed & _CAP_SYS_NICE and os.getpgid(main_pid) == main_pid:
+            os.setpriority(os.PRIO_PGRP, main_pid, LOW_PRIORITY if low else 0)

@@ -1,0 +1,157 @@
+"""Records on a host's disk: one class, one reader and one writer for each.
+
+A reader takes what earlier versions wrote, and a writer keeps their names: a host may go back to an older command.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .digests import FINGERPRINT
+from .files import read_object, write_object
+
+SLOTS = ("blue", "green")
+FIRST_ENGINE = "gunicorn"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many workers a host shall run, and why; made by workers/plan.py on the way of a deploy. Memory in MiB."""
+
+    workers: int
+    reason: str = ""
+    bound_by: str = ""
+    inputs: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> Plan:
+        """Read a plan. Raises ValueError, TypeError and KeyError where it has no number of workers."""
+        inputs = data.get("inputs")
+        return cls(
+            int(data["workers"]), str(data.get("reason", "")), str(data.get("bound_by", "")),
+            inputs if isinstance(inputs, dict) else {}, tuple(map(str, data.get("notes", ()))),
+        )  # fmt: skip
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan as plain data for JSON."""
+        return {**asdict(self), "notes": list(self.notes)}
+
+    @property
+    def limit_mib(self) -> float:
+        """The memory for all workers: the host's, or its control group's, less the reserve; 0 or less: not known."""
+        memory = float(self.inputs.get("memory_mib", 0))
+        limit = float(self.inputs.get("memory_limit_mib") or memory)
+        return min(memory, limit) - float(self.inputs.get("reserve_mib", 0))
+
+    @property
+    def measured_mib(self) -> int | None:
+        """The measured memory per worker that the plan was made with, None where it was made without."""
+        measured = self.inputs.get("measured_mib")
+        return measured if type(measured) is int and 1 <= measured <= 1 << 20 else None
+
+    @property
+    def vcpus(self) -> int:
+        """The host's CPUs."""
+        return int(self.inputs.get("vcpus", 1))
+
+
+@dataclass(frozen=True)
+class SlotRecord:
+    """What a switch wrote down of a slot: `slots/SLOT.json`, for root only.
+
+    settings: `wanted` (by the last deploy) or `kept` (of the time when the release served). closes_kept: whether its
+    workers have nginx leave connections that it keeps open. files: what the slot runs from, with digests. at: Unix
+    time.
+    """
+
+    release: str = ""
+    slot: str = ""
+    workers: int = 0
+    plan: Plan = field(default_factory=lambda: Plan(0))
+    fingerprint: str = ""
+    engine: str = FIRST_ENGINE
+    settings: str = "wanted"
+    closes_kept: bool = False
+    files: Mapping[str, str] = field(default_factory=dict)
+    at: int = 0
+    previous: str | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> SlotRecord:
+        """Return the record in a file; an empty one where there is none that can be read."""
+        try:
+            return cls.parse(read_object(path))
+        except (TypeError, ValueError, AttributeError):
+            return cls()
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> SlotRecord:
+        """Read a record. Raises ValueError, TypeError and AttributeError where a field is something else."""
+        workers = int(data.get("workers") or 0)
+        plan = data.get("plan") or {}
+        return cls(
+            release=str(data.get("release") or ""),
+            slot=str(data.get("slot") or ""),
+            workers=workers,
+            plan=Plan.parse({"workers": workers, **plan}),
+            fingerprint=str(data.get("fingerprint") or ""),
+            engine=str(data.get("engine") or FIRST_ENGINE),  # earlier records have none: there was only one
+            settings=str(data.get("settings") or "wanted"),
+            closes_kept=bool(data.get("closes_kept")),
+            files={str(path): str(digest) for path, digest in (data.get("files") or {}).items()},
+            at=int(data.get("at") or 0),
+            previous=data.get("previous") or None,
+        )
+
+    def __bool__(self) -> bool:
+        """Whether there is such a record."""
+        return bool(self.release)
+
+    def write(self, path: Path) -> None:
+        """Write it down."""
+        write_object(path, self.as_dict())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as plain data for JSON, an empty object where there is none."""
+        return {**asdict(self), "plan": self.plan.as_dict()} if self else {}
+
+    def public(self) -> dict[str, Any]:
+        """Return what may leave the host: no digests of files, and no plain hash of secrets."""
+        hidden = {"files"} if FINGERPRINT.fullmatch(self.fingerprint) else {"files", "fingerprint"}
+        return {name: value for name, value in self.as_dict().items() if name not in hidden}
+
+
+def fleet_of(etc: Path) -> str:
+    """Return the fleet that a host remembers for an app; "" where it remembers none, as after an earlier version."""
+    try:
+        return (etc / "fleet").read_text(encoding="utf-8", errors="replace").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+
+
+def live_slot(root: Path) -> str | None:
+    """Return the slot that gets traffic, None before the first release. The link alone decides."""
+    try:
+        name = Path(os.readlink(root / "live.sock")).stem
+    except OSError:
+        return None
+    return name if name in SLOTS else None
+
+
+def slot_record(root: Path, slot: str) -> SlotRecord:
+    """Return what was written down of a slot when it was last switched to; an empty record before."""
+    record = SlotRecord.read(root / "slots" / f"{slot}.json")
+    # Version 0.1 kept one record for the host.
+    former = SlotRecord() if record else SlotRecord.read(root / "live.json")
+    return former if former.slot == slot else record
+
+
+def live_record(root: Path) -> SlotRecord:
+    """Return what was written down of the live slot; an empty record before the first release."""
+    slot = live_slot(root)
+    return slot_record(root, slot) if slot else SlotRecord()

@@ -1,0 +1,85 @@
+"""Going back while the old slot still is there: the traffic returns to it, and the new release is marked bad."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from . import history
+from .context import Context
+from .cutover import RefusedError, point_link, take_back
+from .drain import drain
+from .gate import POLL_SECONDS, GateError, burst, prove
+from .journal import GOING_BACK, Transaction
+from .overlap import Overlap
+from .slots import start_with_all
+from .systemd import SystemdError
+
+
+class WentBackError(RefusedError):
+    """The release had traffic and was not well; the one before it serves again."""
+
+    outcome = history.WENT_BACK
+
+
+class StaysError(RefusedError):
+    """The release had traffic and is not well, and there is none to go back to, so it stays."""
+
+    outcome = history.STAYS
+
+
+def roll_back(context: Context, transaction: Transaction, trouble: str) -> NoReturn:
+    """Give the traffic back to the old slot, mark the release bad, raise WentBackError.
+
+    Where the old slot cannot be brought back either, the new one stays: StaysError.
+    """
+    config, old = context.config, transaction.from_slot
+    log = context.systemd.journal(config.service(transaction.to_slot), transaction.cursor)
+    transaction.trouble = trouble
+    transaction.write(config, GOING_BACK)
+    context.report(f"going back: {trouble}")
+    if old is None:
+        _stay(context, transaction, f"{trouble}; there is no release to go back to, so it stays live", log)
+    try:
+        _bring_up(context, old)
+    except (GateError, SystemdError, OSError) as error:
+        before = f"release {transaction.from_release} does not start either ({error})"
+        take_back(context, old)
+        _stay(context, transaction, f"{trouble}; {before}, so the new one stays live", log)
+    point_link(context, old)
+    context.report(f"traffic goes to the {old} slot again")
+    finish_rollback(context, transaction)
+    raise WentBackError(trouble, log)
+
+
+def finish_rollback(context: Context, transaction: Transaction) -> None:
+    """Mark the release bad and stop its slot, once those that it still serves are done."""
+    config, old, new = context.config, str(transaction.from_slot), transaction.to_slot
+    history.mark_bad(config, transaction.release, transaction.trouble, config.record_of(new).fingerprint)
+    drain(context, new)
+    take_back(context, new)
+    _grow(context, new, old, config.live_record().workers)
+    transaction.end(context, history.WENT_BACK, transaction.trouble)
+
+
+def _stay(context: Context, transaction: Transaction, message: str, log: list[str]) -> NoReturn:
+    """Leave the new release live, with all its workers; StaysError."""
+    _grow(context, None, transaction.to_slot, context.config.workers_of(transaction.to_slot))
+    transaction.end(context, history.STAYS, message)
+    raise StaysError(message, log)
+
+
+def _grow(context: Context, old: str | None, new: str, workers: int) -> None:
+    """Bring a slot to its full number of workers, as far as memory and the boot timeout allow."""
+    overlap, clock = Overlap(context, old, new), context.clock
+    deadline = clock.monotonic() + context.config.boot_timeout
+    while not overlap.grow(workers) and clock.monotonic() < deadline:
+        clock.sleep(POLL_SECONDS)
+    start_with_all(context, new, workers)
+
+
+def _bring_up(context: Context, slot: str) -> None:
+    """Have a slot that was live before answer again: it still runs, or is started and proved."""
+    if not context.state(slot).down and burst(context, slot, [], 1).good:
+        return
+    context.systemd.start(context.config.socket_unit(slot), context.config.service(slot))
+    prove(context, slot, context.config.record_of(slot).workers, context.state(slot).restarts)

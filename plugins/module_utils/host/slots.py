@@ -1,0 +1,120 @@
+"""What a slot runs from: its own copies of units and environment, its links, its record; and what is kept of those."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .config import Config
+from .context import Context
+from .digests import PREFIX, sha256
+from .files import environment_content, link_atomically, read_environment, write_atomically
+from .hooks import variables
+from .records import SlotRecord
+
+#: The slot's number of workers, in its environment file: the unit's ExecStart takes it from there.
+WORKERS = "FLEET_WORKERS"
+#: In a unit whose workers (worker/own_worker.py) look where the live link points.
+LIVE_LINK = b"\nEnvironment=FLEET_LIVE_LINK="
+
+
+@dataclass(frozen=True)
+class SlotSettings:
+    """What a slot is to run from: its files' contents by their kind, the variables of its own, and its record."""
+
+    contents: Mapping[str, bytes]
+    environment: Mapping[str, str]
+    record: SlotRecord
+
+    @property
+    def number_is_data(self) -> bool:
+        """Whether the unit takes the number of workers from the slot; an earlier version's has it in its text."""
+        return WORKERS.encode() in self.contents["service"]
+
+
+def settings_for(
+    context: Context, release: str, manifest: Mapping[str, Any], slot: str, going_back: bool
+) -> SlotSettings:
+    """Return the settings that a slot is to have for a release.
+
+    A deploy takes the settings that it brought. Going back takes those that the release last served with.
+    """
+    config = context.config
+    kept, wanted = config.kept_files(release), config.wanted_files()
+    served = SlotRecord.read(kept["service"].with_name("record.json"))
+    use_kept = going_back and bool(served) and all(path.is_file() for path in kept.values())
+    if going_back and not use_kept:
+        context.report("the settings that it served with were not kept: it gets the present ones")
+    if use_kept and closes_kept(wanted["service"].read_bytes()) and not closes_kept(kept["service"].read_bytes()):
+        use_kept = False
+        context.report(
+            "nginx keeps connections to the app (proxy_keepalive), which it did not then: it gets the present settings"
+        )
+    contents = {kind: path.read_bytes() for kind, path in (kept if use_kept else wanted).items()}
+    before = config.live_record()
+    present = SlotRecord(
+        workers=config.workers, plan=config.plan, fingerprint=config.fingerprint, engine=config.engine
+    )  # fmt: skip
+    own = served if use_kept else present
+    environment = {**variables(config, release, manifest), WORKERS: str(own.workers), "FLEET_ENGINE": own.engine}
+    files = {
+        str(path): f"{PREFIX}{config.digest(contents[kind])}" if kind == "environment" else sha256(contents[kind])
+        for kind, path in config.slot_files(slot).items()
+    }
+    record = replace(
+        own,
+        release=release,
+        slot=slot,
+        settings="kept" if use_kept else "wanted",
+        closes_kept=closes_kept(contents["service"]),
+        files={**files, str(config.slot_environment(slot)): sha256(environment_content(environment))},
+        at=int(context.clock.time()),
+        previous=before.previous if before.release == release else before.release or None,
+    )
+    return SlotSettings(contents, environment, record)
+
+
+def closes_kept(unit: bytes) -> bool:
+    """Return whether workers started by this unit have nginx leave, once traffic has moved, what it keeps open."""
+    return LIVE_LINK in unit
+
+
+def prepare_slot(config: Config, settings: SlotSettings, workers: int) -> None:
+    """Point the slot at its release and give it its files, to start with so many workers."""
+    slot = settings.record.slot
+    for kind, path in config.slot_files(slot).items():
+        write_atomically(path, settings.contents[kind], 0o600 if kind == "environment" else 0o644)
+    (config.root / "slots").mkdir(mode=0o755, exist_ok=True)
+    environment = {**settings.environment, WORKERS: str(workers)}
+    write_atomically(config.slot_environment(slot), environment_content(environment))
+    link_atomically(config.root / "slots" / slot, config.release_dir(settings.record.release))
+
+
+def keep_settings(config: Config, slot: str) -> None:
+    """Keep the settings that a slot's release served with, for going back to it. A full disk costs only these."""
+    record = config.record_of(slot)
+    if not record.release.isalnum():
+        return
+    kept = config.kept_files(record.release)
+    folder = kept["service"].parent
+    with contextlib.suppress(OSError):
+        for place in (folder.parent, folder):
+            place.mkdir(mode=0o700, exist_ok=True)
+        # Without its record it does not count: cut off here, nothing is half of one time and half of another.
+        (folder / "record.json").unlink(missing_ok=True)
+        for kind, path in config.slot_files(slot).items():
+            write_atomically(kept[kind], path.read_bytes(), 0o600)
+        record.write(folder / "record.json")
+
+
+def start_with_all(context: Context, slot: str, workers: int) -> None:
+    """Have the slot start with its full number from now on, where memory had it begin with fewer."""
+    path = context.config.slot_environment(slot)
+    variables = read_environment(path)
+    if workers and variables.get(WORKERS, str(workers)) != str(workers):
+        try:
+            write_atomically(path, environment_content({**variables, WORKERS: str(workers)}))
+        except OSError as error:
+            context.report(f"note: {path} keeps fewer workers ({error}); deploy again when there is room")
