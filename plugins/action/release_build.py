@@ -12,7 +12,7 @@ from ansible.plugins.action import ActionBase
 
 from ..module_utils.build import assemble, publish
 from ..module_utils.build.cache import Cache
-from ..module_utils.build.platforms import Wanted
+from ..module_utils.build.request import Platform, Request
 from ..module_utils.build.uv import BuildError, Uv
 from ..module_utils.workers.engines import DEFAULT, ENGINES
 
@@ -20,6 +20,7 @@ PLATFORM: dict[str, Any] = {
     "python": {"type": "str", "required": True},
     "arch": {"type": "str", "required": True, "choices": ["x86_64", "aarch64"]},
     "hosts": {"type": "list", "elements": "str", "default": []},
+    "versions": {"type": "list", "elements": "str", "default": []},
 }
 SPEC: dict[str, Any] = {
     "app": {"type": "str", "required": True},
@@ -44,13 +45,13 @@ SPEC: dict[str, Any] = {
 def built(given: dict[str, Any], check: bool) -> dict[str, Any]:
     """Build what the parameters ask for; return what the module's documentation says. Raises BuildError."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "fastapi-fleet", "builds")
-    wanted = Wanted(
+    request = Request(
         app=given["app"],
         source=given["source"],
         module=given["module"],
-        platforms=given["platforms"],
+        platforms=[Platform(**platform) for platform in given["platforms"]],
         engine=given["engine"],
-        engines=tuple(given["engines"]),
+        engines=given["engines"],
         engine_files=Path(given["engine_files"]),
         exclude=given["exclude"],
         lock=given["lock"],
@@ -58,9 +59,9 @@ def built(given: dict[str, Any], check: bool) -> dict[str, Any]:
     )
     uv = Uv(given["uv"], given["index_url"])
     cache = Cache(Path(given["cache"] or default))
-    result: dict[str, Any] = dict(assemble.build(wanted, cache, uv, given["wheels"]))
+    result: dict[str, Any] = dict(assemble.build(request, cache, uv, given["wheels"]))
     folder = given["publish"]
-    files = publish.parts(wanted.app, result["artifacts"].values()) if given["pull"] or folder else {}
+    files = publish.parts(request.app, result["artifacts"].values()) if given["pull"] or folder else {}
     published = publish.publish(files, Path(folder), check) if folder else []
     if files and not folder:
         result["notes"].append(publish.upload_note(files))

@@ -49,6 +49,13 @@ options:
         type: list
         elements: str
         default: []
+      versions:
+        description:
+          - The hosts' full Python versions, as in V(3.12.3), which the app's C(requires-python) is compared with.
+            Without them, O(platforms[].python) meets it where some patch release of it from X.Y.1 on does.
+        type: list
+        elements: str
+        default: []
   engine:
     description: What will serve the app. Decides which packages are added to the app's own.
     type: str

@@ -25,7 +25,6 @@ from ..host.archive import ArchiveError, Limits, Rules, TarMember, ceiling, chec
 from ..host.tar import gzip_header, read_part
 from .uv import EPOCH, BuildError
 
-FORMAT = 1
 #: Raised where the same content is packed into other bytes, or more of it is refused: older cache entries are left.
 PACKING = 2
 CHUNK = 1 << 20
@@ -232,11 +231,12 @@ def file_sha256(*paths: Path) -> str:
     return digest.hexdigest()
 
 
-def describe(lib: Member, code: Member, sha256: str, platform: dict[str, str]) -> dict[str, Any]:
+def describe(lib: Member, code: Member, sha256: str, python: str, arch: str) -> dict[str, Any]:
     """Return what hosts are told of an artifact: hashes, sizes in bytes and numbers of files and folders."""
     content = hashlib.sha256(f"{lib.content} {code.content}".encode()).hexdigest()
     return {
-        **platform,
+        "python": python,
+        "arch": arch,
         "sha256": sha256,
         "content": content,
         "size": lib.size + code.size,

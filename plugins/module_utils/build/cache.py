@@ -48,6 +48,18 @@ class Cache:
             return None
         return path
 
+    def whole(self, kind: str, key: str) -> Path | None:
+        """Return an entry whose files have the `sizes` in its about.json; one that a power cut spoilt is removed."""
+        entry = self.get(kind, key)
+        if entry:
+            try:
+                if all((entry / n).stat().st_size == size for n, size in load(entry / "about.json")["sizes"].items()):
+                    return entry
+            except (OSError, ValueError, KeyError):
+                pass
+            shutil.rmtree(entry, ignore_errors=True)
+        return None
+
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:
         """Give a folder to work in, on the cache's own file system; gone afterwards."""

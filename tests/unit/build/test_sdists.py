@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import stat
-import sys
 import tarfile
 import urllib.parse
 import zipfile
@@ -14,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.module_utils.build.lock import Pin
+from plugins.module_utils.build.requirements import Pin
 from plugins.module_utils.build.sdists import build_system, check_requirements, login_for
-from plugins.module_utils.build.uv import BuildError, Uv, lacks_wheel
-from plugins.module_utils.host.sdist import Job, SdistError, collect, environment, explain
-from plugins.module_utils.host.sdist_hook import lacking, own_scripts
+from plugins.module_utils.build.uv import BuildError, Uv
 
 PIN = Pin("pure", "1.0", "", "pure==1.0")
+
+
 LEGACY: tuple[list[str], str, list[str]] = (["setuptools>=40.8.0"], "setuptools.build_meta:__legacy__", [])
 
 
@@ -125,58 +123,3 @@ def test_login_of_the_index_on_the_same_server_only(tmp_path: Path, monkeypatch:
     (tmp_path / ".netrc").write_text("machine x.example login me password p@ss\n")
     (tmp_path / ".netrc").chmod(0o600)
     assert login("https://x.example/a") == "me:p%40ss"
-
-
-def test_uv_says_what_lacks_a_wheel() -> None:
-    said = "error: No solution\n  cause: Because Foo_Bar==1.2 has no usable\n  wheels and you require Foo_Bar==1.2"
-    assert lacks_wheel(said) == ("foo-bar", "1.2")
-    assert lacks_wheel("error: Hash mismatch for `foo==1.2`") is None
-
-
-def test_what_a_backend_lacks(tmp_path: Path) -> None:
-    (tmp_path / "Foo_Bar-1.0.dist-info").mkdir()
-    assert lacking(["foo-bar", "FOO.BAR", "foo-bar>=2", "other", "had>=1"], ["had>=1"], tmp_path) == [
-        "foo-bar>=2",
-        "other",
-    ]
-
-
-def test_scripts_start_with_the_hosts_python(tmp_path: Path) -> None:
-    (tmp_path / "tool").write_bytes(b"#!/controller/python3\nprint(1)\n")
-    (tmp_path / "tool").chmod(0o755)
-    (tmp_path / "binary").write_bytes(b"\x7fELF#!python")
-    own_scripts(tmp_path)
-    assert (tmp_path / "tool").read_text() == f"#!{sys.executable}\nprint(1)\n"
-    assert stat.S_IMODE((tmp_path / "tool").stat().st_mode) == 0o755
-    assert (tmp_path / "binary").read_bytes() == b"\x7fELF#!python"
-    own_scripts(tmp_path / "absent")
-
-
-@pytest.fixture
-def job(tmp_path: Path) -> Job:
-    return Job("pure", "1.0", tmp_path / "pure.tar.gz", tmp_path / "tools.tar.gz", "b", limit=900)
-
-
-def test_last_lines_of_a_build_are_shown(job: Job) -> None:
-    said = explain(job, "\n".join(f"line {n}" for n in range(100)), late=False)
-    assert "line 99" in said
-    assert "line 75" in said
-    assert "line 74" not in said
-    assert "within 900 s. If it only needs longer, raise release_build_timeout." in explain(job, "", late=True)
-
-
-def test_environment_is_none_of_the_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("TOKEN", "hush")
-    found = environment(tmp_path)
-    assert "TOKEN" not in found
-    assert {value for value in found.values() if "/" in value and str(tmp_path) not in value} == set()
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"wheel": 1}', '{"wheel": "a/b-1-py3-none-any.whl"}', '{"wheel": "x.whl"}']
-)
-def test_results_that_say_nothing(job: Job, tmp_path: Path, text: str) -> None:
-    (tmp_path / "out").mkdir()
-    (tmp_path / "result.json").write_text(text)
-    with pytest.raises(SdistError, match="but left no wheel"):
-        collect(job, tmp_path, tmp_path)
