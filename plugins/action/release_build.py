@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,7 @@ from ansible.plugins.action import ActionBase
 from ..module_utils.build import assemble, publish
 from ..module_utils.build.cache import Cache
 from ..module_utils.build.request import Platform, Request
-from ..module_utils.build.uv import BuildError, Uv
-from ..module_utils.workers.engines import DEFAULT, ENGINES
+from ..module_utils.build.uv import UV_OPTIONS, BuildError, Uv
 
 PLATFORM: dict[str, Any] = {
     "python": {"type": "str", "required": True},
@@ -32,9 +30,7 @@ SPEC: dict[str, Any] = {
     "engine_files": {"type": "path", "required": True},
     "exclude": {"type": "list", "elements": "str", "default": []},
     "lock": {"type": "str", "default": ""},
-    "cache": {"type": "path"},
-    "uv": {"type": "path"},
-    "index_url": {"type": "str", "no_log": True},
+    **UV_OPTIONS,
     "sdists": {"type": "bool", "default": False},
     "wheels": {"type": "list", "elements": "dict", "default": []},
     "pull": {"type": "bool", "default": False},
@@ -44,7 +40,6 @@ SPEC: dict[str, Any] = {
 
 def built(given: dict[str, Any], check: bool) -> dict[str, Any]:
     """Build what the parameters ask for; return what the module's documentation says. Raises BuildError."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "fastapi-fleet", "builds")
     request = Request(
         app=given["app"],
         source=given["source"],
@@ -58,7 +53,7 @@ def built(given: dict[str, Any], check: bool) -> dict[str, Any]:
         sdists=given["sdists"],
     )
     uv = Uv(given["uv"], given["index_url"])
-    cache = Cache(Path(given["cache"] or default))
+    cache = Cache(given["cache"])
     result: dict[str, Any] = dict(assemble.build(request, cache, uv, given["wheels"]))
     folder = given["publish"]
     files = publish.parts(request.app, result["artifacts"].values()) if given["pull"] or folder else {}

@@ -7,7 +7,7 @@ from __future__ import annotations
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.aws.attributes import settle
-from ..module_utils.aws.client import AwsError, Clients
+from ..module_utils.aws.client import REGION_OPTION, AwsError, Clients
 
 DOCUMENTATION = r"""
 module: aws_attributes
@@ -18,10 +18,6 @@ description:
 options:
   name:
     description: The fleet's name.
-    type: str
-    required: true
-  region:
-    description: The region.
     type: str
     required: true
   group:
@@ -41,6 +37,7 @@ options:
     description: Tags for O(alarms).
     type: dict
     default: {}
+extends_documentation_fragment: webfleet.fastapi.aws
 author: The fastapi-fleet developers
 """
 
@@ -67,7 +64,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
-            "region": {"type": "str", "required": True},
+            **REGION_OPTION,
             "group": {"type": "dict", "default": {}},
             "balancer": {"type": "dict", "default": {}},
             "alarms": {"type": "list", "elements": "str", "default": []},

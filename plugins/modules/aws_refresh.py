@@ -8,7 +8,7 @@ import dataclasses
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.aws.client import FLEET_OPTION, AwsError, Clients, Fleet, explained
+from ..module_utils.aws.client import FLEET_OPTIONS, AwsError, Clients, Fleet, explained
 from ..module_utils.aws.refresh import Preferences, Rollout, Sizes, Step
 
 DOCUMENTATION = r"""
@@ -20,27 +20,6 @@ description:
     and alarms. A group without instances gets its first ones instead of a refresh.
   - As a task it follows the refresh, says how far it is, and fails when it fails. The module alone does one step.
 options:
-  fleet:
-    description: The fleet. Its scaling group and launch template have its name, and carry all three tags.
-    type: dict
-    required: true
-    suboptions:
-      app:
-        description: The app's name.
-        type: str
-        required: true
-      environment:
-        description: The environment.
-        type: str
-        required: true
-      name:
-        description: The fleet's name.
-        type: str
-        required: true
-  region:
-    description: The region.
-    type: str
-    required: true
   state:
     description:
       - V(started) begins, V(rolled_back) begins to go back, V(cancelled) ends a refresh where it is.
@@ -99,6 +78,7 @@ options:
     description: Seconds between two looks.
     type: int
     default: 15
+extends_documentation_fragment: [webfleet.fastapi.aws, webfleet.fastapi.aws.fleet]
 author: The fastapi-fleet developers
 """
 
@@ -126,8 +106,7 @@ def main() -> None:
     whole, texts = {"type": "int"}, {"type": "list", "elements": "str", "default": []}
     module = AnsibleModule(
         argument_spec={
-            "fleet": FLEET_OPTION,
-            "region": {"type": "str", "required": True},
+            **FLEET_OPTIONS,
             "state": {
                 "type": "str",
                 "choices": ["started", "rolled_back", "cancelled", "looked", "stopped"],

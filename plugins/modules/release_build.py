@@ -87,15 +87,6 @@ options:
         C(uv export) writes it.
     type: str
     default: ""
-  cache:
-    description: Folder for what was built. V($XDG_CACHE_HOME/fastapi-fleet/builds) by default.
-    type: path
-  uv:
-    description: The uv program. By default the one next to the running Python, else the one in PATH.
-    type: path
-  index_url:
-    description: The package index, instead of uv's own setting. Its credentials are shown nowhere.
-    type: str
   sdists:
     description:
       - Whether hosts may build source distributions. Then C(needs_sdists) says which they have to build, and there are
@@ -115,6 +106,7 @@ options:
     description: A folder into which the parts are put for that, as C(APP/SHA256.tar.gz). Not in check mode.
     type: str
     default: ""
+extends_documentation_fragment: webfleet.fastapi.build
 author: The fastapi-fleet developers
 """
 

@@ -61,11 +61,14 @@ class Fleet:
         return f"app {self.app}, environment {self.environment}"
 
 
-#: How a module is told whose fleet it is about.
-FLEET_OPTION: dict[str, Any] = {
-    "type": "dict",
-    "required": True,
-    "options": {name: {"type": "str", "required": True} for name in ("app", "environment", "name")},
+#: What modules are told of where and whose something is, as the documentation fragment `aws` has it.
+REGION_OPTION: dict[str, Any] = {"region": {"type": "str", "required": True}}
+FLEET_OPTIONS: dict[str, Any] = REGION_OPTION | {
+    "fleet": {
+        "type": "dict",
+        "required": True,
+        "options": {name: {"type": "str", "required": True} for name in ("app", "environment", "name")},
+    }
 }
 
 

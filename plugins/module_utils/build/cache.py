@@ -27,8 +27,10 @@ _DAY = 86_400  # seconds
 class Cache:
     """Entries are folders named by what went into them; one that exists is whole."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: str | Path | None = None) -> None:
+        """Make the folders that are missing. By default it is the user's own, $XDG_CACHE_HOME/fastapi-fleet/builds."""
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        self.root = root = Path(root or Path(home, "fastapi-fleet", "builds"))
         try:
             for kind in (*KEEP, "tmp"):
                 (root / kind).mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -22,6 +23,12 @@ GLIBC = "manylinux_2_35"
 EPOCH = 315532800
 # Resolving, for all platforms at once.
 COMPILE = ("pip", "compile", "--universal", "--generate-hashes", "--no-header", "--no-annotate", "--quiet")
+#: What a module or action is told of uv and its cache, as the documentation fragment `build` has it.
+UV_OPTIONS: dict[str, Any] = {
+    "cache": {"type": "path"},
+    "uv": {"type": "path"},
+    "index_url": {"type": "str", "no_log": True},
+}
 
 _NO_WHEEL = re.compile(r"\b([A-Za-z0-9._-]+)==([^\s,{}]+) has no (?:usable )?wheels")
 _HASH = re.compile(r"Hash mismatch for `([^`]+)`")
