@@ -12,17 +12,16 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from packaging.version import Version
-
 from ..build.artifact import Entry, file_sha256, tree, write_member
 from ..build.cache import Cache
+from ..build.engine import is_older
 from ..build.platforms import lib_member
 from ..build.request import Platform
-from ..build.split import judge
+from ..build.split import check_release, judge
 from ..build.uv import BuildError, Uv
 from ..host.manifest import Manifest
 from ..settings.definitions import load
@@ -47,7 +46,7 @@ def make(
     The file's name holds the beginning of its hash, so one that is there is the same one. Raises BuildError.
     """
     manifests = {path: judge(path)[1] for path in artifacts}
-    release = check(list(manifests.values()), settings)
+    release = check(manifests, settings)
     paths = {Platform(manifest.python, manifest.arch): path for path, manifest in manifests.items()}
     entries = [
         *project_files(project),
@@ -82,27 +81,18 @@ def put(file: Path, target: Path) -> None:
         new.unlink(missing_ok=True)
 
 
-def check(manifests: Sequence[Manifest], settings: Mapping[str, Any]) -> Manifest:
-    """Return the release that all artifacts are of; refuse what an instance could not deploy. Raises BuildError."""
+def check(manifests: Mapping[Path, Manifest], settings: Mapping[str, Any]) -> Manifest:
+    """Return the manifest of one of the artifacts; refuse what an instance could not deploy. Raises BuildError."""
     if not manifests:
         raise BuildError("artifacts is an empty list; allowed: the paths of a release's artifacts.")
-    first = manifests[0]
-    for key in ("app", "module", "id"):
-        several = sorted({str(getattr(manifest, key)) for manifest in manifests})
-        if len(several) > 1:
-            raise BuildError(f"The artifacts are of several releases ({key}: {', '.join(several)}). Pass one's.")
-    for setting, value in (("app_name", first.app), ("app_module", first.module)):
-        if settings.get(setting) != value:
-            raise BuildError(
-                f"settings has {setting} {settings.get(setting)!r}, but the artifacts were built for {value!r}."
-            )
-    old = [str(Platform(m.python, m.arch)) for m in manifests if Version(m.python) < Version(PYTHON_MIN)]
+    release = check_release(manifests, settings.get("app_name", ""), settings.get("app_module", ""))
+    old = [str(Platform(m.python, m.arch)) for m in manifests.values() if is_older(m.python, PYTHON_MIN)]
     if old:
         raise BuildError(
             f"Instances with {'; '.join(old)} cannot set themselves up: ansible-core needs Python {PYTHON_MIN}. "
             "Use images of Ubuntu 24.04 or newer."
         )
-    return first
+    return release
 
 
 def project_files(project: Path) -> list[Entry]:

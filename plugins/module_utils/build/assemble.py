@@ -115,10 +115,7 @@ def from_source(request: Request, source: Source, cache: Cache, uv: Uv) -> dict[
         with tarfile.open(next(iter(libs().values()))[0]) as archive:
             return set(archive.getnames())
 
-    def text_of(name: str) -> str:
-        return files[name].read().decode("utf-8", "replace")
-
-    check_module(request.module, set(files), text_of, dependencies)
+    check_module(request.module, set(files), lambda n: files[n].read().decode("utf-8", "replace"), dependencies)
     artifacts = {}
     for platform in request.platforms:
         lib, member = libs()[platform.key]

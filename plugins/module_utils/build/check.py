@@ -17,12 +17,8 @@ _MODULE = re.compile(r"([A-Za-z_][\w.]*):([A-Za-z_]\w*)([\w.]*)(\(.*\))?$")
 
 def search_path(names: set[str]) -> list[str]:
     """Return the folders of a release that go on PYTHONPATH, in order."""
-    path = ["app"]
-    if any(name.startswith("app/src/") for name in names):
-        path.append("app/src")
-    if any(name.startswith("site/") for name in names):
-        path.append("site")
-    return [*path, "lib"]
+    there = [folder for folder in ("app/src", "site") if any(name.startswith(f"{folder}/") for name in names)]
+    return ["app", *there, "lib"]
 
 
 def find_module(module: str, path: list[str], names: set[str]) -> str | None:

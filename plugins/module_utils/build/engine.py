@@ -10,7 +10,7 @@ from pathlib import Path
 from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from packaging.version import Version
+from packaging.version import InvalidVersion, Version
 
 from .request import OLDEST_MINOR, PATCHES
 from .requirements import Pin, blocks, parse_pins
@@ -25,8 +25,11 @@ ENGINES = {
 
 
 def is_older(version: str, floor: str) -> bool:
-    """Return whether a version comes before a floor; a preview of the floor's own version does."""
-    return Version(version) < Version(floor)
+    """Return whether a version comes before a floor: a preview of the floor's own does, and what is no version."""
+    try:
+        return Version(version) < Version(floor)
+    except InvalidVersion:
+        return True
 
 
 def floor_files(files: Path, engines: Iterable[str]) -> dict[str, str]:

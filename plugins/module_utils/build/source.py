@@ -194,17 +194,11 @@ def describe(root: Path, project: dict[str, Any]) -> str:
 def parse_git(source: str) -> tuple[str, str, str]:
     """Split `git+URL[@REF][#subdirectory=DIR]` into URL, REF (or "HEAD") and DIR (or "")."""
     rest, _, fragment = source.removeprefix("git+").partition("#")
+    # An @ that belongs to user:password@host stands before the path.
+    url = r"([^/]+://[^/]*/.*?)(?:@([^@]*))?" if "://" in rest else r"(.*?)(?:@([^@/]*))?"
+    match = re.fullmatch(url, rest)
     subdirectory = re.sub(r"^subdirectory=", "", fragment).strip("/")
-    # An @ that belongs to user:password@host stands before the last slash.
-    head, slash, last = rest.rpartition("/")
-    scheme, sep, path = rest.partition("://")
-    at = path.rfind("@")
-    if sep and "/" in path and at > path.find("/"):
-        return f"{scheme}{sep}{path[:at]}", path[at + 1 :] or "HEAD", subdirectory
-    if not sep and "@" in last:
-        last, _, ref = last.partition("@")
-        return f"{head}{slash}{last}", ref or "HEAD", subdirectory
-    return rest, "HEAD", subdirectory
+    return (match[1], match[2] or "HEAD", subdirectory) if match else (rest, "HEAD", subdirectory)
 
 
 def fetch_git(source: str, cache: Path, into: Path) -> tuple[Path, str]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
-
-from packaging.version import InvalidVersion
 
 from ..host.archive import MANIFEST, NOT_OURS, PARTS, ArchiveError, Rules
 from ..host.manifest import Manifest, ManifestError
@@ -20,19 +18,8 @@ from .request import Request
 from .uv import BuildError
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Where a part is in an artifact, the hash of its bytes uncompressed, and what it unpacks to."""
-
-    begin: int
-    end: int
-    content: str
-    bytes: int
-    files: int
-
-
-def judge(artifact: Path) -> tuple[list[Piece], Manifest]:
-    """Return an artifact's two parts, and its manifest.
+def judge(artifact: Path) -> tuple[list[Member], Manifest]:
+    """Return an artifact's two parts, without their hashes, and its manifest.
 
     It is inflated no further than it says of itself, and than so many bytes may be. Raises BuildError.
     """
@@ -47,8 +34,8 @@ def judge(artifact: Path) -> tuple[list[Piece], Manifest]:
         raise BuildError(f"{artifact} cannot be read: {error.strerror}.") from error
 
 
-def _judge(stream: IO[bytes], size: int) -> tuple[list[Piece], Manifest]:
-    pieces, text = [], b""
+def _judge(stream: IO[bytes], size: int) -> tuple[list[Member], Manifest]:
+    members, text = [], b""
     for part in PARTS:
         begin, digest = stream.tell(), hashlib.sha256()
         rules = Rules(part, limits_of(stream, size - begin, part))
@@ -56,33 +43,29 @@ def _judge(stream: IO[bytes], size: int) -> tuple[list[Piece], Manifest]:
             if member.name == MANIFEST:
                 text = b"".join(data)
         rules.finish()
-        pieces.append(Piece(begin, stream.tell(), digest.hexdigest(), rules.bytes, rules.files))
+        members.append(Member("", digest.hexdigest(), stream.tell() - begin, rules.bytes, rules.files))
     if stream.read(1):
         raise ArchiveError("there is something behind its end")
     try:
         manifest = Manifest.read(text)
     except ManifestError as error:
         raise ArchiveError(f"its {MANIFEST} {error}") from error
-    if manifest.lib_content != pieces[0].content:
+    if manifest.lib_content != members[0].content:
         raise ArchiveError(f"its {MANIFEST} was written for other dependencies")
-    return pieces, manifest
+    return members, manifest
 
 
 def split(artifact: Path, into: Path) -> tuple[Member, Member, Manifest]:
     """Split an artifact into `lib.tar.gz` and `code.tar.gz`; return both and its manifest. Raises BuildError."""
-    pieces, manifest = judge(artifact)
-    members = []
+    members, manifest = judge(artifact)
     with artifact.open("rb") as stream:
-        for part, piece in zip(PARTS, pieces, strict=True):
-            digest = hashlib.sha256()
-            stream.seek(piece.begin)
+        for part, member in zip(PARTS, members, strict=True):
+            left = member.size
             with (into / f"{part}.tar.gz").open("wb") as out:
-                while chunk := stream.read(min(CHUNK, piece.end - stream.tell())):
-                    digest.update(chunk)
-                    out.write(chunk)
-            size = piece.end - piece.begin
-            members.append(Member(digest.hexdigest(), piece.content, size, piece.bytes, piece.files))
-    return members[0], members[1], manifest
+                while chunk := stream.read(min(CHUNK, left)):
+                    left -= out.write(chunk)
+    lib, code = (replace(m, sha256=file_sha256(into / f"{p}.tar.gz")) for p, m in zip(PARTS, members, strict=True))
+    return lib, code, manifest
 
 
 def from_artifacts(request: Request, files: Sequence[Path], cache: Cache) -> dict[str, Any]:
@@ -92,22 +75,19 @@ def from_artifacts(request: Request, files: Sequence[Path], cache: Cache) -> dic
             f"release_lock is {request.lock}, but app_source {request.source} is built already, with its dependencies. "
             "Unset release_lock."
         )
-    artifacts: dict[str, dict[str, Any]] = {}
-    releases: dict[str, Manifest] = {}
+    artifacts, manifests = {}, {}
     for path in files:
-        info, manifest = known_artifact(path, cache)
-        check_manifest(request, path, manifest)
-        releases[manifest.id] = manifest
-        artifacts[f"{manifest.python}-{manifest.arch}"] = info
-    if len(releases) > 1:
-        raise BuildError(f"{files[0].parent} holds artifacts of several releases: {', '.join(releases)}. Keep one's.")
+        info, manifests[path] = known_artifact(path, cache)
+        artifacts[f"{info['python']}-{info['arch']}"] = info
+    manifest = check_release(manifests, request.app, request.module)
+    for path in files:
+        check_engines(request, path, manifests[path])
     missing = [str(platform) for platform in request.platforms if platform.key not in artifacts]
     if missing:
         raise BuildError(
             f"There is no artifact for {'; '.join(missing)}, only for {', '.join(sorted(artifacts))}. Build one for it "
             "and name the folder with all of them as app_source."
         )
-    (manifest,) = releases.values()
     return {
         "id": manifest.id,
         "label": manifest.source["version"] or manifest.id,
@@ -134,17 +114,23 @@ def known_artifact(path: Path, cache: Cache) -> tuple[dict[str, Any], Manifest]:
     return {**about["info"], **paths}, Manifest.read(about["manifest"])
 
 
-def check_manifest(request: Request, path: Path, manifest: Manifest) -> None:
-    """Refuse an artifact of another app, or one without what the engine needs."""
-    for setting, built, value in (
-        ("app_name", manifest.app, request.app),
-        ("app_module", manifest.module, request.module),
-    ):
-        if built != value:
-            raise BuildError(
-                f"{path} was built for {setting.removeprefix('app_').replace('name', 'app')} {built}, not {value}. "
-                f"Set {setting} to it, or build again."
-            )
+def check_release(manifests: Mapping[Path, Manifest], app: str, module: str) -> Manifest:
+    """Return the manifest of one of a release's artifacts; refuse those of another app or of several releases."""
+    for path, manifest in manifests.items():
+        for setting, built, value in (("app_name", manifest.app, app), ("app_module", manifest.module, module)):
+            if built != value:
+                raise BuildError(
+                    f"{path} was built for {setting} {built}, not {value}. Set {setting} to it, or build again."
+                )
+    releases = {manifest.id: manifest for manifest in manifests.values()}
+    if len(releases) > 1:
+        folder = next(iter(manifests)).parent
+        raise BuildError(f"{folder} holds artifacts of several releases: {', '.join(releases)}. Keep one's.")
+    return next(iter(releases.values()))
+
+
+def check_engines(request: Request, path: Path, manifest: Manifest) -> None:
+    """Refuse an artifact without what its engines need. Raises BuildError."""
     lacking = [name for name in ENGINES[request.engine] if name not in manifest.packages]
     if lacking:
         raise BuildError(
@@ -152,14 +138,9 @@ def check_manifest(request: Request, path: Path, manifest: Manifest) -> None:
             f"{request.engine} needs. Build it again with that engine."
         )
     for engine in (request.engine, *request.other_engines):
-        least = floors(request.engine_files, engine)
-        for name, version in manifest.packages.items():
-            try:
-                old = is_older(version, least.get(name, "0"))
-            except InvalidVersion as error:
-                raise BuildError(f"{path} holds {name} {version}, which is no version. Build it again.") from error
-            if old:
+        for name, floor in floors(request.engine_files, engine).items():
+            version = manifest.packages.get(name, floor)
+            if is_older(version, floor):
                 raise BuildError(
-                    f"{path} holds {name} {version}, but the engine {engine} needs {name} >= {least[name]}. "
-                    "Build it again."
+                    f"{path} holds {name} {version}, but the engine {engine} needs {name} >= {floor}. Build it again."
                 )

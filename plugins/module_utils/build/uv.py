@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -125,21 +126,19 @@ class Uv:
     """One uv program with its settings. Nothing runs before the first call."""
 
     def __init__(self, path: str | None = None, index_url: str | None = None) -> None:
-        self._asked_path, self._index_url = path, index_url
-        self._path = ""
+        self._path, self._index_url = path, index_url
 
+    @functools.cached_property
     def _program(self) -> str:
-        if not self._path:
-            path = find_uv(self._asked_path)
-            done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
-            match = re.match(r"uv ([\d.]+)", done.stdout)
-            if not match or Version(match[1]) < Version(MIN_UV):
-                raise BuildError(
-                    f"{path} is {done.stdout.strip() or 'no uv'}; {MIN_UV} or newer is needed. "
-                    "Install it with: pip install -U uv"
-                )
-            self._path = path
-        return self._path
+        path = find_uv(self._path)
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+        match = re.match(r"uv ([\d.]+)", done.stdout)
+        if not match or Version(match[1].rstrip(".")) < Version(MIN_UV):
+            raise BuildError(
+                f"{path} is {done.stdout.strip() or 'no uv'}; {MIN_UV} or newer is needed. "
+                "Install it with: pip install -U uv"
+            )
+        return path
 
     def indexes(self) -> list[str]:
         """Return the URLs of the package indexes that uv is told to use, for the logins in them."""
@@ -162,7 +161,7 @@ class Uv:
         elif self._index_url:
             env["UV_DEFAULT_INDEX"] = self._index_url  # not in argv: it may hold a password
         done = subprocess.run(
-            [self._program(), *args, "--python", sys.executable],
+            [self._program, *args, "--python", sys.executable],
             cwd=cwd,
             env=env,
             capture_output=True,

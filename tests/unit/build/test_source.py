@@ -113,6 +113,9 @@ def test_label_says_when_there_are_changes(tmp_path: Path) -> None:
         ("git+ssh://git@h/o/r@main", ("ssh://git@h/o/r", "main", "")),
         ("git+file:///srv/r@HEAD", ("file:///srv/r", "HEAD", "")),
         ("git+git@h:o/r", ("git@h:o/r", "HEAD", "")),
+        ("git+git@h:o/r@v1#subdirectory=a/", ("git@h:o/r", "v1", "a")),
+        ("git+ssh://git@h/o/r@", ("ssh://git@h/o/r", "HEAD", "")),
+        ("git+file:///srv/a@b/r@v1", ("file:///srv/a@b/r", "v1", "")),
     ],
 )
 def test_git_sources(source: str, want: tuple[str, str, str]) -> None:
