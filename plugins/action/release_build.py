@@ -38,25 +38,25 @@ SPEC: dict[str, Any] = {
 }
 
 
-def built(given: dict[str, Any], check: bool) -> dict[str, Any]:
+def built(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """Build what the parameters ask for; return what the module's documentation says. Raises BuildError."""
     request = Request(
-        app=given["app"],
-        source=given["source"],
-        module=given["module"],
-        platforms=[Platform(**platform) for platform in given["platforms"]],
-        engine=given["engine"],
-        engines=given["engines"],
-        engine_files=Path(given["engine_files"]),
-        exclude=given["exclude"],
-        lock=given["lock"],
-        sdists=given["sdists"],
+        app=params["app"],
+        source=params["source"],
+        module=params["module"],
+        platforms=[Platform(**platform) for platform in params["platforms"]],
+        engine=params["engine"],
+        engines=params["engines"],
+        engine_files=Path(params["engine_files"]),
+        exclude=params["exclude"],
+        lock=params["lock"],
+        sdists=params["sdists"],
     )
-    uv = Uv(given["uv"], given["index_url"])
-    cache = Cache(given["cache"])
-    result: dict[str, Any] = dict(assemble.build(request, cache, uv, given["wheels"]))
-    folder = given["publish"]
-    files = publish.parts(request.app, result["artifacts"].values()) if given["pull"] or folder else {}
+    uv = Uv(params["uv"], params["index_url"])
+    cache = Cache(params["cache"])
+    result: dict[str, Any] = dict(assemble.build(request, cache, uv, params["wheels"]))
+    folder = params["publish"]
+    files = publish.parts(request.app, result["artifacts"].values()) if params["pull"] or folder else {}
     published = publish.publish(files, Path(folder), check) if folder else []
     if files and not folder:
         result["notes"].append(publish.upload_note(files))
@@ -73,10 +73,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the task, once for all hosts."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, given = self.validate_argument_spec(SPEC)
+        _, params = self.validate_argument_spec(SPEC)
         try:
             # Relative paths begin at the playbook, as they do for a module on the controller.
             with contextlib.chdir(self._loader.get_basedir()):
-                return result | built(given, self._task.check_mode)
+                return result | built(params, self._task.check_mode)
         except BuildError as error:
             return result | {"failed": True, "msg": str(error)}

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.aws.attributes import settle
+from ..module_utils.aws.attributes import apply
 from ..module_utils.aws.client import REGION_OPTION, AwsError, Clients
 
 DOCUMENTATION = r"""
@@ -60,7 +60,7 @@ attributes:
 
 
 def main() -> None:
-    """Read the parameters, settle, report."""
+    """Read the parameters, apply, report."""
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
@@ -72,11 +72,11 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    given = module.params
+    params = module.params
     try:
-        clients = Clients(given["region"])
-        alarms = dict.fromkeys(given["alarms"], given["tags"])
-        names = settle(clients, given["name"], given["group"], given["balancer"], alarms, check=module.check_mode)
+        clients = Clients(params["region"])
+        alarms = dict.fromkeys(params["alarms"], params["tags"])
+        names = apply(clients, params["name"], params["group"], params["balancer"], alarms, check=module.check_mode)
     except AwsError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=bool(names), attributes=names)

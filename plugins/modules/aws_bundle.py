@@ -92,15 +92,15 @@ def main() -> None:
             **UV_OPTIONS,
         }
     )
-    given = module.params
+    params = module.params
     try:
         result = make(
-            Path(given["project"]),
-            [Path(path) for path in given["artifacts"]],
-            given["settings"],
-            Path(given["dest"]),
-            Cache(given["cache"]),
-            Uv(given["uv"], given["index_url"]),
+            Path(params["project"]),
+            [Path(path) for path in params["artifacts"]],
+            params["settings"],
+            Path(params["dest"]),
+            Cache(params["cache"]),
+            Uv(params["uv"], params["index_url"]),
         )
     except BuildError as error:
         module.fail_json(msg=str(error))

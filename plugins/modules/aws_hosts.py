@@ -104,18 +104,18 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    given, registered = module.params, False
+    params, registered = module.params, False
     try:
-        clients, fleet = Clients(given["region"]), Fleet(**given["fleet"])
-        count = None if given["count"] == "auto" else int(given["count"])
-        with explained(given["region"]):
-            hosts = Hosts(clients, fleet, given["places"], given["front"], count)
+        clients, fleet = Clients(params["region"]), Fleet(**params["fleet"])
+        count = None if params["count"] == "auto" else int(params["count"])
+        with explained(params["region"]):
+            hosts = Hosts(clients, fleet, params["places"], params["front"], count)
             if not module.check_mode:
-                started = hosts.start(given["launch"])
+                started = hosts.start(params["launch"])
                 targets = Targets(clients, fleet)
                 registered = bool(hosts.register(targets, started))
                 if hosts.plan.ends:
-                    hosts.end(targets, given["shown"], given["drain"])
+                    hosts.end(targets, params["shown"], params["drain"])
     except AwsError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=bool(hosts.plan.starts or hosts.plan.ends or registered), **hosts.report())

@@ -7,7 +7,7 @@ from __future__ import annotations
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.aws.client import FLEET_OPTIONS, AwsError, Fleet
-from ..module_utils.aws.probe import Wanted, probe
+from ..module_utils.aws.probe import FleetSettings, probe
 
 DOCUMENTATION = r"""
 module: aws_probe
@@ -103,7 +103,7 @@ def main() -> None:
     )
     fleet = Fleet(**module.params["fleet"])
     try:
-        module.exit_json(changed=False, **probe(Wanted(**module.params | {"fleet": fleet})))
+        module.exit_json(changed=False, **probe(FleetSettings(**module.params | {"fleet": fleet})))
     except AwsError as error:
         module.fail_json(msg=str(error))
 

@@ -23,9 +23,9 @@ options:
   state:
     description:
       - V(started) begins, V(rolled_back) begins to go back, V(cancelled) ends a refresh where it is.
-      - V(looked) says how far it is, V(stopped) leaves a group without instances; the task uses both itself.
+      - V(polled) says how far it is, V(stopped) leaves a group without instances; the task uses both itself.
     type: str
-    choices: [started, rolled_back, cancelled, looked, stopped]
+    choices: [started, rolled_back, cancelled, polled, stopped]
     default: started
   version:
     description: The launch template's version to go to. With V(rolled_back), empty means the good one before.
@@ -109,7 +109,7 @@ def main() -> None:
             **FLEET_OPTIONS,
             "state": {
                 "type": "str",
-                "choices": ["started", "rolled_back", "cancelled", "looked", "stopped"],
+                "choices": ["started", "rolled_back", "cancelled", "polled", "stopped"],
                 "default": "started",
             },
             "version": {"type": "str", "default": ""},
@@ -132,29 +132,29 @@ def main() -> None:
             step = _step(module)
     except AwsError as error:
         module.fail_json(msg=str(error))
-    changed = module.params["state"] != "looked" and step.state != "unchanged"
+    changed = module.params["state"] != "polled" and step.state != "unchanged"
     module.exit_json(changed=changed, step=dataclasses.asdict(step))
 
 
 def _step(module: AnsibleModule) -> Step:
-    given = module.params
-    rollout = Rollout(Clients(given["region"]), Fleet(**given["fleet"]))
-    sizes = Sizes(*given["sizes"])
+    params = module.params
+    rollout = Rollout(Clients(params["region"]), Fleet(**params["fleet"]))
+    sizes = Sizes(*params["sizes"])
     preferences = Preferences(
-        min_healthy=given["min_healthy"],
-        max_healthy=given["max_healthy"],
-        warmup=given["warmup"],
-        checkpoints=tuple(given["checkpoints"]),
-        checkpoint_delay=given["checkpoint_delay"],
-        alarms=tuple(given["alarms"]),
+        min_healthy=params["min_healthy"],
+        max_healthy=params["max_healthy"],
+        warmup=params["warmup"],
+        checkpoints=tuple(params["checkpoints"]),
+        checkpoint_delay=params["checkpoint_delay"],
+        alarms=tuple(params["alarms"]),
     )
-    state, version = given["state"], given["version"]
+    state, version = params["state"], params["version"]
     if state == "started":
         return rollout.start(version, sizes, preferences, check=module.check_mode)
     if state == "rolled_back":
-        return rollout.back(version, sizes, preferences, check=module.check_mode)
-    if state == "looked":
-        return rollout.look(Step("running", "", given["refresh"], version), given["since"], sizes)
+        return rollout.roll_back(version, sizes, preferences, check=module.check_mode)
+    if state == "polled":
+        return rollout.poll(Step("running", "", params["refresh"], version), params["since"], sizes)
     if module.check_mode:
         return Step("unchanged", "check mode")
     if state == "stopped":

@@ -9,7 +9,7 @@ import dataclasses
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.aws.client import FLEET_OPTIONS, AwsError, Clients, Fleet, explained
-from ..module_utils.aws.owner import strangers
+from ..module_utils.aws.owner import name_conflict
 from ..module_utils.aws.remove import Remover
 
 DOCUMENTATION = r"""
@@ -65,20 +65,20 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    given = module.params
-    removes = given["state"] == "absent" and not module.check_mode
+    params = module.params
+    removes = params["state"] == "absent" and not module.check_mode
     try:
-        clients, fleet = Clients(given["region"]), Fleet(**given["fleet"])
+        clients, fleet = Clients(params["region"]), Fleet(**params["fleet"])
         remover = Remover(clients, fleet)
-        found = remover.find()
-        with explained(given["region"]):
-            others = strangers(clients, fleet)
+        resources = remover.find()
+        with explained(params["region"]):
+            others = name_conflict(clients, fleet)
         if removes:
-            remover.remove(found, given["timeout"])
+            remover.remove(resources, params["timeout"])
     except AwsError as error:
         module.fail_json(msg=str(error))
-    changed = given["state"] == "absent" and bool(found)
-    module.exit_json(changed=changed, resources=[dataclasses.asdict(item) for item in found], others=others)
+    changed = params["state"] == "absent" and bool(resources)
+    module.exit_json(changed=changed, resources=[dataclasses.asdict(item) for item in resources], others=others)
 
 
 if __name__ == "__main__":

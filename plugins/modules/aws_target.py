@@ -48,7 +48,7 @@ RETURN = r"""
 
 
 def main() -> None:
-    """Read the parameters, tell the load balancer, wait, report."""
+    """Read the parameters, register or deregister, wait, report."""
     module = AnsibleModule(
         argument_spec={
             **FLEET_OPTIONS,
@@ -57,16 +57,16 @@ def main() -> None:
             "timeout": {"type": "int", "default": 90},
         },
     )
-    given, changed = module.params, True
+    params, changed = module.params, True
     try:
-        with explained(given["region"]):
-            targets = Targets(Clients(given["region"]), Fleet(**given["fleet"]))
-            if given["state"] == "absent":
-                changed = targets.leave([given["instance"]], given["timeout"])
+        with explained(params["region"]):
+            targets = Targets(Clients(params["region"]), Fleet(**params["fleet"]))
+            if params["state"] == "absent":
+                changed = targets.drain([params["instance"]], params["timeout"])
             else:
-                changed = given["instance"] not in targets.states()
-                targets.register([given["instance"]])
-                targets.wait([given["instance"]], HEALTHY, given["timeout"])
+                changed = params["instance"] not in targets.states()
+                targets.register([params["instance"]])
+                targets.wait([params["instance"]], HEALTHY, params["timeout"])
     except AwsError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=changed)

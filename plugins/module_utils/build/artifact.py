@@ -76,19 +76,19 @@ class Member:
 
 def tree(root: Path, names: Iterable[str], prefix: str) -> list[Entry]:
     """Return the entries of files on disk, sorted. Only the owner's executable bit counts, so no umask does."""
-    found = []
+    entries = []
     for name in sorted(names):
         path = root / name
         if path.is_symlink():
-            found.append(Entry(prefix + name, link=os.readlink(path)))
+            entries.append(Entry(prefix + name, link=os.readlink(path)))
             continue
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
             raise BuildError(
                 f"{show(prefix + name)} is no file, folder or symlink. Remove it, or leave it out with release_exclude."
             )
-        found.append(Entry(prefix + name, path, executable=bool(mode & 0o100)))
-    return found
+        entries.append(Entry(prefix + name, path, executable=bool(mode & 0o100)))
+    return entries
 
 
 def lib_tree(root: Path) -> list[Entry]:
@@ -117,8 +117,11 @@ def lib_tree(root: Path) -> list[Entry]:
 
 
 def wheel_tree(wheel: Path) -> list[Entry]:
-    """Return what a pure wheel installs, below `site/`; its scripts and headers are left out."""
-    found = {}
+    """Return what a pure wheel installs, below `site/`; its scripts and headers are left out.
+
+    Read without uv or pip: an installation has a RECORD and file modes that differ from one to the next.
+    """
+    entries = {}
     with zipfile.ZipFile(wheel) as archive:
         check_size(wheel, archive)
         for info in archive.infolist():
@@ -133,8 +136,8 @@ def wheel_tree(wheel: Path) -> list[Entry]:
             data = archive.read(info)
             if name.endswith(".dist-info/WHEEL"):  # which version of the backend built it does not count
                 data = re.sub(rb"(?m)^Generator:.*\n", b"", data)
-            found[name] = Entry(f"site/{name}", data=data, executable=bool(info.external_attr >> 16 & 0o100))
-    return [found[name] for name in sorted(found)]
+            entries[name] = Entry(f"site/{name}", data=data, executable=bool(info.external_attr >> 16 & 0o100))
+    return [entries[name] for name in sorted(entries)]
 
 
 def check_size(wheel: Path, archive: zipfile.ZipFile) -> None:
@@ -156,7 +159,10 @@ def check_name(name: str) -> None:
 
 
 class _Sink(io.RawIOBase):
-    """One gzip member that is written: compresses, counts and hashes what it gets."""
+    """One gzip member that is written: compresses, counts and hashes what it gets.
+
+    The gzip module can neither put into the header what the member unpacks to, nor leave out name and time.
+    """
 
     def __init__(self, out: IO[bytes]) -> None:
         self._out, self._hash, self._count, self._crc = out, hashlib.sha256(), 0, 0

@@ -1,4 +1,7 @@
-"""Requirements files: their lines, and the pins in them."""
+"""Requirements files: their lines, and the pins in them.
+
+`packaging` reads one requirement, not the file around it (continuations, comments, hashes), so that is done here.
+"""
 
 from __future__ import annotations
 

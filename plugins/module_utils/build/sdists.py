@@ -1,4 +1,7 @@
-"""Source distributions on the controller: found with uv, checked against the lock, looked into, and never run."""
+"""Source distributions on the controller: located with uv, checked against the lock, looked into, and never run.
+
+uv has no command that downloads one without building it, so the download is ours, with the index's login.
+"""
 
 from __future__ import annotations
 

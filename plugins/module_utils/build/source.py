@@ -85,10 +85,10 @@ def git(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def list_folder(root: Path) -> list[str]:
     """Return the relative names of what git would ship, or of everything but junk where there is no git."""
-    found = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=root)
-    if found.returncode == 0:
-        names = [name for name in found.stdout.split("\0") if name]
-    elif "dubious ownership" in found.stderr:
+    listing = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=root)
+    if listing.returncode == 0:
+        names = [name for name in listing.stdout.split("\0") if name]
+    elif "dubious ownership" in listing.stderr:
         raise BuildError(
             f"git refuses to read {root}: it belongs to another user, so what it ignores is unknown. "
             f"Run: git config --global --add safe.directory {root}"

@@ -29,16 +29,14 @@ class Held(Remover):
     def find(self) -> list[Resource]:
         return list(self.stays)
 
-    def _end(self, name: str) -> bool:
-        if self.answers.get(name):
-            code = self.answers[name].pop(0)
+    def _remove(self, resource: Resource) -> bool:
+        if self.answers.get(resource.id):
+            code = self.answers[resource.id].pop(0)
             if code:
                 raise RefusedError(code)
             return False
-        self.gone.append(name)
+        self.gone.append(resource.id)
         return True
-
-    _remove_subnet = _remove_vpc = _end
 
 
 @pytest.fixture(autouse=True)
