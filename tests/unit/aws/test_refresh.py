@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils.aws.client import AwsError, Fleet, explain
+from plugins.module_utils.aws.client import AwsError, Fleet
 from plugins.module_utils.aws.refresh import Preferences, Rollout, Sizes, Step, previous_version
 
 SHOP = Fleet("shop", "production", "shop")
@@ -225,11 +225,3 @@ def test_a_group_that_has_the_name_alone_is_left_alone(verb: str) -> None:
     with pytest.raises(AwsError, match=r"scaling group shop is of another fleet \(app shop, environment staging\)"):
         getattr(rollout(aws), verb)(*([] if verb == "cancel" else ["4", SIZES, PREFERENCES]))
     assert aws.asked == []
-
-
-def test_refused_credentials_are_told_from_missing_ones() -> None:
-    refused = Exception("no")
-    refused.response = {"Error": {"Code": "ExpiredToken"}}  # type: ignore[attr-defined]
-    assert "AWS refuses the credentials (ExpiredToken)" in explain(refused, "eu-central-1")
-    missing = type("NoCredentialsError", (Exception,), {})("Unable to locate credentials")
-    assert "allowed: the variables AWS_ACCESS_KEY_ID" in explain(missing, "eu-central-1")
