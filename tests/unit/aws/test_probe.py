@@ -19,8 +19,8 @@ def settings(clients: Clients, **changes: Any) -> FleetSettings:
     return FleetSettings(**{**fields, **changes})
 
 
-def test_a_fleet_that_is_not_there_yet(clients: Clients) -> None:
-    facts = probe(settings(clients))
+def test_a_fleet_that_is_not_there_yet(empty_region: Clients) -> None:
+    facts = probe(settings(empty_region))
     assert facts["machine"] == {"architecture": "x86_64", "vcpus": 2, "memory_mib": 2048}
     assert len(facts["zones"]) == 2
     assert facts["partition"] == "aws"
@@ -38,6 +38,6 @@ def test_a_fleet_that_is_not_there_yet(clients: Clients) -> None:
         ({"image": "", "ubuntu": "7.10"}, r"eu-central-1 has no image of Ubuntu 7\.10; set aws_fleet_image"),
     ],
 )
-def test_settings_that_aws_refuses_are_named(clients: Clients, changes: dict[str, Any], message: str) -> None:
+def test_settings_that_aws_refuses_are_named(empty_region: Clients, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(AwsError, match=message):
-        probe(settings(clients, **changes))
+        probe(settings(empty_region, **changes))

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils.build.lock import how_to_lock, read_lock, stale_lock
+from plugins.module_utils.build.lock import compile_lock, export_lock, how_to_lock, read_lock, stale_lock
 from plugins.module_utils.build.source import Source
-from plugins.module_utils.build.uv import BuildError
+from plugins.module_utils.build.uv import BuildError, Uv, UvError
 
 
 def wheel(tmp_path: Path, *extras: str) -> Source:
@@ -96,3 +96,71 @@ def test_stale_lock_names_what_differs() -> None:
     assert stale_lock(project, lock) == ["fastapi", "new", "ty-per", "typer"]
     project["project"]["requires-python"] = ">=3.12"
     assert "requires-python" in stale_lock(project, lock)
+
+
+def test_specifiers_are_compared_by_what_they_mean() -> None:
+    project = {
+        "project": {"name": "A", "requires-python": ">=3.11,<4.0", "dependencies": ["x==1.0", "y @ https://h/y"]}
+    }
+    rows = [{"name": "x", "specifier": "==1.0.0"}, {"name": "y", "url": "https://h/y"}]
+    own = {"name": "a", "source": {"editable": "."}, "metadata": {"requires-dist": rows}}
+    assert stale_lock(project, {"requires-python": "<4, >=3.11", "package": [own]}) == []
+    assert stale_lock(project, {"package": [{"name": "a", "source": {"registry": "https://h"}}]}) == ["a"]
+
+
+class Scripted(Uv):
+    """Answers from a list: text, or an error; keeps what it was asked, and the files that it was to read."""
+
+    def __init__(self, *answers: str | UvError) -> None:
+        super().__init__("/no/uv")
+        self.answers, self.calls, self.inputs = list(answers), [], []  # type: ignore[var-annotated]
+
+    def run(self, *args: str, cwd: Path, indexed: bool = True) -> str:
+        self.calls.append(args)
+        self.inputs += [Path(arg).read_text() for arg in args if arg.endswith(".in")]
+        answer = self.answers.pop(0)
+        if isinstance(answer, UvError):
+            raise answer
+        return answer
+
+
+def locked(tmp_path: Path, **project: Any) -> Source:
+    (tmp_path / "uv.lock").write_text('[[package]]\nname = "shop"\nsource = { virtual = "." }\n')
+    return Source("uv.lock", tmp_path, {}, "", [], {"project": {"name": "shop", **project}})
+
+
+@pytest.mark.parametrize(
+    ("stderr", "message"),
+    [
+        (
+            "The lockfile needs to be updated, but",
+            r"uv\.lock does not fit pyproject\.toml\. Run in",
+        ),
+        ("Failed to parse `uv.lock`", r"uv\.lock cannot be read\. Make it anew: uv lock"),
+    ],
+)
+def test_lock_that_uv_refuses(tmp_path: Path, stderr: str, message: str) -> None:
+    with pytest.raises(BuildError, match=message):
+        export_lock(locked(tmp_path), Scripted(UvError(stderr)))
+
+
+def test_lock_that_uv_cannot_check_is_compared_here(tmp_path: Path) -> None:
+    """uv refuses to check the lock of an app whose Python is newer than the controller's."""
+    too_old = UvError("requested interpreter is incompatible")
+    uv = Scripted(too_old, "h11==1 --hash=sha256:aa\n")
+    assert export_lock(locked(tmp_path), uv) == "h11==1 --hash=sha256:aa\n"
+    assert ["--locked" in uv.calls[0], "--frozen" in uv.calls[1]] == [True, True]
+    with pytest.raises(BuildError, match=r"does not fit pyproject\.toml \(it differs in fastapi\)"):
+        export_lock(locked(tmp_path, dependencies=["fastapi"]), Scripted(too_old))
+    with pytest.raises(BuildError, match=r"pyproject\.toml cannot be read: "):
+        export_lock(locked(tmp_path, dependencies=["fast api"]), Scripted(too_old))
+
+
+def test_wheel_is_resolved_by_uv_with_its_extras_and_left_out(tmp_path: Path) -> None:
+    source = wheel(tmp_path, "s3", "all")
+    uv = Scripted("")
+    compile_lock(source, uv)
+    assert uv.inputs == [f"shop-x[s3,all] @ {source.wheel.as_uri()}\n"]  # type: ignore[union-attr]
+    (call,) = uv.calls
+    assert call[call.index("--no-emit-package") + 1] == "shop-x"
+    assert call[call.index("--python-version") + 1] == "3.11"
