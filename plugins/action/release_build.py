@@ -13,6 +13,7 @@ from ..module_utils.build import assemble, publish
 from ..module_utils.build.cache import Cache
 from ..module_utils.build.request import Platform, Request
 from ..module_utils.build.uv import UV_OPTIONS, BuildError, Uv
+from ..module_utils.workers.engines import DEFAULT, ENGINES
 
 PLATFORM: dict[str, Any] = {
     "python": {"type": "str", "required": True},

@@ -14,10 +14,11 @@ from typing import Any
 
 from ..host.archive import MANIFEST
 from ..host.manifest import FORMAT, Manifest
+from ..workers.engines import ENGINES
 from .artifact import Entry, Member, check_entries, tree, wheel_tree
 from .cache import Cache, hash_of, load, save
 from .check import check_module, search_path
-from .engine import ENGINES, add_engine, floor_files
+from .engine import add_engine, floor_files
 from .lock import check_cover, compile_lock, export_lock, how_to_lock, own_lock, read_lock
 from .platforms import artifact_of, lib_member
 from .request import Request, check_python, lowest_python
@@ -82,7 +83,7 @@ def from_source(request: Request, source: Source, cache: Cache, uv: Uv) -> dict[
     requirements, local, notes = requirements_of(source, request, cache, uv)
     site = site_tree(source, local, hash_of(shape), cache, uv)
     check_entries([*app, *site, Entry(MANIFEST)], "code")  # with what its own wheel adds
-    named = {*ENGINES[request.engine], "fastapi", "starlette", "pydantic"}
+    named = {*ENGINES[request.engine].packages, "fastapi", "starlette", "pydantic"}
     files = {entry.name: entry for entry in (*app, *site)}
     manifest = Manifest(
         app=request.app,

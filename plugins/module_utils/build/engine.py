@@ -1,4 +1,7 @@
-"""What an engine adds to the app's requirements: its packages, the least version of each, and their hashes."""
+"""What an engine adds to the app's requirements: its packages, the least version of each, and their hashes.
+
+engine.in and engine-ENGINE.in hold the floors, engine.txt what is locked.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from ..workers.engines import ENGINES
 from .request import OLDEST_MINOR, PATCHES
 from .requirements import Pin, blocks, parse_pins
 from .uv import COMPILE, BuildError, Uv, UvError, explain, tail
-
-# What each engine needs besides the app. engine.in and engine-ENGINE.in hold the floors, engine.txt what is locked.
-ENGINES = {
-    "gunicorn": ("gunicorn", "uvicorn", "uvicorn-worker", "uvloop", "httptools", "websockets", "h11"),
-    "asgi": ("gunicorn", "uvloop"),
-    "uvicorn": ("uvicorn", "uvloop", "httptools", "websockets", "h11"),
-}
 
 
 def is_older(version: str, floor: str) -> bool:
@@ -44,7 +41,7 @@ def floors(files: Path, engine: str) -> dict[str, str]:
     for requirement in map(Requirement, blocks("\n".join(floor_files(files, [engine]).values()))):
         name = canonicalize_name(requirement.name)
         for clause in requirement.specifier:
-            if name in ENGINES[engine] and clause.operator == ">=":
+            if name in ENGINES[engine].packages and clause.operator == ">=":
                 least[name] = max(least.get(name, "0"), clause.version, key=Version)
     return least
 

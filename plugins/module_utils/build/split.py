@@ -11,9 +11,10 @@ from typing import IO, Any
 from ..host.archive import MANIFEST, NOT_OURS, PARTS, ArchiveError, Rules
 from ..host.manifest import Manifest, ManifestError
 from ..host.tar import limits_of, read_part
+from ..workers.engines import ENGINES
 from .artifact import CHUNK, PACKING, Member, describe, file_sha256
 from .cache import Cache, load, save
-from .engine import ENGINES, floors, is_older
+from .engine import floors, is_older
 from .request import Request
 from .uv import BuildError
 
@@ -131,7 +132,7 @@ def check_release(manifests: Mapping[Path, Manifest], app: str, module: str) -> 
 
 def check_engines(request: Request, path: Path, manifest: Manifest) -> None:
     """Refuse an artifact without what its engines need. Raises BuildError."""
-    lacking = [name for name in ENGINES[request.engine] if name not in manifest.packages]
+    lacking = [name for name in ENGINES[request.engine].packages if name not in manifest.packages]
     if lacking:
         raise BuildError(
             f"{path} was built for the engine {manifest.engine} and lacks {', '.join(lacking)}, which "

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from plugins.module_utils.build.engine import ENGINES, add_engine, check_floors, floors, is_older, merge
+from plugins.module_utils.build.engine import add_engine, check_floors, floors, is_older, merge
 from plugins.module_utils.build.requirements import Pin, all_hashed, parse_pins
 from plugins.module_utils.build.uv import BuildError, Uv
-from plugins.module_utils.host import preflight
-from plugins.module_utils.workers import start as start_module
+from plugins.module_utils.workers.engines import ENGINES
+from plugins.module_utils.workers.engines.asgi import GUNICORN_MIN
 
 FILES = Path(__file__).parents[3] / "roles/release/files"
 
@@ -85,7 +85,7 @@ def test_preview_of_a_floor_comes_before_it(version: str, floor: str, older: boo
 
 
 def test_engine_that_parses_with_gunicorn_needs_a_newer_one() -> None:
-    assert floors(FILES, "asgi")["gunicorn"] == f"{start_module.ASGI_GUNICORN}.0" == f"{preflight.ASGI_GUNICORN}.0"
+    assert floors(FILES, "asgi")["gunicorn"] == f"{GUNICORN_MIN}.0"
     assert floors(FILES, "gunicorn")["gunicorn"] == "26.1"
     pins = [pin("gunicorn", "26.1.0")]
     check_floors(pins, floors(FILES, "gunicorn"), "gunicorn")
@@ -136,7 +136,7 @@ def test_own_lock_that_is_older_than_a_floor_builds_nothing(tmp_path: Path, engi
 @pytest.mark.parametrize("engine", ENGINES)
 def test_engine_lock_fits_engine_in(engine: str) -> None:
     least = floors(FILES, engine)
-    assert set(least) == set(ENGINES[engine])
+    assert set(least) == set(ENGINES[engine].packages)
     text = (FILES / "engine.txt").read_text()
     locked = {p.name: p for p in parse_pins(text)}
     assert set(least) <= set(locked)
