@@ -151,7 +151,7 @@ def test_artifact_builds_itself(locked: Path, cache: Path, tmp_path: Path) -> No
             assert again["artifacts"][f"{HERE}-x86_64"][key] == artifact[key]
     with pytest.raises(BuildError, match=r"no artifact for Python 3\.9 on x86_64 \(old1\)"):
         run(moved, tmp_path / "cache", platforms=[platform("3.9", "x86_64", "old1")])
-    with pytest.raises(BuildError, match="built for app tiny, not other"):
+    with pytest.raises(BuildError, match="built for app_name tiny, not other"):
         run(moved, tmp_path / "cache", app="other")
 
 
