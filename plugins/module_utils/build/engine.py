@@ -93,11 +93,11 @@ def merge(app: list[Pin], engine: list[Pin], known: list[Pin]) -> str:
     An app's pin without a marker wins outright; one with a marker holds for some platforms only, so the engine's
     stays beside it (uv accepts the same version twice).
     """
-    always = {pin.name for pin in app if not pin.marker}
+    pinned = {pin.name for pin in app if not pin.marker}
     hashes = {pin.key: pin.text.partition("--hash=")[2] for pin in [*known, *app]}
     rows = []
     for pin in engine:
-        if pin.name not in always:
+        if pin.name not in pinned:
             head, _, own = pin.text.partition("--hash=")
             rows.append(f"{head}--hash={hashes.get(pin.key) or own}")
     return "\n".join(rows)
