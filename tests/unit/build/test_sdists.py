@@ -94,6 +94,12 @@ def test_requirements_that_are_more(more: str, before: str) -> None:
     assert "hush" not in str(caught.value)
 
 
+@pytest.mark.parametrize("variable", ["helper===${HOME}", "helper ; sys_platform == '${HOME}'", "helper==1 # x"])
+def test_variables_that_uv_would_expand_are_refused(variable: str) -> None:
+    with pytest.raises(BuildError, match="is not a name with versions"):
+        check_requirements([variable], "pure 1.0")
+
+
 def test_odd_requirement_is_judged_at_once() -> None:
     for odd in ("!1", "1!", ">1", "1,", " ,"):
         with pytest.raises(BuildError):
