@@ -202,6 +202,14 @@ class Refreshes:
 
 def extend(state: State) -> None:
     """Put into moto what it lacks."""
+    _extend_responses(state)
+    _add_group_attributes(state)
+    _add_template_versions(state)
+    _add_draining(state)
+
+
+def _add_group_attributes(state: State) -> None:
+    """Have the API keep refreshes and attributes of a scaling group."""
     own: Any = AutoScalingResponse
     Refreshes.state = state
     for name, method in vars(Refreshes).items():
@@ -224,6 +232,9 @@ def extend(state: State) -> None:
 
     own.update_auto_scaling_group = update
 
+
+def _add_template_versions(state: State) -> None:
+    """Have instances of a group know which version of the launch template they are from, and their user data."""
     launch = FakeAutoScalingGroup.replace_autoscaling_group_instances
 
     def start(self: Any, count_needed: int, propagated_tags: dict[str, str]) -> None:
@@ -252,11 +263,14 @@ def extend(state: State) -> None:
 
     def described(self: Any, data: dict[str, Any], description: str) -> Any:
         # The template's own tags are none of what instances start with.
-        given = [item for item in data.get("TagSpecifications", []) if item["ResourceType"] != "launch-template"]
-        return version(self, data | ({"TagSpecifications": given} if given else {}), description)
+        tags = [item for item in data.get("TagSpecifications", []) if item["ResourceType"] != "launch-template"]
+        return version(self, data | ({"TagSpecifications": tags} if tags else {}), description)
 
     LaunchTemplate.create_version = described  # type: ignore[method-assign]
 
+
+def _extend_responses(state: State) -> None:
+    """Have the API note each request, and refuse what a fault says."""
     call = BaseResponse.call_action
 
     def answer(self: Any) -> Any:
@@ -273,20 +287,23 @@ def extend(state: State) -> None:
     BaseResponse.call_action = answer  # type: ignore[method-assign]
     _ = ELBV2Response  # loaded before the first request, which is then as fast as the others
 
+
+def _add_draining(state: State) -> None:
+    """Have a target that is deregistered drain for a while."""
     health = FakeTargetGroup.health_for
-    looks: Counter[str] = Counter()
+    polls: Counter[str] = Counter()
 
     def health_for(self: Any, target: dict[str, Any], ec2_backend: Any) -> FakeHealthStatus:
-        found = health(self, target, ec2_backend)
+        status = health(self, target, ec2_backend)
         name = target["Id"]
-        if found.reason != "Target.NotRegistered" or name not in self.deregistered_targets:
-            looks.pop(name, None)
-            return found
-        looks[name] += 1
-        if state.fault("drain") != "never" and looks[name] > 1:
-            return found
+        if status.reason != "Target.NotRegistered" or name not in self.deregistered_targets:
+            polls.pop(name, None)
+            return status
+        polls[name] += 1
+        if state.fault("drain") != "never" and polls[name] > 1:
+            return status
         return FakeHealthStatus(
-            name, found.port, found.health_check_port, "draining", "Target.DeregistrationInProgress", "It drains"
+            name, status.port, status.health_check_port, "draining", "Target.DeregistrationInProgress", "It drains"
         )
 
     FakeTargetGroup.health_for = health_for  # type: ignore[method-assign]

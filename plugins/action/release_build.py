@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,15 @@ from ansible.plugins.action import ActionBase
 
 from ..module_utils.build import assemble, publish
 from ..module_utils.build.cache import Cache
-from ..module_utils.build.platforms import Wanted
-from ..module_utils.build.uv import BuildError, Uv
+from ..module_utils.build.request import Platform, Request
+from ..module_utils.build.uv import UV_OPTIONS, BuildError, Uv
 from ..module_utils.workers.engines import DEFAULT, ENGINES
 
 PLATFORM: dict[str, Any] = {
     "python": {"type": "str", "required": True},
     "arch": {"type": "str", "required": True, "choices": ["x86_64", "aarch64"]},
     "hosts": {"type": "list", "elements": "str", "default": []},
+    "versions": {"type": "list", "elements": "str", "default": []},
 }
 SPEC: dict[str, Any] = {
     "app": {"type": "str", "required": True},
@@ -31,9 +31,7 @@ SPEC: dict[str, Any] = {
     "engine_files": {"type": "path", "required": True},
     "exclude": {"type": "list", "elements": "str", "default": []},
     "lock": {"type": "str", "default": ""},
-    "cache": {"type": "path"},
-    "uv": {"type": "path"},
-    "index_url": {"type": "str", "no_log": True},
+    **UV_OPTIONS,
     "sdists": {"type": "bool", "default": False},
     "wheels": {"type": "list", "elements": "dict", "default": []},
     "pull": {"type": "bool", "default": False},
@@ -41,26 +39,25 @@ SPEC: dict[str, Any] = {
 }
 
 
-def built(given: dict[str, Any], check: bool) -> dict[str, Any]:
+def built(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """Build what the parameters ask for; return what the module's documentation says. Raises BuildError."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "fastapi-fleet", "builds")
-    wanted = Wanted(
-        app=given["app"],
-        source=given["source"],
-        module=given["module"],
-        platforms=given["platforms"],
-        engine=given["engine"],
-        engines=tuple(given["engines"]),
-        engine_files=Path(given["engine_files"]),
-        exclude=given["exclude"],
-        lock=given["lock"],
-        sdists=given["sdists"],
+    request = Request(
+        app=params["app"],
+        source=params["source"],
+        module=params["module"],
+        platforms=[Platform(**platform) for platform in params["platforms"]],
+        engine=params["engine"],
+        engines=params["engines"],
+        engine_files=Path(params["engine_files"]),
+        exclude=params["exclude"],
+        lock=params["lock"],
+        sdists=params["sdists"],
     )
-    uv = Uv(given["uv"], given["index_url"])
-    cache = Cache(Path(given["cache"] or default))
-    result: dict[str, Any] = dict(assemble.build(wanted, cache, uv, given["wheels"]))
-    folder = given["publish"]
-    files = publish.parts(wanted.app, result["artifacts"].values()) if given["pull"] or folder else {}
+    uv = Uv(params["uv"], params["index_url"])
+    cache = Cache(params["cache"])
+    result: dict[str, Any] = dict(assemble.build(request, cache, uv, params["wheels"]))
+    folder = params["publish"]
+    files = publish.parts(request.app, result["artifacts"].values()) if params["pull"] or folder else {}
     published = publish.publish(files, Path(folder), check) if folder else []
     if files and not folder:
         result["notes"].append(publish.upload_note(files))
@@ -77,10 +74,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the task, once for all hosts."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, given = self.validate_argument_spec(SPEC)
+        _, params = self.validate_argument_spec(SPEC)
         try:
             # Relative paths begin at the playbook, as they do for a module on the controller.
             with contextlib.chdir(self._loader.get_basedir()):
-                return result | built(given, self._task.check_mode)
+                return result | built(params, self._task.check_mode)
         except BuildError as error:
             return result | {"failed": True, "msg": str(error)}

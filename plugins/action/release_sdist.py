@@ -61,11 +61,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         )
         if answer.get("failed"):
             return {**answer, "msg": f"{build['host']}: {answer.get('msg', '')}"}
-        found = {"key": build["key"], "host": build["host"], "have": build["have"], "seconds": answer["seconds"]}
+        result = {"key": build["key"], "host": build["host"], "have": build["have"], "seconds": answer["seconds"]}
         if "requires" in answer:
-            return {**found, "requires": answer["requires"]}
+            return {**result, "requires": answer["requires"]}
         # The host's answer decides no path on the controller: only the last part of it counts.
         wheel = Path(build["into"], posixpath.basename(answer["wheel"]))
         wheel.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._connection.fetch_file(posixpath.join(folder, wheel.name), str(wheel))
-        return {**found, "wheel": str(wheel)}
+        return {**result, "wheel": str(wheel)}

@@ -79,7 +79,8 @@ RETURN = r"""
 ansible_facts:
   description: >-
     C(processor_vcpus), C(processor_nproc) and C(memtotal_mb) as C(setup) gives them; C(app_probe) with
-    C(python) and C(arch) (what to build for), C(systemd) (version, 0 where PID 1 is not systemd),
+    C(python) and C(arch) (what to build for), C(python_version) (the same Python with its patch release),
+    C(systemd) (version, 0 where PID 1 is not systemd),
     C(plan) (for another release than the live one) and C(plan_live) (for the live one: it keeps the memory per worker
     that it was planned with, so that a second deploy changes nothing; see workers/plan.py), C(releases) (complete ones
     on disk), C(fleet) (what the host remembers, empty for none), C(live) (what the last switch recorded), C(serves)

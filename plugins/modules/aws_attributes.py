@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.aws.attributes import settle
-from ..module_utils.aws.client import AwsError, Clients
+from ..module_utils.aws.attributes import apply
+from ..module_utils.aws.client import REGION_OPTION, AwsError, Clients
 
 DOCUMENTATION = r"""
 module: aws_attributes
@@ -18,10 +18,6 @@ description:
 options:
   name:
     description: The fleet's name.
-    type: str
-    required: true
-  region:
-    description: The region.
     type: str
     required: true
   group:
@@ -41,6 +37,7 @@ options:
     description: Tags for O(alarms).
     type: dict
     default: {}
+extends_documentation_fragment: webfleet.fastapi.aws
 author: The fastapi-fleet developers
 """
 
@@ -63,11 +60,11 @@ attributes:
 
 
 def main() -> None:
-    """Read the parameters, settle, report."""
+    """Read the parameters, apply, report."""
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
-            "region": {"type": "str", "required": True},
+            **REGION_OPTION,
             "group": {"type": "dict", "default": {}},
             "balancer": {"type": "dict", "default": {}},
             "alarms": {"type": "list", "elements": "str", "default": []},
@@ -75,11 +72,11 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    given = module.params
+    params = module.params
     try:
-        clients = Clients(given["region"])
-        alarms = dict.fromkeys(given["alarms"], given["tags"])
-        names = settle(clients, given["name"], given["group"], given["balancer"], alarms, check=module.check_mode)
+        clients = Clients(params["region"])
+        alarms = dict.fromkeys(params["alarms"], params["tags"])
+        names = apply(clients, params["name"], params["group"], params["balancer"], alarms, check=module.check_mode)
     except AwsError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=bool(names), attributes=names)

@@ -4,14 +4,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.aws.bundle import make
 from ..module_utils.build.cache import Cache
-from ..module_utils.build.uv import BuildError, Uv
+from ..module_utils.build.uv import UV_OPTIONS, BuildError, Uv
 
 DOCUMENTATION = r"""
 module: aws_bundle
@@ -46,15 +45,7 @@ options:
     description: Folder on the controller into which the bundle is written. Made where it is missing.
     type: path
     required: true
-  cache:
-    description: Folder for what was built. V($XDG_CACHE_HOME/fastapi-fleet/builds) by default.
-    type: path
-  uv:
-    description: The uv program. By default the one next to the running Python, else the one in PATH.
-    type: path
-  index_url:
-    description: The package index, instead of uv's own setting. Its credentials are shown nowhere.
-    type: str
+extends_documentation_fragment: webfleet.fastapi.build
 author: The fastapi-fleet developers
 """
 
@@ -98,21 +89,18 @@ def main() -> None:
             "artifacts": {"type": "list", "elements": "path", "required": True},
             "settings": {"type": "dict", "required": True},
             "dest": {"type": "path", "required": True},
-            "cache": {"type": "path"},
-            "uv": {"type": "path"},
-            "index_url": {"type": "str", "no_log": True},
+            **UV_OPTIONS,
         }
     )
-    given = module.params
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "fastapi-fleet", "builds")
+    params = module.params
     try:
         result = make(
-            Path(given["project"]),
-            [Path(path) for path in given["artifacts"]],
-            given["settings"],
-            Path(given["dest"]),
-            Cache(Path(given["cache"] or default)),
-            Uv(given["uv"], given["index_url"]),
+            Path(params["project"]),
+            [Path(path) for path in params["artifacts"]],
+            params["settings"],
+            Path(params["dest"]),
+            Cache(params["cache"]),
+            Uv(params["uv"], params["index_url"]),
         )
     except BuildError as error:
         module.fail_json(msg=str(error))

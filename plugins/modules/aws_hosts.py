@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.aws.client import FLEET_OPTION, AwsError, Clients, Fleet, explained
+from ..module_utils.aws.client import FLEET_OPTIONS, AwsError, Clients, Fleet, explained
 from ..module_utils.aws.hosts import Hosts
 from ..module_utils.aws.targets import Targets
 
@@ -20,27 +20,6 @@ description:
   - A host ends only where O(count) is smaller than the number of hosts, and only one that is among O(shown). One that
     somebody stopped counts. In check mode the plan alone.
 options:
-  fleet:
-    description: The fleet. Only hosts that carry all three tags, and the shape C(instances), are its own.
-    type: dict
-    required: true
-    suboptions:
-      app:
-        description: The app's name.
-        type: str
-        required: true
-      environment:
-        description: The environment.
-        type: str
-        required: true
-      name:
-        description: The fleet's name; its target group has it, too.
-        type: str
-        required: true
-  region:
-    description: The region.
-    type: str
-    required: true
   count:
     description: How many hosts; V(auto) is as many as there are, at least three, and ends none.
     type: str
@@ -69,6 +48,7 @@ options:
     description: Seconds that the target group leaves to requests under way.
     type: int
     default: 30
+extends_documentation_fragment: [webfleet.fastapi.aws, webfleet.fastapi.aws.fleet]
 author: The fastapi-fleet developers
 """
 
@@ -114,8 +94,7 @@ def main() -> None:
     """Read the parameters, plan, start and end, report."""
     module = AnsibleModule(
         argument_spec={
-            "fleet": FLEET_OPTION,
-            "region": {"type": "str", "required": True},
+            **FLEET_OPTIONS,
             "count": {"type": "str", "default": "auto"},
             "places": {"type": "list", "elements": "dict", "required": True},
             "front": {"type": "list", "elements": "str", "default": []},
@@ -125,18 +104,18 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    given, registered = module.params, False
+    params, registered = module.params, False
     try:
-        clients, fleet = Clients(given["region"]), Fleet(**given["fleet"])
-        count = None if given["count"] == "auto" else int(given["count"])
-        with explained(given["region"]):
-            hosts = Hosts(clients, fleet, given["places"], given["front"], count)
+        clients, fleet = Clients(params["region"]), Fleet(**params["fleet"])
+        count = None if params["count"] == "auto" else int(params["count"])
+        with explained(params["region"]):
+            hosts = Hosts(clients, fleet, params["places"], params["front"], count)
             if not module.check_mode:
-                started = hosts.start(given["launch"])
+                started = hosts.start(params["launch"])
                 targets = Targets(clients, fleet)
                 registered = bool(hosts.register(targets, started))
                 if hosts.plan.ends:
-                    hosts.end(targets, given["shown"], given["drain"])
+                    hosts.end(targets, params["shown"], params["drain"])
     except AwsError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=bool(hosts.plan.starts or hosts.plan.ends or registered), **hosts.report())

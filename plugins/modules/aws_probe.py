@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.aws.client import FLEET_OPTION, AwsError, Fleet
-from ..module_utils.aws.probe import Wanted, probe
+from ..module_utils.aws.client import FLEET_OPTIONS, AwsError, Fleet
+from ..module_utils.aws.probe import FleetSettings, probe
 
 DOCUMENTATION = r"""
 module: aws_probe
@@ -17,31 +17,10 @@ description:
   - Judges what only AWS can judge (credentials, region, instance type, image, zones, whose the name is, the shape)
     and says what there is of the fleet. Changes nothing. Runs where boto3 is, on the controller.
 options:
-  fleet:
-    description: The fleet. What has its name must carry all three tags, or it is refused.
-    type: dict
-    required: true
-    suboptions:
-      app:
-        description: The app's name.
-        type: str
-        required: true
-      environment:
-        description: The environment.
-        type: str
-        required: true
-      name:
-        description: The fleet's name.
-        type: str
-        required: true
   shape:
     description: The shape that the fleet is to have; another one than it has is refused.
     type: str
     choices: [autoscaling, instances]
-    required: true
-  region:
-    description: The region.
-    type: str
     required: true
   instance_type:
     description: The instances' type.
@@ -63,6 +42,7 @@ options:
     description: The VPC that the fleet is to be in. Empty for one of its own.
     type: str
     default: ""
+extends_documentation_fragment: [webfleet.fastapi.aws, webfleet.fastapi.aws.fleet]
 author: The fastapi-fleet developers
 """
 
@@ -111,9 +91,8 @@ def main() -> None:
     """Read the parameters, ask, report."""
     module = AnsibleModule(
         argument_spec={
-            "fleet": FLEET_OPTION,
+            **FLEET_OPTIONS,
             "shape": {"type": "str", "choices": ["autoscaling", "instances"], "required": True},
-            "region": {"type": "str", "required": True},
             "instance_type": {"type": "str", "required": True},
             "image": {"type": "str", "default": ""},
             "ubuntu": {"type": "str", "required": True},
@@ -124,7 +103,7 @@ def main() -> None:
     )
     fleet = Fleet(**module.params["fleet"])
     try:
-        module.exit_json(changed=False, **probe(Wanted(**module.params | {"fleet": fleet})))
+        module.exit_json(changed=False, **probe(FleetSettings(**module.params | {"fleet": fleet})))
     except AwsError as error:
         module.fail_json(msg=str(error))
 

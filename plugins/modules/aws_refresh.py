@@ -8,7 +8,7 @@ import dataclasses
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.aws.client import FLEET_OPTION, AwsError, Clients, Fleet, explained
+from ..module_utils.aws.client import FLEET_OPTIONS, AwsError, Clients, Fleet, explained
 from ..module_utils.aws.refresh import Preferences, Rollout, Sizes, Step
 
 DOCUMENTATION = r"""
@@ -20,33 +20,12 @@ description:
     and alarms. A group without instances gets its first ones instead of a refresh.
   - As a task it follows the refresh, says how far it is, and fails when it fails. The module alone does one step.
 options:
-  fleet:
-    description: The fleet. Its scaling group and launch template have its name, and carry all three tags.
-    type: dict
-    required: true
-    suboptions:
-      app:
-        description: The app's name.
-        type: str
-        required: true
-      environment:
-        description: The environment.
-        type: str
-        required: true
-      name:
-        description: The fleet's name.
-        type: str
-        required: true
-  region:
-    description: The region.
-    type: str
-    required: true
   state:
     description:
       - V(started) begins, V(rolled_back) begins to go back, V(cancelled) ends a refresh where it is.
-      - V(looked) says how far it is, V(stopped) leaves a group without instances; the task uses both itself.
+      - V(polled) says how far it is, V(stopped) leaves a group without instances; the task uses both itself.
     type: str
-    choices: [started, rolled_back, cancelled, looked, stopped]
+    choices: [started, rolled_back, cancelled, polled, stopped]
     default: started
   version:
     description: The launch template's version to go to. With V(rolled_back), empty means the good one before.
@@ -99,6 +78,7 @@ options:
     description: Seconds between two looks.
     type: int
     default: 15
+extends_documentation_fragment: [webfleet.fastapi.aws, webfleet.fastapi.aws.fleet]
 author: The fastapi-fleet developers
 """
 
@@ -126,11 +106,10 @@ def main() -> None:
     whole, texts = {"type": "int"}, {"type": "list", "elements": "str", "default": []}
     module = AnsibleModule(
         argument_spec={
-            "fleet": FLEET_OPTION,
-            "region": {"type": "str", "required": True},
+            **FLEET_OPTIONS,
             "state": {
                 "type": "str",
-                "choices": ["started", "rolled_back", "cancelled", "looked", "stopped"],
+                "choices": ["started", "rolled_back", "cancelled", "polled", "stopped"],
                 "default": "started",
             },
             "version": {"type": "str", "default": ""},
@@ -153,29 +132,29 @@ def main() -> None:
             step = _step(module)
     except AwsError as error:
         module.fail_json(msg=str(error))
-    changed = module.params["state"] != "looked" and step.state != "unchanged"
+    changed = module.params["state"] != "polled" and step.state != "unchanged"
     module.exit_json(changed=changed, step=dataclasses.asdict(step))
 
 
 def _step(module: AnsibleModule) -> Step:
-    given = module.params
-    rollout = Rollout(Clients(given["region"]), Fleet(**given["fleet"]))
-    sizes = Sizes(*given["sizes"])
+    params = module.params
+    rollout = Rollout(Clients(params["region"]), Fleet(**params["fleet"]))
+    sizes = Sizes(*params["sizes"])
     preferences = Preferences(
-        min_healthy=given["min_healthy"],
-        max_healthy=given["max_healthy"],
-        warmup=given["warmup"],
-        checkpoints=tuple(given["checkpoints"]),
-        checkpoint_delay=given["checkpoint_delay"],
-        alarms=tuple(given["alarms"]),
+        min_healthy=params["min_healthy"],
+        max_healthy=params["max_healthy"],
+        warmup=params["warmup"],
+        checkpoints=tuple(params["checkpoints"]),
+        checkpoint_delay=params["checkpoint_delay"],
+        alarms=tuple(params["alarms"]),
     )
-    state, version = given["state"], given["version"]
+    state, version = params["state"], params["version"]
     if state == "started":
         return rollout.start(version, sizes, preferences, check=module.check_mode)
     if state == "rolled_back":
-        return rollout.back(version, sizes, preferences, check=module.check_mode)
-    if state == "looked":
-        return rollout.look(Step("running", "", given["refresh"], version), given["since"], sizes)
+        return rollout.roll_back(version, sizes, preferences, check=module.check_mode)
+    if state == "polled":
+        return rollout.poll(Step("running", "", params["refresh"], version), params["since"], sizes)
     if module.check_mode:
         return Step("unchanged", "check mode")
     if state == "stopped":

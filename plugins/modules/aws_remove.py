@@ -8,8 +8,8 @@ import dataclasses
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.aws.client import FLEET_OPTION, AwsError, Clients, Fleet, explained
-from ..module_utils.aws.owner import strangers
+from ..module_utils.aws.client import FLEET_OPTIONS, AwsError, Clients, Fleet, explained
+from ..module_utils.aws.owner import name_conflict
 from ..module_utils.aws.remove import Remover
 
 DOCUMENTATION = r"""
@@ -21,27 +21,6 @@ description:
     C(fastapi-fleet:environment) and C(fastapi-fleet:fleet), and removes it in an order that AWS takes. What does not
     carry them stays, whatever its name.
 options:
-  fleet:
-    description: The fleet.
-    type: dict
-    required: true
-    suboptions:
-      app:
-        description: The app's name.
-        type: str
-        required: true
-      environment:
-        description: The environment.
-        type: str
-        required: true
-      name:
-        description: The fleet's name.
-        type: str
-        required: true
-  region:
-    description: The region.
-    type: str
-    required: true
   state:
     description: V(listed) changes nothing; V(absent) removes.
     type: str
@@ -51,6 +30,7 @@ options:
     description: Seconds for all of it. Instances, NAT gateways and load balancers take minutes to end.
     type: int
     default: 1200
+extends_documentation_fragment: [webfleet.fastapi.aws, webfleet.fastapi.aws.fleet]
 author: The fastapi-fleet developers
 """
 
@@ -79,27 +59,26 @@ def main() -> None:
     """Read the parameters, list, remove, report."""
     module = AnsibleModule(
         argument_spec={
-            "fleet": FLEET_OPTION,
-            "region": {"type": "str", "required": True},
+            **FLEET_OPTIONS,
             "state": {"type": "str", "choices": ["listed", "absent"], "default": "listed"},
             "timeout": {"type": "int", "default": 1200},
         },
         supports_check_mode=True,
     )
-    given = module.params
-    removes = given["state"] == "absent" and not module.check_mode
+    params = module.params
+    removes = params["state"] == "absent" and not module.check_mode
     try:
-        clients, fleet = Clients(given["region"]), Fleet(**given["fleet"])
+        clients, fleet = Clients(params["region"]), Fleet(**params["fleet"])
         remover = Remover(clients, fleet)
-        found = remover.find()
-        with explained(given["region"]):
-            others = strangers(clients, fleet)
+        resources = remover.find()
+        with explained(params["region"]):
+            others = name_conflict(clients, fleet)
         if removes:
-            remover.remove(found, given["timeout"])
+            remover.remove(resources, params["timeout"])
     except AwsError as error:
         module.fail_json(msg=str(error))
-    changed = given["state"] == "absent" and bool(found)
-    module.exit_json(changed=changed, resources=[dataclasses.asdict(item) for item in found], others=others)
+    changed = params["state"] == "absent" and bool(resources)
+    module.exit_json(changed=changed, resources=[dataclasses.asdict(item) for item in resources], others=others)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.aws.client import FLEET_OPTION, AwsError, Clients, Fleet, explained
+from ..module_utils.aws.client import FLEET_OPTIONS, AwsError, Clients, Fleet, explained
 from ..module_utils.aws.targets import HEALTHY, Targets
 
 DOCUMENTATION = r"""
@@ -17,27 +17,6 @@ description:
   - Like M(community.aws.elb_target), for the target group that carries all three tags of the fleet. One that has the
     name alone is refused.
 options:
-  fleet:
-    description: The fleet.
-    type: dict
-    required: true
-    suboptions:
-      app:
-        description: The app's name.
-        type: str
-        required: true
-      environment:
-        description: The environment.
-        type: str
-        required: true
-      name:
-        description: The fleet's name, which its target group has.
-        type: str
-        required: true
-  region:
-    description: The region.
-    type: str
-    required: true
   instance:
     description: The host's instance id.
     type: str
@@ -51,6 +30,7 @@ options:
     description: Seconds to wait for that.
     type: int
     default: 90
+extends_documentation_fragment: [webfleet.fastapi.aws, webfleet.fastapi.aws.fleet]
 author: The fastapi-fleet developers
 """
 
@@ -68,26 +48,25 @@ RETURN = r"""
 
 
 def main() -> None:
-    """Read the parameters, tell the load balancer, wait, report."""
+    """Read the parameters, register or deregister, wait, report."""
     module = AnsibleModule(
         argument_spec={
-            "fleet": FLEET_OPTION,
-            "region": {"type": "str", "required": True},
+            **FLEET_OPTIONS,
             "instance": {"type": "str", "required": True},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "timeout": {"type": "int", "default": 90},
         },
     )
-    given, changed = module.params, True
+    params, changed = module.params, True
     try:
-        with explained(given["region"]):
-            targets = Targets(Clients(given["region"]), Fleet(**given["fleet"]))
-            if given["state"] == "absent":
-                changed = targets.leave([given["instance"]], given["timeout"])
+        with explained(params["region"]):
+            targets = Targets(Clients(params["region"]), Fleet(**params["fleet"]))
+            if params["state"] == "absent":
+                changed = targets.drain([params["instance"]], params["timeout"])
             else:
-                changed = given["instance"] not in targets.states()
-                targets.register([given["instance"]])
-                targets.wait([given["instance"]], HEALTHY, given["timeout"])
+                changed = params["instance"] not in targets.states()
+                targets.register([params["instance"]])
+                targets.wait([params["instance"]], HEALTHY, params["timeout"])
     except AwsError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=changed)

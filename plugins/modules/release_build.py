@@ -49,6 +49,13 @@ options:
         type: list
         elements: str
         default: []
+      versions:
+        description:
+          - The hosts' full Python versions, as in V(3.12.3), which the app's C(requires-python) is compared with.
+            Without them, O(platforms[].python) meets it where some patch release of it from X.Y.1 on does.
+        type: list
+        elements: str
+        default: []
   engine:
     description: What will serve the app. Decides which packages are added to the app's own.
     type: str
@@ -80,15 +87,6 @@ options:
         C(uv export) writes it.
     type: str
     default: ""
-  cache:
-    description: Folder for what was built. V($XDG_CACHE_HOME/fastapi-fleet/builds) by default.
-    type: path
-  uv:
-    description: The uv program. By default the one next to the running Python, else the one in PATH.
-    type: path
-  index_url:
-    description: The package index, instead of uv's own setting. Its credentials are shown nowhere.
-    type: str
   sdists:
     description:
       - Whether hosts may build source distributions. Then C(needs_sdists) says which they have to build, and there are
@@ -108,6 +106,7 @@ options:
     description: A folder into which the parts are put for that, as C(APP/SHA256.tar.gz). Not in check mode.
     type: str
     default: ""
+extends_documentation_fragment: webfleet.fastapi.build
 author: The fastapi-fleet developers
 """
 

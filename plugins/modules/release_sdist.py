@@ -101,21 +101,21 @@ def main() -> None:
             "into": {"type": "path"},
         },
     )
-    given = module.params
+    params = module.params
     began = time.monotonic()
     job = Job(
-        name=given["name"],
-        version=given["version"],
-        sdist=Path(given["sdist"]),
-        tools=Path(given["tools"]),
-        backend=given["backend"],
-        backend_path=given["backend_path"],
-        have=given["have"],
-        python=given["python"],
-        limit=given["limit"],
+        name=params["name"],
+        version=params["version"],
+        sdist=Path(params["sdist"]),
+        tools=Path(params["tools"]),
+        backend=params["backend"],
+        backend_path=params["backend_path"],
+        have=params["have"],
+        python=params["python"],
+        limit=params["limit"],
     )
     try:
-        result = build(job, Path(given["into"]))
+        result = build(job, Path(params["into"]))
     except SdistError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

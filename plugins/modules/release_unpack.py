@@ -127,32 +127,32 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    given = module.params
+    params = module.params
     began = time.monotonic()
-    if not valid_id(given["id"]):
-        module.fail_json(msg=f"{given['id']!r} is no release id; it is 12 or more hexadecimal digits.")
+    if not valid_id(params["id"]):
+        module.fail_json(msg=f"{params['id']!r} is no release id; it is 12 or more hexadecimal digits.")
     order = Order(
-        app=given["app"],
-        root=Path(given["root"] or f"/srv/{given['app']}"),
-        release=given["id"],
-        artifact=given["artifact"],
-        label=given["label"],
-        python=given["python"],
-        live=tuple(given["live"]),
+        app=params["app"],
+        root=Path(params["root"] or f"/srv/{params['app']}"),
+        release=params["id"],
+        artifact=params["artifact"],
+        label=params["label"],
+        python=params["python"],
+        live=tuple(params["live"]),
     )
-    files = {part: Path(given[f"{part}_file"]) for part in ("lib", "code") if given[f"{part}_file"]}
+    files = {part: Path(params[f"{part}_file"]) for part in ("lib", "code") if params[f"{part}_file"]}
     pulled = False
     try:
-        if given["code_data"]:
+        if params["code_data"]:
             files["code"] = Path(module.tmpdir, "code.tar.gz")
-            files["code"].write_bytes(base64.b64decode(given["code_data"]))
+            files["code"].write_bytes(base64.b64decode(params["code_data"]))
         wanted = needs(order)
         missing = [] if module.check_mode or not files else unpack(order, files)
-        if given["url"] and wanted and not module.check_mode:
+        if params["url"] and wanted and not module.check_mode:
             # Not above: what it takes to speak HTTPS costs each host as much as all the rest.
             from ..module_utils.host.fetch import Server, pull  # noqa: PLC0415
 
-            pulled = pull(order, Server(given["url"], given["url_login"] or ""))
+            pulled = pull(order, Server(params["url"], params["url_login"] or ""))
     except UnpackError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

@@ -15,8 +15,9 @@ import pytest
 from plugins.module_utils.build import uv as uv_module
 from plugins.module_utils.build.assemble import build
 from plugins.module_utils.build.cache import Cache
-from plugins.module_utils.build.lock import blocks
-from plugins.module_utils.build.platforms import Wanted, lib_member
+from plugins.module_utils.build.platforms import lib_member
+from plugins.module_utils.build.request import Platform, Request
+from plugins.module_utils.build.requirements import blocks
 from plugins.module_utils.build.uv import BuildError, Uv, UvError
 
 FILES = Path(__file__).parents[2] / "roles/release/files"
@@ -36,8 +37,8 @@ def index_answers() -> bool:
 pytestmark = pytest.mark.skipif(not index_answers(), reason="no package index is reachable")
 
 
-def platform(python: str = HERE, arch: str = "x86_64", *hosts: str) -> dict[str, Any]:
-    return {"python": python, "arch": arch, "hosts": list(hosts or ["web1"])}
+def platform(python: str = HERE, arch: str = "x86_64", *hosts: str) -> Platform:
+    return Platform(python, arch, hosts or ["web1"])
 
 
 def run(source: Path | str, cache: Path, **changed: Any) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def run(source: Path | str, cache: Path, **changed: Any) -> dict[str, Any]:
         "exclude": [],
         **changed,
     }
-    return build(Wanted(source=str(source), **options), Cache(cache), Uv())
+    return build(Request(source=str(source), **options), Cache(cache), Uv())
 
 
 def project(root: Path, requires: str = ">=3.10", dependencies: tuple[str, ...] = ("anyio",), extra: str = "") -> Path:
@@ -150,7 +151,7 @@ def test_artifact_builds_itself(locked: Path, cache: Path, tmp_path: Path) -> No
             assert again["artifacts"][f"{HERE}-x86_64"][key] == artifact[key]
     with pytest.raises(BuildError, match=r"no artifact for Python 3\.9 on x86_64 \(old1\)"):
         run(moved, tmp_path / "cache", platforms=[platform("3.9", "x86_64", "old1")])
-    with pytest.raises(BuildError, match="built for app tiny, not other"):
+    with pytest.raises(BuildError, match="built for app_name tiny, not other"):
         run(moved, tmp_path / "cache", app="other")
 
 
@@ -354,9 +355,9 @@ def test_unreachable_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     (root / "main.py").write_text("app = 1\n")
     (root / "requirements.txt").write_text("no-such-package-in-any-cache-1\n")
     uv = Uv(None, "https://me:secret@127.0.0.1:9/simple")
-    wanted = Wanted("tiny", str(root), "main:app", [platform()], "gunicorn", FILES, [])
+    request = Request("tiny", str(root), "main:app", [platform()], "gunicorn", FILES, [])
     with pytest.raises(BuildError, match="package index could not be reached") as caught:
-        build(wanted, Cache(tmp_path / "cache"), uv)
+        build(request, Cache(tmp_path / "cache"), uv)
     assert "secret" not in str(caught.value)
 
 

@@ -76,7 +76,7 @@ def play(order: Order, url: str, folder: Path, *arguments: str, have_lib: bool |
         task["have_lib"] = have_lib
     playbook, result = folder / "play.yml", folder / "result.json"  # JSON is YAML
     tasks: list[dict[str, Any]] = [
-        {"name": "It", "release_unpack": task, "register": "it", "ignore_errors": True},
+        {"name": "It", "webfleet.fastapi.release_unpack": task, "register": "it", "ignore_errors": True},
         {"name": "Keep", "copy": {"dest": str(result), "content": "{{ it | to_json }}"}, "check_mode": False},
     ]
     tasks[1]["no_log"] = True

@@ -27,6 +27,7 @@ import pytest
 from plugins.module_utils.build import uv as uv_module
 from plugins.module_utils.build.cache import Cache
 from plugins.module_utils.build.platforms import lib_member
+from plugins.module_utils.build.request import Platform
 from plugins.module_utils.build.uv import BuildError, Uv
 from plugins.module_utils.build.wheels import WheelsNeededError, accept
 from plugins.module_utils.host import sdist as sdist_module
@@ -46,7 +47,7 @@ def python(code: str) -> str:
 
 HERE = python("'%d.%d' % sys.version_info[:2]")
 INCLUDE = python("sysconfig.get_paths()['include']")
-PLATFORM = {"python": HERE, "arch": os.uname().machine, "hosts": ["web1", "web2"]}
+PLATFORM = Platform(HERE, os.uname().machine, ["web1", "web2"])
 #: A build backend that needs nothing, in the source distribution itself.
 BACKEND = """
 import os, zipfile
@@ -210,7 +211,7 @@ def test_each_kind_of_host_builds_for_itself(index: Index, host: Path, tmp_path:
     lock, cache = index.sdist(PURE), Cache(tmp_path / "cache")
     hosts_build(try_install(lock, cache, index), cache, index, host)
     with pytest.raises(WheelsNeededError) as caught:
-        lib_member(lock, {**PLATFORM, "arch": "riscv", "hosts": ["web9"]} | {"arch": "aarch64"}, [], cache,
+        lib_member(lock, Platform(HERE, "aarch64", ["web9"]), [], cache,
                    Uv(None, index.url), [], True)  # fmt: skip
     assert [build["host"] for build in caught.value.builds] == ["web9"]
 

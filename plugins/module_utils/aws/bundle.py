@@ -18,14 +18,16 @@ from typing import Any
 
 from ..build.artifact import Entry, file_sha256, tree, write_member
 from ..build.cache import Cache
-from ..build.check import place
-from ..build.platforms import key_of, lib_member
-from ..build.split import judge
+from ..build.engine import is_older
+from ..build.platforms import lib_member
+from ..build.request import Platform
+from ..build.split import check_release, judge
 from ..build.uv import BuildError, Uv
+from ..host.manifest import Manifest
 from ..settings.definitions import load
 
 #: The oldest Python that the pinned ansible-core runs on: Ubuntu 22.04's is older.
-PYTHON_MIN = (3, 11)
+PYTHON_MIN = "3.11"
 #: What of the project an instance needs, below its root. What the role aws_fleet does is done when an instance boots.
 PROJECT = ("deploy.yml", "ansible.cfg", "playbooks", "roles", "plugins")
 SPARED = "roles/aws_fleet/"
@@ -43,13 +45,14 @@ def make(
 
     The file's name holds the beginning of its hash, so one that is there is the same one. Raises BuildError.
     """
-    manifests = {key_of(found): (path, found) for path in artifacts for found in [judge(path)[1]]}
+    manifests = {path: judge(path)[1] for path in artifacts}
     release = check(manifests, settings)
+    paths = {Platform(manifest.python, manifest.arch): path for path, manifest in manifests.items()}
     entries = [
         *project_files(project),
         *own_files(project, settings),
-        *(Entry(f"artifacts/{path.name}", path) for path, _ in manifests.values()),
-        *(Entry(f"ansible/{key}.tar.gz", ansible(project, found, cache, uv)) for key, (_, found) in manifests.items()),
+        *(Entry(f"artifacts/{path.name}", path) for path in paths.values()),
+        *(Entry(f"ansible/{platform.key}.tar.gz", ansible(project, platform, cache, uv)) for platform in paths),
     ]
     try:
         dest.mkdir(parents=True, exist_ok=True)
@@ -58,7 +61,7 @@ def make(
             os.close(os.open(work / "bundle", os.O_CREAT | os.O_WRONLY, 0o600))
             write_member(sorted(entries, key=lambda entry: entry.name), work / "bundle", last=True)
             sha256 = file_sha256(work / "bundle")
-            path = dest / f"{release['app']}-{release['id']}-{sha256[:12]}.tar.gz"
+            path = dest / f"{release.app}-{release.id}-{sha256[:12]}.tar.gz"
             changed = not path.exists() or file_sha256(path) != sha256
             if changed:
                 put(work / "bundle", path)
@@ -78,27 +81,18 @@ def put(file: Path, target: Path) -> None:
         new.unlink(missing_ok=True)
 
 
-def check(manifests: Mapping[str, tuple[Path, dict[str, Any]]], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the release that all artifacts are of; refuse what an instance could not deploy. Raises BuildError."""
+def check(manifests: Mapping[Path, Manifest], settings: Mapping[str, Any]) -> Manifest:
+    """Return the manifest of one of the artifacts; refuse what an instance could not deploy. Raises BuildError."""
     if not manifests:
         raise BuildError("artifacts is an empty list; allowed: the paths of a release's artifacts.")
-    found = [manifest for _, manifest in manifests.values()]
-    for key in ("app", "module", "id"):
-        several = sorted({str(manifest[key]) for manifest in found})
-        if len(several) > 1:
-            raise BuildError(f"The artifacts are of several releases ({key}: {', '.join(several)}). Pass one's.")
-    for setting, key in (("app_name", "app"), ("app_module", "module")):
-        if settings.get(setting) != found[0][key]:
-            raise BuildError(
-                f"settings has {setting} {settings.get(setting)!r}, but the artifacts were built for {found[0][key]!r}."
-            )
-    old = [place(one) for one in found if tuple(map(int, one["python"].split("."))) < PYTHON_MIN]
+    release = check_release(manifests, settings.get("app_name", ""), settings.get("app_module", ""))
+    old = [str(Platform(m.python, m.arch)) for m in manifests.values() if is_older(m.python, PYTHON_MIN)]
     if old:
         raise BuildError(
-            f"Instances with {'; '.join(old)} cannot set themselves up: ansible-core needs Python "
-            f"{'.'.join(map(str, PYTHON_MIN))}. Use images of Ubuntu 24.04 or newer."
+            f"Instances with {'; '.join(old)} cannot set themselves up: ansible-core needs Python {PYTHON_MIN}. "
+            "Use images of Ubuntu 24.04 or newer."
         )
-    return found[0]
+    return release
 
 
 def project_files(project: Path) -> list[Entry]:
@@ -139,7 +133,7 @@ def as_data(value: Any) -> Any:
     return {"__ansible_unsafe": value} if isinstance(value, str) and TEMPLATE.search(value) else value
 
 
-def ansible(project: Path, platform: Mapping[str, Any], cache: Cache, uv: Uv) -> Path:
+def ansible(project: Path, platform: Platform, cache: Cache, uv: Uv) -> Path:
     """Return ansible-core with its dependencies for a platform, installed by uv from wheels with their hashes."""
     lock = (project / "roles" / "aws_fleet" / "files" / "ansible.txt").read_text("utf-8")
-    return lib_member(lock, {**platform, "hosts": []}, [], cache, uv, [])[0]
+    return lib_member(lock, platform, [], cache, uv, [])[0]

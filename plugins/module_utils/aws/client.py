@@ -44,8 +44,8 @@ class Fleet:
     @classmethod
     def of(cls, listed: Sequence[Mapping[str, str]] | None) -> Fleet:
         """Return the fleet that AWS's list of tags names; what a tag would say is "" where it is missing."""
-        found = tags(listed)
-        return cls(*(found.get(key, "") for key in (APP_TAG, ENVIRONMENT_TAG, TAG)))
+        by_key = tags(listed)
+        return cls(*(by_key.get(key, "") for key in (APP_TAG, ENVIRONMENT_TAG, TAG)))
 
     def owns(self, listed: Sequence[Mapping[str, str]] | None) -> bool:
         """Return whether something with these tags is this fleet's: all three have to say so."""
@@ -53,19 +53,22 @@ class Fleet:
 
     def filters(self, **more: str) -> list[dict[str, Any]]:
         """Return EC2's filters for what this fleet owns, and for more tags, as `shape`."""
-        wanted = {APP_TAG: self.app, ENVIRONMENT_TAG: self.environment, TAG: self.name}
-        wanted |= {f"fastapi-fleet:{key}": value for key, value in more.items()}
-        return [{"Name": f"tag:{key}", "Values": [value]} for key, value in wanted.items()]
+        own = {APP_TAG: self.app, ENVIRONMENT_TAG: self.environment, TAG: self.name}
+        own |= {f"fastapi-fleet:{key}": value for key, value in more.items()}
+        return [{"Name": f"tag:{key}", "Values": [value]} for key, value in own.items()]
 
     def __str__(self) -> str:
         return f"app {self.app}, environment {self.environment}"
 
 
-#: How a module is told whose fleet it is about.
-FLEET_OPTION: dict[str, Any] = {
-    "type": "dict",
-    "required": True,
-    "options": {name: {"type": "str", "required": True} for name in ("app", "environment", "name")},
+#: What modules are told of where and whose something is, as the documentation fragment `aws` has it.
+REGION_OPTION: dict[str, Any] = {"region": {"type": "str", "required": True}}
+FLEET_OPTIONS: dict[str, Any] = REGION_OPTION | {
+    "fleet": {
+        "type": "dict",
+        "required": True,
+        "options": {name: {"type": "str", "required": True} for name in ("app", "environment", "name")},
+    }
 }
 
 
@@ -125,9 +128,9 @@ class Clients:
         return self._made[service]
 
 
-def pages(client: Any, action: str, key: str, **given: object) -> list[dict[str, Any]]:
+def pages(client: Any, action: str, key: str, **parameters: object) -> list[dict[str, Any]]:
     """Return all items of a list that AWS gives page by page."""
-    return [item for page in client.get_paginator(action).paginate(**given) for item in page[key]]
+    return [item for page in client.get_paginator(action).paginate(**parameters) for item in page[key]]
 
 
 def tags(listed: Sequence[Mapping[str, str]] | None) -> dict[str, str]:
@@ -137,20 +140,19 @@ def tags(listed: Sequence[Mapping[str, str]] | None) -> dict[str, str]:
 
 def group(clients: Clients, name: str) -> dict[str, Any] | None:
     """Return a scaling group as AWS describes it, None where there is none."""
-    found = clients("autoscaling").describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"]
-    return dict(found[0]) if found else None
+    groups = clients("autoscaling").describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"]
+    return dict(groups[0]) if groups else None
 
 
 def template(clients: Clients, name: str) -> dict[str, Any] | None:
     """Return a launch template with its versions, the newest first, None where there is none."""
     ec2 = clients("ec2")
     try:
-        found = dict(ec2.describe_launch_templates(LaunchTemplateNames=[name])["LaunchTemplates"][0])
+        described = dict(ec2.describe_launch_templates(LaunchTemplateNames=[name])["LaunchTemplates"][0])
     except Exception as error:
         if code(error).startswith("InvalidLaunchTemplateName."):
             return None
         raise
-    versions = pages(
-        ec2, "describe_launch_template_versions", "LaunchTemplateVersions", LaunchTemplateId=found["LaunchTemplateId"]
-    )
-    return found | {"versions": sorted(versions, key=lambda version: -int(version["VersionNumber"]))}
+    own = {"LaunchTemplateId": described["LaunchTemplateId"]}
+    versions = pages(ec2, "describe_launch_template_versions", "LaunchTemplateVersions", **own)
+    return described | {"versions": sorted(versions, key=lambda version: -int(version["VersionNumber"]))}

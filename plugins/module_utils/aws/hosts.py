@@ -26,9 +26,8 @@ MARGIN = 60  # seconds beyond the target group's own delay
 
 def find(clients: Clients, fleet: Fleet) -> list[Host]:
     """Return the fleet's hosts, by their id. Those of a scaling group are none, whatever tags they carry."""
-    asked = [*fleet.filters(shape="instances"), {"Name": "instance-state-name", "Values": THERE}]
-    reserved = pages(clients("ec2"), "describe_instances", "Reservations", Filters=asked)
-    found = [item for one in reserved for item in one["Instances"]]
+    filters = [*fleet.filters(shape="instances"), {"Name": "instance-state-name", "Values": THERE}]
+    reservations = pages(clients("ec2"), "describe_instances", "Reservations", Filters=filters)
     return sorted(
         (
             Host(
@@ -38,7 +37,8 @@ def find(clients: Clients, fleet: Fleet) -> list[Host]:
                 item["State"]["Name"],
                 item["LaunchTime"].timestamp(),
             )
-            for item in found
+            for reservation in reservations
+            for item in reservation["Instances"]
             # A filter that some API does not know must not cost another fleet its hosts.
             if fleet.owns(item["Tags"]) and GROUP_TAG not in tags(item["Tags"])
         ),
@@ -65,13 +65,13 @@ class Hosts:
         self.clients, self.fleet = clients, fleet
         zones = _zones(clients, [*(place.get("subnet", "") for place in places), *front])
         self.places = [Place(place.get("zone") or zones[place["subnet"]], place.get("subnet", "")) for place in places]
-        self.there = find(clients, fleet)
-        self.plan: Plan = spread(self.there, self.places, count)
+        self.hosts = find(clients, fleet)
+        self.plan: Plan = spread(self.hosts, self.places, count)
         self._refuse_cut_off({zones[subnet] for subnet in front} or {place.zone for place in self.places})
 
     def _refuse_cut_off(self, served: set[str]) -> None:
         # Also one that is to end: it would be cut off before it has drained.
-        cut_off = [f"{host.id} in {host.zone}" for host in self.there if host.zone not in served]
+        cut_off = [f"{host.id} in {host.zone}" for host in self.hosts if host.zone not in served]
         cut_off += [f"a new one in {place.zone}" for place in self.plan.starts if place.zone not in served]
         if cut_off:
             raise AwsError(
@@ -88,16 +88,16 @@ class Hosts:
         ec2, started = self.clients("ec2"), []
         for place in dict.fromkeys(self.plan.starts):
             number = self.plan.starts.count(place)
-            made = _run(ec2, SubnetId=place.subnet, MinCount=number, MaxCount=number, **launch)
-            started += [item["InstanceId"] for item in made["Instances"]]
-        starting = [*started, *(host.id for host in self.plan.stays(self.there) if host.state == "pending")]
+            reservation = _run(ec2, SubnetId=place.subnet, MinCount=number, MaxCount=number, **launch)
+            started += [item["InstanceId"] for item in reservation["Instances"]]
+        starting = [*started, *(host.id for host in self.plan.stays(self.hosts) if host.state == "pending")]
         if starting:
             ec2.get_waiter("instance_running").wait(InstanceIds=starting)
         return started
 
     def register(self, targets: Targets, started: Sequence[str]) -> list[str]:
         """Have the load balancer know every host that runs and stays; return those that it did not know, or gave up."""
-        running = [host.id for host in self.plan.stays(self.there) if host.state in RUNNING]
+        running = [host.id for host in self.plan.stays(self.hosts) if host.state in RUNNING]
         known = targets.states()
         missing = [name for name in [*running, *started] if known.get(name, DRAINING) == DRAINING]
         if missing:
@@ -117,14 +117,14 @@ class Hosts:
                 "No host was ended. Run it again"
             )
         for name in ends:
-            kept = ec2.describe_instance_attribute(InstanceId=name, Attribute="disableApiTermination")
-            if kept["DisableApiTermination"]["Value"]:
+            protection = ec2.describe_instance_attribute(InstanceId=name, Attribute="disableApiTermination")
+            if protection["DisableApiTermination"]["Value"]:
                 raise AwsError(
                     f"{name} would end, but it is protected against termination in EC2. No host was ended. Take the "
                     "protection off, or set aws_fleet_count higher"
                 )
         try:
-            targets.leave(ends, drain + MARGIN)
+            targets.drain(ends, drain + MARGIN)
         except AwsError as error:
             raise AwsError(
                 f"{error}. No host was ended, these get no new requests. Run it again to go on, or with a larger "
@@ -134,10 +134,10 @@ class Hosts:
 
     def report(self) -> dict[str, Any]:
         """Return the plan in words that a template can use."""
-        stays = self.plan.stays(self.there)
+        stays = self.plan.stays(self.hosts)
         zones = Counter([*(host.zone for host in stays), *(place.zone for place in self.plan.starts)])
         return {
-            "before": len(self.there),
+            "before": len(self.hosts),
             "starts": [place.zone for place in self.plan.starts],
             "ends": [{"id": host.id, "zone": host.zone, "state": host.state} for host in self.plan.ends],
             "zones": dict(sorted(zones.items())),
@@ -145,12 +145,12 @@ class Hosts:
         }
 
 
-def _run(ec2: Any, **asked: Any) -> dict[str, Any]:
+def _run(ec2: Any, **parameters: Any) -> dict[str, Any]:
     """Start instances. EC2 learns of a new instance profile some seconds after IAM has said that it is there."""
     until = time.monotonic() + PROFILE
     while True:
         try:
-            return dict(ec2.run_instances(**asked))
+            return dict(ec2.run_instances(**parameters))
         except Exception as error:
             if "Invalid IAM Instance Profile" not in str(error) or time.monotonic() > until:
                 raise
@@ -161,5 +161,5 @@ def _zones(clients: Clients, subnets: Sequence[str]) -> dict[str, str]:
     known = [subnet for subnet in dict.fromkeys(subnets) if subnet]
     if not known:
         return {}
-    found = pages(clients("ec2"), "describe_subnets", "Subnets", SubnetIds=known)
-    return {item["SubnetId"]: item["AvailabilityZone"] for item in found}
+    described = pages(clients("ec2"), "describe_subnets", "Subnets", SubnetIds=known)
+    return {item["SubnetId"]: item["AvailabilityZone"] for item in described}

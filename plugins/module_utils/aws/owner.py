@@ -16,7 +16,7 @@ SHOWN = 4  # resources in a message
 Claim = tuple[str, Sequence[dict[str, str]]]
 
 
-def strangers(clients: Clients, fleet: Fleet, vpc: str = "") -> str:
+def name_conflict(clients: Clients, fleet: Fleet, vpc: str = "") -> str:
     """Say what has the fleet's name, as a name or as a tag, and is not this fleet's; "" where nothing is.
 
     `vpc` is one that the fleet was given: it may have any name, and only its security groups can be taken for the
@@ -26,9 +26,9 @@ def strangers(clients: Clients, fleet: Fleet, vpc: str = "") -> str:
     group and of a bucket only after it has made them, and a run can end in between.
     """
     account = clients("sts").get_caller_identity()["Account"]
-    found = [(what, Fleet.of(listed)) for what, listed in _claims(clients, fleet.name, account, vpc)]
-    begun = any(owner == fleet for _, owner in found)
-    others = [(what, owner) for what, owner in found if owner != fleet and (owner.name or not begun)]
+    owners = [(what, Fleet.of(listed)) for what, listed in _claims(clients, fleet.name, account, vpc)]
+    begun = any(owner == fleet for _, owner in owners)
+    others = [(what, owner) for what, owner in owners if owner != fleet and (owner.name or not begun)]
     if not others:
         return ""
     owner = others[0][1]
@@ -36,22 +36,22 @@ def strangers(clients: Clients, fleet: Fleet, vpc: str = "") -> str:
     return f"{whose} has the name {fleet.name}: {_listed([what for what, one in others if one == owner])}"
 
 
-def refuse_strangers(clients: Clients, fleet: Fleet, vpc: str) -> None:
+def refuse_name_conflict(clients: Clients, fleet: Fleet, vpc: str) -> None:
     """Raise AwsError where something that has the fleet's name is not this fleet's."""
-    if found := strangers(clients, fleet, vpc):
+    if conflict := name_conflict(clients, fleet, vpc):
         raise AwsError(
-            f"aws_fleet_name is {fleet.name!r}, for the {fleet}; but {found}. Nothing was changed; allowed: another "
+            f"aws_fleet_name is {fleet.name!r}, for the {fleet}; but {conflict}. Nothing was changed; allowed: another "
             "aws_fleet_environment, or an aws_fleet_name that nothing has"
         )
 
 
-def refuse_shape(fleet: Fleet, shape: str, made: dict[str, Any] | None, hosts: Sequence[str]) -> None:
+def refuse_shape(fleet: Fleet, shape: str, scaling: dict[str, Any] | None, hosts: Sequence[str]) -> None:
     """Raise AwsError where the fleet has another shape than `shape`.
 
-    `made` is its scaling group, None where there is none; `hosts` are the ids of its instances that are in none.
+    `scaling` is its scaling group, None where there is none; `hosts` are the ids of its instances that are in none.
     """
-    scales = made is not None
-    group_text = f"a scaling group with {len(made['Instances'])} instances" if made else ""
+    scales = scaling is not None
+    group_text = f"a scaling group with {len(scaling['Instances'])} instances" if scaling else ""
     host_text = f"{len(hosts)} of the shape instances ({_listed(hosts)})"
     if scales and hosts:
         raise AwsError(
@@ -76,11 +76,11 @@ def _listed(names: Sequence[str]) -> str:
 
 def _claims(clients: Clients, name: str, account: str, vpc: str) -> Iterator[Claim]:
     yield from _in_ec2(clients, name, vpc)
-    pattern, made = template(clients, name), group(clients, name)
-    if pattern is not None:
-        yield f"launch template {pattern['LaunchTemplateId']}", pattern.get("Tags", [])
-    if made is not None:
-        yield f"scaling group {name}", made["Tags"]
+    launch, scaling = template(clients, name), group(clients, name)
+    if launch is not None:
+        yield f"launch template {launch['LaunchTemplateId']}", launch.get("Tags", [])
+    if scaling is not None:
+        yield f"scaling group {name}", scaling["Tags"]
     yield from _balancing(clients, name)
     role = f"{name}-{clients.region}"
     bucket = f"{name}-{account}-{clients.region}"
@@ -102,29 +102,29 @@ def _in_ec2(clients: Clients, name: str, vpc: str) -> Iterator[Claim]:
     ec2 = clients("ec2")
     kinds = {"Name": "resource-type", "Values": list(FIRST)}
     tagged = [{"Name": "key", "Values": [TAG]}, {"Name": "value", "Values": [name]}, kinds]
-    found = pages(ec2, "describe_tags", "Tags", Filters=tagged)
+    claimed = pages(ec2, "describe_tags", "Tags", Filters=tagged)
     # A VPC that has the name alone would be taken for the fleet's own, and so would a security group in it.
     vpcs = [vpc]
     if not vpc:
         named = [{"Name": "tag:Name", "Values": [name]}]
         vpcs = [item["VpcId"] for item in pages(ec2, "describe_vpcs", "Vpcs", Filters=named)]
-        found += [{"ResourceId": one, "ResourceType": "vpc"} for one in vpcs]
+        claimed += [{"ResourceId": one, "ResourceType": "vpc"} for one in vpcs]
     groups = [
         {"Name": "group-name", "Values": [f"{name}-app", f"{name}-balancer"]},
         {"Name": "vpc-id", "Values": vpcs},
     ]
-    found += [
+    claimed += [
         {"ResourceId": item["GroupId"], "ResourceType": "security-group"}
         for item in (pages(ec2, "describe_security_groups", "SecurityGroups", Filters=groups) if vpcs else [])
     ]
-    words = {item["ResourceId"]: f"{item['ResourceType'].replace('-', ' ')} {item['ResourceId']}" for item in found}
+    words = {item["ResourceId"]: f"{item['ResourceType'].replace('-', ' ')} {item['ResourceId']}" for item in claimed}
     if not words:
         return
     listed: dict[str, list[dict[str, str]]] = {resource: [] for resource in words}
     for item in pages(ec2, "describe_tags", "Tags", Filters=[{"Name": "resource-id", "Values": list(words)}]):
         listed[item["ResourceId"]].append(item)
-    for resource, given in listed.items():
-        yield words[resource], given
+    for resource, tags_of in listed.items():
+        yield words[resource], tags_of
 
 
 def _balancing(clients: Clients, name: str) -> Iterator[Claim]:
@@ -134,10 +134,10 @@ def _balancing(clients: Clients, name: str) -> Iterator[Claim]:
         ("target group", "describe_target_groups", "TargetGroups", "TargetGroupArn"),
     ):
         try:
-            found = getattr(client, action)(Names=[name])[key]
+            described = getattr(client, action)(Names=[name])[key]
         except Exception as error:
             if not code(error).endswith("NotFound"):
                 raise
             continue
-        for described in client.describe_tags(ResourceArns=[item[arn] for item in found])["TagDescriptions"]:
-            yield f"{kind} {name}", described["Tags"]
+        for tagged in client.describe_tags(ResourceArns=[item[arn] for item in described])["TagDescriptions"]:
+            yield f"{kind} {name}", tagged["Tags"]

@@ -39,9 +39,9 @@ class Preferences:
     checkpoint_delay: int
     alarms: tuple[str, ...]
 
-    def asked(self) -> dict[str, Any]:
+    def as_request(self) -> dict[str, Any]:
         """Return them as AWS takes them."""
-        asked: dict[str, Any] = {
+        request: dict[str, Any] = {
             "MinHealthyPercentage": self.min_healthy,
             "MaxHealthyPercentage": self.max_healthy,
             "InstanceWarmup": self.warmup,
@@ -49,8 +49,8 @@ class Preferences:
             "SkipMatching": True,
         }
         if self.checkpoints:
-            asked |= {"CheckpointPercentages": list(self.checkpoints), "CheckpointDelay": self.checkpoint_delay}
-        return asked | ({"AlarmSpecification": {"Alarms": list(self.alarms)}} if self.alarms else {})
+            request |= {"CheckpointPercentages": list(self.checkpoints), "CheckpointDelay": self.checkpoint_delay}
+        return request | ({"AlarmSpecification": {"Alarms": list(self.alarms)}} if self.alarms else {})
 
 
 @dataclass(frozen=True)
@@ -63,21 +63,21 @@ class Step:
     version: str = ""
 
 
-def current_version(found: Mapping[str, Any]) -> str | None:
+def current_version(scaling: Mapping[str, Any]) -> str | None:
     """Return the number of the version that a group starts instances from; None where it is not a number."""
-    version = str(found.get("LaunchTemplate", {}).get("Version", ""))
+    version = str(scaling.get("LaunchTemplate", {}).get("Version", ""))
     return version if version.isdigit() else None
 
 
-def bad_versions(found: Mapping[str, Any]) -> list[str]:
+def bad_versions(launch: Mapping[str, Any]) -> list[str]:
     """Return the numbers that no rollback chooses."""
-    return tags(found.get("Tags")).get(BAD_TAG, "").split()
+    return tags(launch.get("Tags")).get(BAD_TAG, "").split()
 
 
-def previous_version(found: Mapping[str, Any], current: str) -> str | None:
+def previous_version(launch: Mapping[str, Any], current: str) -> str | None:
     """Return the newest version before the current one that has a release and is not marked bad."""
-    bad = bad_versions(found)
-    for version in found["versions"]:
+    bad = bad_versions(launch)
+    for version in launch["versions"]:
         number = str(version["VersionNumber"])
         if int(number) < int(current) and number not in bad and version["LaunchTemplateData"].get("UserData"):
             return number
@@ -93,68 +93,68 @@ class Rollout:
 
     def group(self) -> dict[str, Any]:
         """Return the group."""
-        found = group(self._clients, self.name)
-        if found is None:
+        scaling = group(self._clients, self.name)
+        if scaling is None:
             refuse_shape(self.fleet, "autoscaling", None, [host.id for host in find(self._clients, self.fleet)])
-        return self._own("scaling group", found)
+        return self._own("scaling group", scaling)
 
     def template(self) -> dict[str, Any]:
         """Return the launch template with its versions."""
         return self._own("launch template", template(self._clients, self.name))
 
-    def _own(self, kind: str, found: dict[str, Any] | None) -> dict[str, Any]:
-        if found is None:
+    def _own(self, kind: str, resource: dict[str, Any] | None) -> dict[str, Any]:
+        if resource is None:
             raise AwsError(f"there is no {kind} {self.name}; playbooks/provision.yml makes it")
-        if not self.fleet.owns(found.get("Tags")):
+        if not self.fleet.owns(resource.get("Tags")):
             raise AwsError(
-                f"the {kind} {self.name} is of another fleet ({Fleet.of(found.get('Tags'))}), not of the {self.fleet}. "
-                "Nothing was changed"
+                f"the {kind} {self.name} is of another fleet ({Fleet.of(resource.get('Tags'))}), not of the "
+                f"{self.fleet}. Nothing was changed"
             )
-        return found
+        return resource
 
     def refreshes(self, refresh: str = "") -> list[dict[str, Any]]:
         """Return the group's refreshes, the newest first, or the one."""
-        asked = {"InstanceRefreshIds": [refresh]} if refresh else {}
-        answer = self.scaling.describe_instance_refreshes(AutoScalingGroupName=self.name, **asked)
+        chosen = {"InstanceRefreshIds": [refresh]} if refresh else {}
+        answer = self.scaling.describe_instance_refreshes(AutoScalingGroupName=self.name, **chosen)
         return list(answer["InstanceRefreshes"])
 
     def active(self) -> str:
         """Return the id of the refresh that is under way, "" where none is."""
-        return next((str(found["InstanceRefreshId"]) for found in self.refreshes() if found["Status"] in ACTIVE), "")
+        return next((str(item["InstanceRefreshId"]) for item in self.refreshes() if item["Status"] in ACTIVE), "")
 
     def start(self, version: str, sizes: Sizes, preferences: Preferences, *, check: bool = False) -> Step:
         """Begin to bring all instances to a version."""
-        found, active = self.group(), self.active()
+        scaling, active = self.group(), self.active()
         if active:
             raise AwsError(
                 f"{self.name}: a refresh is under way ({active}); wait until it has ended, or end it with "
                 f"`aws autoscaling cancel-instance-refresh --auto-scaling-group-name {self.name}`"
             )
-        if current_version(found) == version and self._settled(found, version):
+        if current_version(scaling) == version and self._settled(scaling, version):
             return Step("unchanged", f"{self.name} runs version {version}", version=version)
         if check:
             return Step("running", f"{self.name} would go to version {version}", version=version)
-        wanted = {"LaunchTemplate": {"LaunchTemplateName": self.name, "Version": version}}
-        if not found["Instances"]:
+        target = {"LaunchTemplate": {"LaunchTemplateName": self.name, "Version": version}}
+        if not scaling["Instances"]:
             self.scaling.update_auto_scaling_group(
                 AutoScalingGroupName=self.name, MinSize=sizes.low, MaxSize=sizes.high,
-                DesiredCapacity=min(max(sizes.low, found["DesiredCapacity"]), sizes.high), **wanted,
+                DesiredCapacity=min(max(sizes.low, scaling["DesiredCapacity"]), sizes.high), **target,
             )  # fmt: skip
             return Step("running", f"{self.name}: the first instances start with version {version}", version=version)
         answer = self.scaling.start_instance_refresh(
-            AutoScalingGroupName=self.name, Strategy="Rolling", DesiredConfiguration=wanted,
-            Preferences=preferences.asked(),
+            AutoScalingGroupName=self.name, Strategy="Rolling", DesiredConfiguration=target,
+            Preferences=preferences.as_request(),
         )  # fmt: skip
-        text = f"{self.name}: version {current_version(found)} → {version}, {len(found['Instances'])} instances"
+        text = f"{self.name}: version {current_version(scaling)} → {version}, {len(scaling['Instances'])} instances"
         return Step("running", text, answer["InstanceRefreshId"], version)
 
-    def look(self, step: Step, since: float, sizes: Sizes) -> Step:
+    def poll(self, step: Step, since: float, sizes: Sizes) -> Step:
         """Say how far it is; `since` is when it began, in seconds of the epoch."""
         return self._refresh(step) if step.refresh else self._first(step, since, sizes)
 
-    def back(self, version: str, sizes: Sizes, preferences: Preferences, *, check: bool = False) -> Step:
+    def roll_back(self, version: str, sizes: Sizes, preferences: Preferences, *, check: bool = False) -> Step:
         """Begin to go back: to a version, the one before without; a refresh that is under way turns round."""
-        found, pattern, active = self.group(), self.template(), self.active()
+        scaling, launch, active = self.group(), self.template(), self.active()
         if active:
             if version:
                 raise AwsError(
@@ -162,24 +162,24 @@ class Rollout:
                 )
             if not check:
                 self.scaling.rollback_instance_refresh(AutoScalingGroupName=self.name)
-                wanted = self.refreshes(active)[0].get("DesiredConfiguration", {}).get("LaunchTemplate", {})
-                self.mark(str(wanted.get("Version", "")))
+                aim = self.refreshes(active)[0].get("DesiredConfiguration", {}).get("LaunchTemplate", {})
+                self.mark_bad(str(aim.get("Version", "")))
             return Step("running", f"{self.name}: the refresh under way turns back", active)
-        current = current_version(found) or ""
+        current = current_version(scaling) or ""
         known = {
-            str(item["VersionNumber"]) for item in pattern["versions"] if item["LaunchTemplateData"].get("UserData")
+            str(item["VersionNumber"]) for item in launch["versions"] if item["LaunchTemplateData"].get("UserData")
         }
         if version and version not in known:
             listed = ", ".join(sorted(known, key=int)) or "none"
             raise AwsError(f"rollback_to is {version}; allowed: a version with a release: {listed}")
-        target = version or (previous_version(pattern, current) if current else None)
+        target = version or (previous_version(launch, current) if current else None)
         if target is None:
             raise AwsError(
                 f"{self.name} has nothing to go back to from version {current or 'none'}: no good one before"
             )
         step = self.start(target, sizes, preferences, check=check)
         if step.state == "running" and not check:
-            self.mark(current)
+            self.mark_bad(current)
         return step
 
     def stop(self) -> str:
@@ -193,32 +193,31 @@ class Rollout:
         refresh = self.scaling.cancel_instance_refresh(AutoScalingGroupName=self.name)["InstanceRefreshId"]
         return f"{self.name}: refresh {refresh} ends; instances that it has replaced stay"
 
-    def mark(self, version: str) -> None:
-        """Keep in mind that no rollback shall choose a version."""
+    def mark_bad(self, version: str) -> None:
+        """Mark a version bad: no rollback chooses it."""
         if not version:
             return
-        found = self.template()
-        bad = [number for number in bad_versions(found) if number != version] + [version]
+        launch = self.template()
+        bad = [number for number in bad_versions(launch) if number != version] + [version]
         tag = {"Key": BAD_TAG, "Value": " ".join(bad[-REMEMBERED:])}
-        self.ec2.create_tags(Resources=[found["LaunchTemplateId"]], Tags=[tag])
+        self.ec2.create_tags(Resources=[launch["LaunchTemplateId"]], Tags=[tag])
 
     @staticmethod
-    def _settled(found: Mapping[str, Any], version: str) -> bool:
+    def _settled(scaling: Mapping[str, Any], version: str) -> bool:
         """Return whether nothing is left of an earlier attempt: there are instances, all of this version."""
-        return {str(item.get("LaunchTemplate", {}).get("Version")) for item in found["Instances"]} == {version}
+        return {str(item.get("LaunchTemplate", {}).get("Version")) for item in scaling["Instances"]} == {version}
 
     def _refresh(self, step: Step) -> Step:
-        (found,) = self.refreshes(step.refresh)
-        status, reason = found["Status"], found.get("StatusReason", "")
-        text = (
-            f"{self.name}: {status}, {found.get('PercentageComplete', 0)} %, {found.get('InstancesToUpdate', 0)} left"
-        )
+        (refresh,) = self.refreshes(step.refresh)
+        status, reason = refresh["Status"], refresh.get("StatusReason", "")
+        text = f"{self.name}: {status}, {refresh.get('PercentageComplete', 0)} %, "
+        text += f"{refresh.get('InstancesToUpdate', 0)} left"
         text += f": {reason}" if reason else ""
         if status == "RollbackSuccessful" and not step.version:
             return Step("done", text, step.refresh)  # somebody asked for just that
         if status in FAILED:
             if status != "Cancelled" and step.version:
-                self.mark(step.version)
+                self.mark_bad(step.version)
             return Step("failed", text, step.refresh, step.version)
         return Step("done" if status == "Successful" else "running", text, step.refresh, step.version)
 

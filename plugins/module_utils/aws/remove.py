@@ -29,6 +29,17 @@ EC2_KINDS = {
     "security group": ("describe_security_groups", "SecurityGroups", "GroupId"),
     "VPC": ("describe_vpcs", "Vpcs", "VpcId"),
 }
+#: How a kind is deleted where one request does it: service, action, parameter, which takes a list where it ends in "s".
+DELETES = {
+    "target group": ("elbv2", "delete_target_group", "TargetGroupArn"),
+    "alarm": ("cloudwatch", "delete_alarms", "AlarmNames"),
+    "VPC endpoint": ("ec2", "delete_vpc_endpoints", "VpcEndpointIds"),
+    "address": ("ec2", "release_address", "AllocationId"),
+    "volume": ("ec2", "delete_volume", "VolumeId"),
+    "launch template": ("ec2", "delete_launch_template", "LaunchTemplateId"),
+    "subnet": ("ec2", "delete_subnet", "SubnetId"),
+    "VPC": ("ec2", "delete_vpc", "VpcId"),
+}
 #: All kinds in the order of removal.
 ORDER = ("scaling group", "instance", "load balancer", "target group", "alarm", *EC2_KINDS, "bucket", "role")
 #: AWS still uses what depends on it: network interfaces go some time after their owner.
@@ -53,15 +64,10 @@ class Remover:
     def find(self) -> list[Resource]:
         """Return all that carries the tags, in the order of removal."""
         with explained(self.clients.region):
-            found = [
-                *self._groups(),
-                *self._ec2(),
-                *self._balancers(),
-                *self._alarms(),
-                *self._buckets(),
-                *self._roles(),
-            ]
-        return sorted(found, key=lambda resource: ORDER.index(resource.kind))
+            resources = [
+                *self._groups(), *self._ec2(), *self._balancers(), *self._alarms(), *self._buckets(), *self._roles(),
+            ]  # fmt: skip
+        return sorted(resources, key=lambda resource: ORDER.index(resource.kind))
 
     def remove(self, resources: Iterable[Resource], timeout: float) -> None:
         """Remove them; AwsError names what is left when the time is over or AWS refuses."""
@@ -86,29 +92,39 @@ class Remover:
 
     def _try(self, resource: Resource) -> str:
         """Remove one; return "" once it is gone, else why it is not yet."""
-        action: Callable[[str], bool] = getattr(self, f"_remove_{resource.kind.lower().replace(' ', '_')}")
         try:
-            return "" if action(resource.id) else "still ending"
+            return "" if self._remove(resource) else "still ending"
         except Exception as error:
-            said = code(error)
-            if said in BUSY:
+            refusal = code(error)
+            if refusal in BUSY:
                 return str(error)
-            if "NotFound" in said or said in {"NoSuchEntity", "NoSuchBucket"} or "not found" in str(error):
+            if "NotFound" in refusal or refusal in {"NoSuchEntity", "NoSuchBucket"} or "not found" in str(error):
                 return ""
-            if said:
+            if refusal:
                 raise AwsError(f"{resource.kind} {resource.id}: {error}") from error
             raise
+
+    def _remove(self, resource: Resource) -> bool:
+        """Remove one; return whether it is gone."""
+        if resource.kind in DELETES:
+            service, action, parameter = DELETES[resource.kind]
+            getattr(self.clients(service), action)(
+                **{parameter: [resource.id] if parameter.endswith("s") else resource.id}
+            )
+            return True
+        action_of: Callable[[str], bool] = getattr(self, f"_remove_{resource.kind.lower().replace(' ', '_')}")
+        return action_of(resource.id)
 
     # Finding
 
     def _groups(self) -> list[Resource]:
-        found = pages(self.clients("autoscaling"), "describe_auto_scaling_groups", "AutoScalingGroups")
+        groups = pages(self.clients("autoscaling"), "describe_auto_scaling_groups", "AutoScalingGroups")
         return [
-            Resource("scaling group", item["AutoScalingGroupName"]) for item in found if self.fleet.owns(item["Tags"])
+            Resource("scaling group", item["AutoScalingGroupName"]) for item in groups if self.fleet.owns(item["Tags"])
         ]
 
     def _ec2(self) -> list[Resource]:
-        ec2, found = self.clients("ec2"), [Resource("instance", name) for name in self._instances()]
+        ec2, resources = self.clients("ec2"), [Resource("instance", name) for name in self._instances()]
         own = self.fleet.filters()
         for kind, (action, key, identity) in EC2_KINDS.items():
             listed = (
@@ -123,18 +139,18 @@ class Remover:
                 for item in listed
                 if str(item.get("State", "")).lower() != "deleted" and self.fleet.owns(item.get("Tags"))
             ]
-            found += [Resource(kind, item[identity]) for item in alive]
-        return found
+            resources += [Resource(kind, item[identity]) for item in alive]
+        return resources
 
     def _instances(self) -> list[str]:
         states = ["pending", "running", "shutting-down", "stopping", "stopped"]
         filters = [*self.fleet.filters(), {"Name": "instance-state-name", "Values": states}]
-        reserved = pages(self.clients("ec2"), "describe_instances", "Reservations", Filters=filters)
-        listed = [item for found in reserved for item in found["Instances"]]
+        reservations = pages(self.clients("ec2"), "describe_instances", "Reservations", Filters=filters)
+        listed = [item for reservation in reservations for item in reservation["Instances"]]
         return [item["InstanceId"] for item in listed if self.fleet.owns(item["Tags"])]
 
     def _balancers(self) -> list[Resource]:
-        client, found = self.clients("elbv2"), []
+        client, resources = self.clients("elbv2"), []
         for kind, action, key, arn in (
             ("load balancer", "describe_load_balancers", "LoadBalancers", "LoadBalancerArn"),
             ("target group", "describe_target_groups", "TargetGroups", "TargetGroupArn"),
@@ -142,8 +158,10 @@ class Remover:
             arns = [item[arn] for item in pages(client, action, key)]
             for start in range(0, len(arns), BATCH):
                 described = client.describe_tags(ResourceArns=arns[start : start + BATCH])["TagDescriptions"]
-                found += [Resource(kind, item["ResourceArn"]) for item in described if self.fleet.owns(item["Tags"])]
-        return found
+                resources += [
+                    Resource(kind, item["ResourceArn"]) for item in described if self.fleet.owns(item["Tags"])
+                ]
+        return resources
 
     def _alarms(self) -> list[Resource]:
         client = self.clients("cloudwatch")
@@ -154,17 +172,17 @@ class Remover:
         ]  # fmt: skip
 
     def _buckets(self) -> list[Resource]:
-        client, found = self.clients("s3"), []
+        client, resources = self.clients("s3"), []
         for item in client.list_buckets()["Buckets"]:
             if item["Name"].startswith(f"{self.name}-") and item["Name"].endswith(self.clients.region):
                 try:
-                    given = client.get_bucket_tagging(Bucket=item["Name"])["TagSet"]
+                    tag_set = client.get_bucket_tagging(Bucket=item["Name"])["TagSet"]
                 except Exception as error:
                     if code(error) not in {"NoSuchTagSet", "AccessDenied"}:
                         raise
-                    given = []
-                found += [Resource("bucket", item["Name"])] if self.fleet.owns(given) else []
-        return found
+                    tag_set = []
+                resources += [Resource("bucket", item["Name"])] if self.fleet.owns(tag_set) else []
+        return resources
 
     def _roles(self) -> list[Resource]:
         client = self.clients("iam")
@@ -180,8 +198,8 @@ class Remover:
 
     def _remove_scaling_group(self, name: str) -> bool:
         client = self.clients("autoscaling")
-        found = client.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"]
-        if found and not found[0].get("Status"):
+        groups = client.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"]
+        if groups and not groups[0].get("Status"):
             client.delete_auto_scaling_group(AutoScalingGroupName=name, ForceDelete=True)
         return not client.describe_auto_scaling_groups(AutoScalingGroupNames=[name])["AutoScalingGroups"]
 
@@ -194,52 +212,24 @@ class Remover:
         client.delete_load_balancer(LoadBalancerArn=arn)
         return not client.describe_load_balancers(LoadBalancerArns=[arn])["LoadBalancers"]
 
-    def _remove_target_group(self, arn: str) -> bool:
-        self.clients("elbv2").delete_target_group(TargetGroupArn=arn)
-        return True
-
-    def _remove_alarm(self, name: str) -> bool:
-        self.clients("cloudwatch").delete_alarms(AlarmNames=[name])
-        return True
-
-    def _remove_vpc_endpoint(self, name: str) -> bool:
-        self.clients("ec2").delete_vpc_endpoints(VpcEndpointIds=[name])
-        return True
-
     def _remove_nat_gateway(self, name: str) -> bool:
         client = self.clients("ec2")
         client.delete_nat_gateway(NatGatewayId=name)
-        found = client.describe_nat_gateways(NatGatewayIds=[name])["NatGateways"]
-        return not found or bool(found[0]["State"] == "deleted")
-
-    def _remove_address(self, name: str) -> bool:
-        self.clients("ec2").release_address(AllocationId=name)
-        return True
-
-    def _remove_volume(self, name: str) -> bool:
-        self.clients("ec2").delete_volume(VolumeId=name)
-        return True
-
-    def _remove_launch_template(self, name: str) -> bool:
-        self.clients("ec2").delete_launch_template(LaunchTemplateId=name)
-        return True
-
-    def _remove_subnet(self, name: str) -> bool:
-        self.clients("ec2").delete_subnet(SubnetId=name)
-        return True
+        gateways = client.describe_nat_gateways(NatGatewayIds=[name])["NatGateways"]
+        return not gateways or bool(gateways[0]["State"] == "deleted")
 
     def _remove_route_table(self, name: str) -> bool:
         client = self.clients("ec2")
-        for found in client.describe_route_tables(RouteTableIds=[name])["RouteTables"]:
-            for item in found["Associations"]:
+        for table in client.describe_route_tables(RouteTableIds=[name])["RouteTables"]:
+            for item in table["Associations"]:
                 client.disassociate_route_table(AssociationId=item["RouteTableAssociationId"])
         client.delete_route_table(RouteTableId=name)
         return True
 
     def _remove_internet_gateway(self, name: str) -> bool:
         client = self.clients("ec2")
-        for found in client.describe_internet_gateways(InternetGatewayIds=[name])["InternetGateways"]:
-            for item in found["Attachments"]:
+        for gateway in client.describe_internet_gateways(InternetGatewayIds=[name])["InternetGateways"]:
+            for item in gateway["Attachments"]:
                 client.detach_internet_gateway(InternetGatewayId=name, VpcId=item["VpcId"])
         client.delete_internet_gateway(InternetGatewayId=name)
         return True
@@ -247,18 +237,14 @@ class Remover:
     def _remove_security_group(self, name: str) -> bool:
         client = self.clients("ec2")
         # Those of one fleet name each other: rules go first.
-        for found in client.describe_security_groups(GroupIds=[name])["SecurityGroups"]:
+        for group in client.describe_security_groups(GroupIds=[name])["SecurityGroups"]:
             try:
-                if found["IpPermissions"]:
-                    client.revoke_security_group_ingress(GroupId=name, IpPermissions=found["IpPermissions"])
+                if group["IpPermissions"]:
+                    client.revoke_security_group_ingress(GroupId=name, IpPermissions=group["IpPermissions"])
             except Exception as error:
                 if not code(error).endswith(".NotFound"):  # a group that a rule names is gone already
                     raise
         client.delete_security_group(GroupId=name)
-        return True
-
-    def _remove_vpc(self, name: str) -> bool:
-        self.clients("ec2").delete_vpc(VpcId=name)
         return True
 
     def _remove_bucket(self, name: str) -> bool:

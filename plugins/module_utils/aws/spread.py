@@ -56,16 +56,16 @@ def spread(hosts: Sequence[Host], places: Sequence[Place], count: int | None) ->
 
     `places` must not be empty: there is at least one private subnet.
     """
-    wanted = max(len(hosts), AT_FIRST) if count is None else count
+    size = max(len(hosts), AT_FIRST) if count is None else count
     zones, subnets = Counter(host.zone for host in hosts), Counter(host.subnet for host in hosts)
     starts: list[Place] = []
-    for _ in range(wanted - len(hosts)):
+    for _ in range(size - len(hosts)):
         place = min(places, key=lambda one: (zones[one.zone], subnets[one.subnet]))
         starts.append(place)
         zones[place.zone] += 1
         subnets[place.subnet] += 1
     ends, left, listed = [], list(hosts), {place.subnet for place in places}
-    for _ in range(len(hosts) - wanted):
+    for _ in range(len(hosts) - size):
         host = max(
             left,
             key=lambda one: (

@@ -25,7 +25,6 @@ from ..host.archive import ArchiveError, Limits, Rules, TarMember, ceiling, chec
 from ..host.tar import gzip_header, read_part
 from .uv import EPOCH, BuildError
 
-FORMAT = 1
 #: Raised where the same content is packed into other bytes, or more of it is refused: older cache entries are left.
 PACKING = 2
 CHUNK = 1 << 20
@@ -77,19 +76,19 @@ class Member:
 
 def tree(root: Path, names: Iterable[str], prefix: str) -> list[Entry]:
     """Return the entries of files on disk, sorted. Only the owner's executable bit counts, so no umask does."""
-    found = []
+    entries = []
     for name in sorted(names):
         path = root / name
         if path.is_symlink():
-            found.append(Entry(prefix + name, link=os.readlink(path)))
+            entries.append(Entry(prefix + name, link=os.readlink(path)))
             continue
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):
             raise BuildError(
                 f"{show(prefix + name)} is no file, folder or symlink. Remove it, or leave it out with release_exclude."
             )
-        found.append(Entry(prefix + name, path, executable=bool(mode & 0o100)))
-    return found
+        entries.append(Entry(prefix + name, path, executable=bool(mode & 0o100)))
+    return entries
 
 
 def lib_tree(root: Path) -> list[Entry]:
@@ -118,8 +117,11 @@ def lib_tree(root: Path) -> list[Entry]:
 
 
 def wheel_tree(wheel: Path) -> list[Entry]:
-    """Return what a pure wheel installs, below `site/`; its scripts and headers are left out."""
-    found = {}
+    """Return what a pure wheel installs, below `site/`; its scripts and headers are left out.
+
+    Read without uv or pip: an installation has a RECORD and file modes that differ from one to the next.
+    """
+    entries = {}
     with zipfile.ZipFile(wheel) as archive:
         check_size(wheel, archive)
         for info in archive.infolist():
@@ -134,8 +136,8 @@ def wheel_tree(wheel: Path) -> list[Entry]:
             data = archive.read(info)
             if name.endswith(".dist-info/WHEEL"):  # which version of the backend built it does not count
                 data = re.sub(rb"(?m)^Generator:.*\n", b"", data)
-            found[name] = Entry(f"site/{name}", data=data, executable=bool(info.external_attr >> 16 & 0o100))
-    return [found[name] for name in sorted(found)]
+            entries[name] = Entry(f"site/{name}", data=data, executable=bool(info.external_attr >> 16 & 0o100))
+    return [entries[name] for name in sorted(entries)]
 
 
 def check_size(wheel: Path, archive: zipfile.ZipFile) -> None:
@@ -157,7 +159,10 @@ def check_name(name: str) -> None:
 
 
 class _Sink(io.RawIOBase):
-    """One gzip member that is written: compresses, counts and hashes what it gets."""
+    """One gzip member that is written: compresses, counts and hashes what it gets.
+
+    The gzip module can neither put into the header what the member unpacks to, nor leave out name and time.
+    """
 
     def __init__(self, out: IO[bytes]) -> None:
         self._out, self._hash, self._count, self._crc = out, hashlib.sha256(), 0, 0
@@ -222,21 +227,18 @@ def _info(name: str, kind: bytes, mode: int) -> tarfile.TarInfo:
     return info
 
 
-def file_sha256(*paths: Path) -> str:
-    """Return the hash of files read one after the other."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as stream:
-            while chunk := stream.read(CHUNK):
-                digest.update(chunk)
-    return digest.hexdigest()
+def file_sha256(path: Path) -> str:
+    """Return the hash of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def describe(lib: Member, code: Member, sha256: str, platform: dict[str, str]) -> dict[str, Any]:
+def describe(lib: Member, code: Member, sha256: str, python: str, arch: str) -> dict[str, Any]:
     """Return what hosts are told of an artifact: hashes, sizes in bytes and numbers of files and folders."""
     content = hashlib.sha256(f"{lib.content} {code.content}".encode()).hexdigest()
     return {
-        **platform,
+        "python": python,
+        "arch": arch,
         "sha256": sha256,
         "content": content,
         "size": lib.size + code.size,

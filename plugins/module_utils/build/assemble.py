@@ -3,43 +3,35 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import re
 import shutil
 import tarfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..host.archive import MANIFEST
+from ..host.manifest import FORMAT, Manifest
 from ..workers.engines import ENGINES
-from .artifact import FORMAT, Entry, Member, check_entries, tree, wheel_tree
+from .artifact import Entry, Member, check_entries, tree, wheel_tree
 from .cache import Cache, hash_of, load, save
-from .check import check_module, check_python, search_path
-from .lock import (
-    LOCAL,
-    add_engine,
-    blocks,
-    check_cover,
-    compile_lock,
-    export_lock,
-    floor_files,
-    how_to_lock,
-    lowest_python,
-    own_lock,
-    parse_pins,
-    read_lock,
-)
-from .platforms import Wanted, artifact_of, from_artifacts, key_of, lib_member
+from .check import check_module, search_path
+from .engine import add_engine, floor_files
+from .lock import check_cover, compile_lock, export_lock, how_to_lock, own_lock, read_lock
+from .platforms import artifact_of, lib_member
+from .request import Request, check_python, lowest_python
+from .requirements import LOCAL, blocks, parse_pins
 from .source import Source, check_pure, fetch_git, read_folder, read_wheel
-from .uv import BuildError, Uv, UvError, explain, redact
+from .split import from_artifacts
+from .uv import BuildError, Uv, explained, redact
 from .wheels import WheelsNeededError, accept
 
 _EXTRAS = re.compile(r"(.+\.whl)\[([^\[\]]*)\]")
 
 
-def build(wanted: Wanted, cache: Cache, uv: Uv, results: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+def build(request: Request, cache: Cache, uv: Uv, results: list[dict[str, Any]] | None = None) -> dict[str, Any]:
     """Build a release for each platform, or find it in the cache. Raises BuildError; touches no host.
 
     Where hosts have to build wheels for it, there are no artifacts yet: `needs_sdists` says which, and `results` are
@@ -49,7 +41,7 @@ def build(wanted: Wanted, cache: Cache, uv: Uv, results: list[dict[str, Any]] | 
     notes = accept(results or [], cache, uv)
     with cache.scratch() as work:
         try:
-            result = {**_build(wanted, cache, uv, work), "needs_sdists": []}
+            result = {**_build(request, cache, uv, work), "needs_sdists": []}
         except WheelsNeededError as error:
             result = {"artifacts": {}, "notes": [], "built": False, "needs_sdists": error.builds}
     result["notes"] += notes
@@ -58,121 +50,107 @@ def build(wanted: Wanted, cache: Cache, uv: Uv, results: list[dict[str, Any]] | 
     return {**result, "seconds": round(time.monotonic() - began, 3)}
 
 
-def _build(wanted: Wanted, cache: Cache, uv: Uv, work: Path) -> dict[str, Any]:
-    if wanted.source.startswith("git+"):
-        root, label = fetch_git(wanted.source, cache.root, work)
-        return from_source(wanted, read_folder(root, wanted.exclude, label), cache, uv)
-    named = _EXTRAS.fullmatch(wanted.source)
+def _build(request: Request, cache: Cache, uv: Uv, work: Path) -> dict[str, Any]:
+    if request.source.startswith("git+"):
+        root, label = fetch_git(request.source, cache.root, work)
+        return from_source(request, read_folder(root, request.exclude, label), cache, uv)
+    named = _EXTRAS.fullmatch(request.source)
     extras = [extra.strip() for extra in named[2].split(",") if extra.strip()] if named else []
-    path = Path(os.path.abspath(Path(named[1] if named else wanted.source).expanduser()))
+    path = Path(os.path.abspath(Path(named[1] if named else request.source).expanduser()))
     if path.is_dir():
         artifacts = sorted(path.glob("*.tar.gz"))
         if artifacts and not any((path / name).exists() for name in ("pyproject.toml", "requirements.txt")):
-            return from_artifacts(wanted, artifacts, cache)
-        return from_source(wanted, read_folder(path, wanted.exclude), cache, uv)
+            return from_artifacts(request, artifacts, cache)
+        return from_source(request, read_folder(path, request.exclude), cache, uv)
     if not path.exists():
         raise BuildError(
-            f"app_source {redact(wanted.source)} does not exist on the controller. Name a folder, git+URL@REF, "
+            f"app_source {redact(request.source)} does not exist on the controller. Name a folder, git+URL@REF, "
             "a wheel (.whl) or an artifact (.tar.gz)."
         )
     if path.name.endswith(".whl"):
-        return from_source(wanted, read_wheel(path, extras), cache, uv)
+        return from_source(request, read_wheel(path, extras), cache, uv)
     if path.name.endswith(".tar.gz"):
-        return from_artifacts(wanted, [path], cache)
+        return from_artifacts(request, [path], cache)
     raise BuildError(f"app_source {path} is neither a folder, nor a wheel (.whl), nor an artifact (.tar.gz).")
 
 
-def from_source(wanted: Wanted, source: Source, cache: Cache, uv: Uv) -> dict[str, Any]:
+def from_source(request: Request, source: Source, cache: Cache, uv: Uv) -> dict[str, Any]:
     """Build from a folder, a git commit or a wheel."""
-    check_python(source.requires_python, wanted.platforms)
+    check_python(source.requires_python, request.platforms)
     app = tree(source.root, source.files, "app/") or [Entry("app/")]
     check_entries([*app, Entry(MANIFEST)], "code")  # before anything is asked or built
     shape = [entry.digest() for entry in app]
-    requirements, local, notes = requirements_of(source, wanted, cache, uv)
+    requirements, local, notes = requirements_of(source, request, cache, uv)
     site = site_tree(source, local, hash_of(shape), cache, uv)
     check_entries([*app, *site, Entry(MANIFEST)], "code")  # with what its own wheel adds
-    pins = parse_pins(requirements)
-    named = {*ENGINES[wanted.engine].packages, "fastapi", "starlette", "pydantic"}
-    names = {entry.name for entry in (*app, *site)}
-    manifest = {
-        "format": FORMAT,
-        "app": wanted.app,
-        "module": wanted.module,
-        "engine": wanted.engine,
-        "packages": {pin.name: pin.version for pin in pins if pin.name in named},
-        "path": search_path(names),
-        "requires_python": source.requires_python,
-        "source": {"kind": source.kind, "version": str(source.project.get("project", {}).get("version", ""))},
-    }
-    digest = hash_of(manifest, shape, [entry.digest() for entry in site], requirements)
-    release = digest[:12]
-
+    named = {*ENGINES[request.engine].packages, "fastapi", "starlette", "pydantic"}
+    files = {entry.name: entry for entry in (*app, *site)}
+    manifest = Manifest(
+        app=request.app,
+        module=request.module,
+        engine=request.engine,
+        packages={pin.name: pin.version for pin in parse_pins(requirements) if pin.name in named},
+        path=search_path(set(files)),
+        requires_python=source.requires_python,
+        source={"kind": source.kind, "version": source.version},
+    )
+    digest = hash_of(manifest.shared(), shape, [entry.digest() for entry in site], requirements)
+    manifest = replace(manifest, id=digest[:12])
     made: list[bool] = []
-    texts = {entry.name: entry for entry in (*app, *site)}
 
     @functools.cache
     def libs() -> dict[str, tuple[Path, Member]]:
-        found, builds = {}, []
-        for platform in wanted.platforms:
+        members, builds = {}, []
+        for platform in request.platforms:
             try:
-                found[key_of(platform)] = lib_member(
-                    requirements, platform, source.indexes, cache, uv, made, wanted.sdists
+                members[platform.key] = lib_member(
+                    requirements, platform, source.indexes, cache, uv, made, request.sdists
                 )
             except WheelsNeededError as error:
                 builds += error.builds
         if builds:  # of all platforms at once, so that hosts build at the same time
             raise WheelsNeededError(builds)
-        return found
+        return members
 
     def dependencies() -> set[str]:
         with tarfile.open(next(iter(libs().values()))[0]) as archive:
             return set(archive.getnames())
 
-    check_module(wanted.module, names, lambda n: texts[n].read().decode("utf-8", "replace"), dependencies)
+    check_module(request.module, set(files), lambda n: files[n].read().decode("utf-8", "replace"), dependencies)
     artifacts = {}
-    for platform in wanted.platforms:
-        lib, member = libs()[key_of(platform)]
-        about = {**manifest, "id": release, "python": platform["python"], "arch": platform["arch"]}
-        about["lib_content"] = member.content
-        rest = [*app, *site, Entry(MANIFEST, data=(json.dumps(about, sort_keys=True, indent=1) + "\n").encode())]
-        artifacts[key_of(platform)] = artifact_of(about, lib, member, rest, cache, made)
+    for platform in request.platforms:
+        lib, member = libs()[platform.key]
+        own = replace(manifest, python=platform.python, arch=platform.arch, lib_content=member.content)
+        artifacts[platform.key] = artifact_of(own, lib, member, [*app, *site], cache, made)
     return {
-        "id": release,
-        "label": source.label or release,
+        "id": manifest.id,
+        "label": source.label or manifest.id,
         "artifacts": artifacts,
         "notes": source.notes + notes,
         "built": any(made),
     }
 
 
-def requirements_of(source: Source, wanted: Wanted, cache: Cache, uv: Uv) -> tuple[str, list[str], list[str]]:
+def requirements_of(source: Source, request: Request, cache: Cache, uv: Uv) -> tuple[str, list[str], list[str]]:
     """Return the whole release's requirements, the folders of local packages, and notes. Asks uv once."""
-    given = read_lock(source, wanted.lock) if wanted.lock else None
+    lock = read_lock(source, request.lock) if request.lock else None
     notes = []
-    if given is None and not own_lock(source):
+    if lock is None and not own_lock(source):
         advice = "Commit a uv.lock (run: uv lock)."
         if source.kind != "pyproject.toml":
             advice = f"Set release_lock to a file that this makes: {how_to_lock(source)}"
         notes = [f"{source.kind} has no lock: versions were chosen today. {advice}"]
-    inputs = source.requires or lock_inputs(source)
-    floors = {
-        **floor_files(wanted.engine_files, (wanted.engine, *wanted.others)),
-        "engine.txt": (wanted.engine_files / "engine.txt").read_text("utf-8"),
+    engines = (request.engine, *request.other_engines)
+    engine_texts = {
+        **floor_files(request.engine_files, engines),
+        "engine.txt": (request.engine_files / "engine.txt").read_text("utf-8"),
     }
     low = lowest_python(source.requires_python)
-    lock = None if given is None else [given, sorted(map(key_of, wanted.platforms))]
-    key = hash_of(FORMAT, source.kind, inputs, floors, wanted.engine, low, lock)[:32]
+    covers = None if lock is None else [lock, sorted(platform.key for platform in request.platforms)]
+    key = hash_of(FORMAT, source.kind, lock_inputs(source), engine_texts, request.engine, low, covers)[:32]
     entry = cache.get("locks", key)
     if not entry:
-        if given is not None:
-            check_cover(source, wanted.lock, given, wanted.platforms, uv)
-            text = given
-        elif source.kind == "uv.lock":
-            text = export_lock(source, uv)
-        elif own_lock(source):
-            text = source.files[source.kind].read_text("utf-8")
-        else:
-            text = compile_lock(source, uv)
+        text = _lock_text(source, request, lock, uv)
         rows = blocks(text)
         for row in rows:
             if re.search(r"@\s*(git|hg|svn)\+", row):
@@ -182,7 +160,7 @@ def requirements_of(source: Source, wanted: Wanted, cache: Cache, uv: Uv) -> tup
                 )
         local = [match[1] for row in rows if (match := LOCAL.match(row))]
         text = "\n".join(row for row in rows if not LOCAL.match(row))
-        whole = add_engine(text, source, wanted.engine, wanted.engine_files, uv, wanted.others)
+        whole = add_engine(text, low, engines, request.engine_files, uv)
         with cache.put("locks", key) as new:
             (new / "requirements.txt").write_text(whole, "utf-8")
             save(new / "about.json", {"local": local})
@@ -191,19 +169,31 @@ def requirements_of(source: Source, wanted: Wanted, cache: Cache, uv: Uv) -> tup
     return (entry / "requirements.txt").read_text("utf-8"), about["local"], notes
 
 
-def lock_inputs(source: Source) -> dict[str, str]:
-    """Return the text of each file that decides the requirements, by name."""
-    wanted = ["pyproject.toml", "uv.lock"] if source.kind == "uv.lock" else [source.kind]
-    found: dict[str, str] = {}
-    while wanted:
-        name = os.path.normpath(wanted.pop())
-        if name in found or name not in source.files:
+def _lock_text(source: Source, request: Request, lock: str | None, uv: Uv) -> str:
+    """Return the app's own requirements: from `lock`, which release_lock names, from its own lock, or resolved."""
+    if lock is not None:
+        check_cover(source, request.lock, lock, request.platforms, uv)
+        return lock
+    if source.kind == "uv.lock":
+        return export_lock(source, uv)
+    return source.files[source.kind].read_text("utf-8") if own_lock(source) else compile_lock(source, uv)
+
+
+def lock_inputs(source: Source) -> Any:
+    """Return what decides the requirements: the text of each file by name, or what a wheel requires."""
+    if source.requires:
+        return source.requires + ([source.extras] if source.extras else [])
+    names = ["pyproject.toml", "uv.lock"] if source.kind == "uv.lock" else [source.kind]
+    texts: dict[str, str] = {}
+    while names:
+        name = os.path.normpath(names.pop())
+        if name in texts or name not in source.files:
             continue
-        found[name] = source.files[name].read_text("utf-8")
+        texts[name] = source.files[name].read_text("utf-8")
         if name.endswith((".txt", ".in")):
-            inside = re.findall(r"(?m)^\s*(?:-r|-c|--requirement|--constraint)[\s=]*(\S+)", found[name])
-            wanted += [os.path.join(os.path.dirname(name), other) for other in inside]
-    return found
+            inside = re.findall(r"(?m)^\s*(?:-r|-c|--requirement|--constraint)[\s=]*(\S+)", texts[name])
+            names += [os.path.join(os.path.dirname(name), other) for other in inside]
+    return texts
 
 
 def site_tree(source: Source, local: list[str], key: str, cache: Cache, uv: Uv) -> list[Entry]:
@@ -228,10 +218,8 @@ def site_tree(source: Source, local: list[str], key: str, cache: Cache, uv: Uv) 
                         f"The app requires the local package {folder}, which is outside of its folder, so a release "
                         "would not hold it. Move it inside, or publish a wheel of it."
                     )
-                try:
+                with explained(f"building the wheel of {source.root / folder}"):
                     uv.run("build", "--wheel", "--quiet", "-o", str(new), where, cwd=work / "app")
-                except UvError as error:
-                    raise BuildError(explain(str(error), f"building the wheel of {source.root / folder}")) from error
         entry = cache.root / "wheels" / key
     site: dict[str, Entry] = {}
     for wheel in sorted(entry.glob("*.whl")):

@@ -27,8 +27,10 @@ _DAY = 86_400  # seconds
 class Cache:
     """Entries are folders named by what went into them; one that exists is whole."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: str | Path | None = None) -> None:
+        """Make the folders that are missing. By default it is the user's own, $XDG_CACHE_HOME/fastapi-fleet/builds."""
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        self.root = root = Path(root or Path(home, "fastapi-fleet", "builds"))
         try:
             for kind in (*KEEP, "tmp"):
                 (root / kind).mkdir(parents=True, exist_ok=True)
@@ -47,6 +49,18 @@ class Cache:
         except FileNotFoundError:
             return None
         return path
+
+    def whole(self, kind: str, key: str) -> Path | None:
+        """Return an entry whose files have the `sizes` in its about.json; one that a power cut spoilt is removed."""
+        entry = self.get(kind, key)
+        if entry:
+            try:
+                if all((entry / n).stat().st_size == size for n, size in load(entry / "about.json")["sizes"].items()):
+                    return entry
+            except (OSError, ValueError, KeyError):
+                pass
+            shutil.rmtree(entry, ignore_errors=True)
+        return None
 
     @contextlib.contextmanager
     def scratch(self) -> Iterator[Path]:

@@ -1,46 +1,24 @@
-"""Checks of an assembled release that need no host: does the module exist, does it have the app, can hosts run it."""
+"""Checks of an assembled release that need no host: does the module exist, and does it have the app."""
 
 from __future__ import annotations
 
 import ast
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
-from .lock import python_meets
 from .uv import BuildError
 
-SHOWN = 5  # hosts named in a message
-
+#: A node that binds its name, and whose body binds nothing at the top level.
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+#: With one of these, names come to be at the top level that cannot be read there.
+_DYNAMIC = {"__getattr__", "*", "globals", "setattr", "exec"}
 _MODULE = re.compile(r"([A-Za-z_][\w.]*):([A-Za-z_]\w*)([\w.]*)(\(.*\))?$")
-
-
-def place(platform: Mapping[str, Any]) -> str:
-    """Name a platform and its hosts for a message."""
-    hosts = list(platform.get("hosts") or [])
-    shown = ", ".join(hosts[:SHOWN]) + (f" and {len(hosts) - SHOWN} more" if len(hosts) > SHOWN else "")
-    return f"Python {platform['python']} on {platform['arch']}" + (f" ({shown})" if shown else "")
-
-
-def check_python(requires: str, platforms: list[dict[str, Any]]) -> None:
-    """Refuse hosts whose Python is not the app's."""
-    wrong = [place(p) for p in platforms if not python_meets(p["python"], requires)]
-    if wrong:
-        raise BuildError(
-            f"The app's requires-python is {requires}, but these hosts have another: {'; '.join(wrong)}. Widen "
-            "requires-python in pyproject.toml and lock again, or use hosts with a newer Ubuntu "
-            "(22.04 has Python 3.10, 24.04 has 3.12, 26.04 has 3.14)."
-        )
 
 
 def search_path(names: set[str]) -> list[str]:
     """Return the folders of a release that go on PYTHONPATH, in order."""
-    path = ["app"]
-    if any(name.startswith("app/src/") for name in names):
-        path.append("app/src")
-    if any(name.startswith("site/") for name in names):
-        path.append("site")
-    return [*path, "lib"]
+    there = [folder for folder in ("app/src", "site") if any(name.startswith(f"{folder}/") for name in names)]
+    return ["app", *there, "lib"]
 
 
 def find_module(module: str, path: list[str], names: set[str]) -> str | None:
@@ -59,35 +37,32 @@ def find_module(module: str, path: list[str], names: set[str]) -> str | None:
 def bound_names(source: str) -> set[str] | None:
     """Return the names that a module binds at its top level; None when that cannot be told without running it."""
     try:
-        top = ast.parse(source)
+        queue: list[ast.AST] = list(ast.parse(source).body)
     except (SyntaxError, ValueError):
         return None  # a host's newer Python may well read it
     names: set[str] = set()
-    queue: list[ast.AST] = list(top.body)
     while queue:
         node = queue.pop()
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            if node.name == "__getattr__":
-                return None
-            names.add(node.name)
-            continue
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            for alias in node.names:
-                if alias.name == "*":
-                    return None
-                names.add(alias.asname or alias.name.partition(".")[0])
-        elif isinstance(node, ast.Name):
-            if node.id in {"globals", "setattr", "exec"}:
-                return None
-            if isinstance(node.ctx, ast.Store):
-                names.add(node.id)
-        queue += ast.iter_child_nodes(node)
-    return names
+        names |= _names_of(node)
+        if not isinstance(node, _SCOPES):
+            queue += ast.iter_child_nodes(node)
+    return None if names & _DYNAMIC else names
+
+
+def _names_of(node: ast.AST) -> set[str]:
+    """Return the names that a node itself binds, and those of _DYNAMIC that it uses."""
+    if isinstance(node, _SCOPES):
+        return {node.name}
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        return {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+    if isinstance(node, ast.Name) and (isinstance(node.ctx, ast.Store) or node.id in _DYNAMIC):
+        return {node.id}
+    return set()
 
 
 def find_apps(sources: Mapping[str, str], path: list[str]) -> list[str]:
     """Return `module:name` of what looks like an app: a top-level name bound to FastAPI(...) or Starlette(...)."""
-    found = []
+    apps = []
     for name, text in sources.items():
         folder = max((f for f in path if name.startswith(f + "/")), key=len, default=None)
         if folder is None:
@@ -99,11 +74,11 @@ def find_apps(sources: Mapping[str, str], path: list[str]) -> list[str]:
             continue
         for node in body:
             if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
-                called = node.value.func
-                kind = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
-                if kind in {"FastAPI", "Starlette"}:
-                    found += [f"{dotted}:{t.id}" for t in node.targets if isinstance(t, ast.Name)]
-    return found
+                function = node.value.func
+                name_called = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+                if name_called in {"FastAPI", "Starlette"}:
+                    apps += [f"{dotted}:{t.id}" for t in node.targets if isinstance(t, ast.Name)]
+    return apps
 
 
 def check_module(

@@ -1,4 +1,7 @@
-"""Source distributions on the controller: found with uv, checked against the lock, looked into, and never run."""
+"""Source distributions on the controller: located with uv, checked against the lock, looked into, and never run.
+
+uv has no command that downloads one without building it, so the download is ours, with the index's login.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import tomllib
+from packaging.requirements import InvalidRequirement, Requirement
 
 from ..host.fetch import Server, download
 from .artifact import file_sha256
 from .cache import Cache, load, save
-from .check import place
-from .lock import Pin
-from .uv import GLIBC, BuildError, Uv, UvError, explain, redact
+from .request import Platform
+from .requirements import Pin
+from .uv import BuildError, Uv, explained, redact
 
 # What PEP 517 says of a source distribution that says nothing.
 _BACKEND = "setuptools.build_meta:__legacy__"
 _REQUIRES = ["setuptools>=40.8.0"]
-#: A requirement by name. A URL, a path or an option of uv would let a package choose what the controller opens.
-_REQUIREMENT = re.compile(
-    r"[A-Za-z0-9][A-Za-z0-9._-]*[ \t]*(\[[A-Za-z0-9._, \t-]*\][ \t]*)?"
-    r"\(?((===?|[~!<>]=|[<>])[ \t]*([0-9]+!)?[A-Za-z0-9.*+_-]+[ \t]*(,[ \t]*)?)*\)?[ \t]*"
-    r"(;[A-Za-z0-9_.'\"<>=!~(),+* \t-]*)?"
-)
+#: What a requirement by name is written with: neither a URL, nor an option of uv or a variable that it would expand.
+_PLAIN = re.compile(r"[A-Za-z0-9_.\[\], \t()<>=!~*+;'\"-]+")
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,7 @@ class Sdist:
     backend_path: list[str]
 
 
-def on(platform: dict[str, Any]) -> tuple[str, ...]:
-    """Return uv's options for a platform."""
-    return ("--python-version", platform["python"], "--python-platform", f"{platform['arch']}-{GLIBC}")
-
-
-def fetch(pin: Pin, platform: dict[str, Any], indexes: list[str], cache: Cache, uv: Uv) -> Sdist:
+def fetch(pin: Pin, platform: Platform, indexes: list[str], cache: Cache, uv: Uv) -> Sdist:
     """Return a locked package's source distribution, downloaded when it is not in the cache. Raises BuildError."""
     hashes = set(re.findall(r"--hash=sha256:([0-9a-f]{64})", pin.text))
     for sha256 in sorted(hashes):
@@ -59,22 +54,20 @@ def fetch(pin: Pin, platform: dict[str, Any], indexes: list[str], cache: Cache, 
             return sdist
     with cache.scratch() as work:
         (work / "requirements.txt").write_text(pin.text + "\n", "utf-8")
-        try:
+        with explained(f"looking for the source of {pin.name}", platform):
             # Neither asks for metadata nor builds anything: the versions are given, and dependencies are not looked at.
             arguments = ("pip", "compile", "--quiet", "--no-deps", "--no-header", "--format", "pylock.toml")
-            uv.run(*arguments, *on(platform), *indexes, "-o", "pylock.toml", "requirements.txt", cwd=work)
-        except UvError as error:
-            raise BuildError(explain(str(error), f"looking for the source of {pin.name}", place(platform))) from error
-        found = tomllib.loads((work / "pylock.toml").read_text("utf-8"))["packages"][0].get("sdist")
-        if not found:
+            uv.run(*arguments, *platform.uv_options, *indexes, "-o", "pylock.toml", "requirements.txt", cwd=work)
+        locked = tomllib.loads((work / "pylock.toml").read_text("utf-8"))["packages"][0].get("sdist")
+        if not locked:
             raise BuildError(
-                f"{pin.name} {pin.version} has neither a wheel for {place(platform)} nor a source distribution on the "
+                f"{pin.name} {pin.version} has neither a wheel for {platform} nor a source distribution on the "
                 "package index. Choose another version."
             )
-        name = urllib.parse.unquote(urllib.parse.urlsplit(found.get("url") or found["path"]).path).rpartition("/")[2]
+        name = urllib.parse.unquote(urllib.parse.urlsplit(locked.get("url") or locked["path"]).path).rpartition("/")[2]
         folder = work / "file"
         folder.mkdir()
-        _copy(pin, found, folder / name, uv, indexes)
+        _copy(pin, locked, folder / name, uv, indexes)
         sha256 = file_sha256(folder / name)
         if sha256 not in hashes:
             raise BuildError(
@@ -95,18 +88,18 @@ def stored(sha256: str, cache: Cache) -> Sdist | None:
     return Sdist(**load(entry / "about.json"), file=str(next((entry / "file").iterdir()))) if entry else None
 
 
-def _copy(pin: Pin, found: dict[str, Any], target: Path, uv: Uv, indexes: list[str]) -> None:
+def _copy(pin: Pin, locked: dict[str, Any], target: Path, uv: Uv, indexes: list[str]) -> None:
     """Download a source distribution, or copy it from a folder. Raises BuildError."""
-    url = urllib.parse.urlsplit(found.get("url", ""))
+    url = urllib.parse.urlsplit(locked.get("url", ""))
     try:
         if url.scheme in {"http", "https"}:
             with target.open("w+b") as out:
                 server = Server(url.geturl(), login_for(url, uv.indexes() + indexes), setting="release_index_url")
-                download(server.url, int(found.get("size") or 0), server, out)
+                download(server.url, int(locked.get("size") or 0), server, out)
         else:
-            shutil.copyfile(urllib.parse.unquote(url.path) or target.parent.parent / found["path"], target)
+            shutil.copyfile(urllib.parse.unquote(url.path) or target.parent.parent / locked["path"], target)
     except (ValueError, OSError) as error:
-        where = redact(url.geturl() or found["path"])
+        where = redact(url.geturl() or locked["path"])
         raise BuildError(
             f"The source of {pin.name} {pin.version} could not be fetched from {where}: {error}. Check the "
             "package index and the way to it."
@@ -126,9 +119,9 @@ def login_for(url: urllib.parse.SplitResult, indexes: list[str]) -> str:
 
 def build_system(file: Path, pin: Pin) -> tuple[list[str], str, list[str]]:
     """Read how a source distribution is to be built: requirements, backend, and where that is. Raises BuildError."""
-    silent = {"requires": _REQUIRES}
+    unstated = {"requires": _REQUIRES}
     try:
-        system = tomllib.loads(_pyproject(file)).get("build-system", silent)
+        system = tomllib.loads(_pyproject(file)).get("build-system", unstated)
         requires = [str(requirement) for requirement in system["requires"]]
         path = [str(folder) for folder in system.get("backend-path", [])]
     except (OSError, EOFError, ValueError, LookupError, TypeError, tarfile.TarError, zipfile.BadZipFile) as error:
@@ -141,14 +134,14 @@ def build_system(file: Path, pin: Pin) -> tuple[list[str], str, list[str]]:
 
 def _pyproject(file: Path) -> str:
     """Return the text of a source distribution's pyproject.toml, nothing where it has none. Unpacks nothing."""
-    wanted = re.compile(r"(\./)?[^/]+/pyproject\.toml")
+    pyproject = re.compile(r"(\./)?[^/]+/pyproject\.toml")
     if file.suffix == ".zip":
         with zipfile.ZipFile(file) as archive:
-            inside = [name for name in archive.namelist() if wanted.fullmatch(name)]
+            inside = [name for name in archive.namelist() if pyproject.fullmatch(name)]
             return archive.read(inside[0]).decode("utf-8") if inside else ""
     with tarfile.open(file) as packed:
         for info in packed:
-            if wanted.fullmatch(info.name) and info.isreg():
+            if pyproject.fullmatch(info.name) and info.isreg():
                 return packed.extractfile(info).read().decode("utf-8")  # type: ignore[union-attr]
     return ""
 
@@ -156,7 +149,11 @@ def _pyproject(file: Path) -> str:
 def check_requirements(requires: list[str], of: str) -> None:
     """Refuse a build requirement that is more than a name with versions."""
     for requirement in requires:
-        if not _REQUIREMENT.fullmatch(requirement):
+        try:
+            plain = Requirement(requirement) and _PLAIN.fullmatch(requirement)
+        except InvalidRequirement:
+            plain = None
+        if not plain:
             raise BuildError(
                 f"{of} cannot be built from source: its build requirement {redact(requirement)!r} is not a name with "
                 "versions. Put a wheel of it on an index of yours and set release_index_url."

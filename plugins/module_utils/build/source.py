@@ -9,11 +9,14 @@ import os
 import re
 import subprocess
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import tomllib
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 from ..host.archive import show
 from .uv import BuildError, redact, tail
@@ -23,11 +26,6 @@ JUNK = {
     ".ruff_cache", ".hypothesis", ".tox", ".nox", ".DS_Store",
 }  # fmt: skip
 DESCRIPTIONS = ("uv.lock", "pyproject.toml", "requirements.txt")
-
-
-def normal(name: str) -> str:
-    """Return a package's name as the index spells it (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 @dataclass
@@ -41,8 +39,18 @@ class Source:
     notes: list[str] = field(default_factory=list)
     project: dict[str, Any] = field(default_factory=dict)  # parsed pyproject.toml
     wheel: Path | None = None  # the source itself, when it is a wheel
-    requires: list[str] = field(default_factory=list)  # and what that wheel requires
+    requires: list[str] = field(default_factory=list)  # and what that wheel requires, as in its metadata
     extras: list[str] = field(default_factory=list)  # with these of its extras
+
+    @property
+    def name(self) -> str:
+        """The project's name as the index spells it, or nothing."""
+        return canonicalize_name(str(self.project.get("project", {}).get("name", "")))
+
+    @property
+    def version(self) -> str:
+        """The project's version, or nothing."""
+        return str(self.project.get("project", {}).get("version", ""))
 
     @property
     def requires_python(self) -> str:
@@ -77,10 +85,10 @@ def git(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 def list_folder(root: Path) -> list[str]:
     """Return the relative names of what git would ship, or of everything but junk where there is no git."""
-    found = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=root)
-    if found.returncode == 0:
-        names = [name for name in found.stdout.split("\0") if name]
-    elif "dubious ownership" in found.stderr:
+    listing = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=root)
+    if listing.returncode == 0:
+        names = [name for name in listing.stdout.split("\0") if name]
+    elif "dubious ownership" in listing.stderr:
         raise BuildError(
             f"git refuses to read {root}: it belongs to another user, so what it ignores is unknown. "
             f"Run: git config --global --add safe.directory {root}"
@@ -102,7 +110,7 @@ def _walk(root: Path) -> list[str]:
     return names
 
 
-def select(names: list[str], exclude: list[str]) -> tuple[list[str], list[str]]:
+def select(names: list[str], exclude: Sequence[str]) -> tuple[list[str], list[str]]:
     """Split names into what ships and the secrets (`.env` files) that were left out.
 
     A pattern of `exclude` matches a whole relative name, or a file's or folder's own name.
@@ -135,7 +143,7 @@ def check_links(root: Path, names: list[str]) -> None:
                 )
 
 
-def read_folder(root: Path, exclude: list[str], label: str = "") -> Source:
+def read_folder(root: Path, exclude: Sequence[str], label: str = "") -> Source:
     """Look at an app's folder. Raises BuildError when it is none."""
     if not os.access(root, os.R_OK | os.X_OK):
         raise BuildError(
@@ -186,17 +194,11 @@ def describe(root: Path, project: dict[str, Any]) -> str:
 def parse_git(source: str) -> tuple[str, str, str]:
     """Split `git+URL[@REF][#subdirectory=DIR]` into URL, REF (or "HEAD") and DIR (or "")."""
     rest, _, fragment = source.removeprefix("git+").partition("#")
+    # An @ that belongs to user:password@host stands before the path.
+    url = r"([^/]+://[^/]*/.*?)(?:@([^@]*))?" if "://" in rest else r"(.*?)(?:@([^@/]*))?"
+    match = re.fullmatch(url, rest)
     subdirectory = re.sub(r"^subdirectory=", "", fragment).strip("/")
-    # An @ that belongs to user:password@host stands before the last slash.
-    head, slash, last = rest.rpartition("/")
-    scheme, sep, path = rest.partition("://")
-    at = path.rfind("@")
-    if sep and "/" in path and at > path.find("/"):
-        return f"{scheme}{sep}{path[:at]}", path[at + 1 :] or "HEAD", subdirectory
-    if not sep and "@" in last:
-        last, _, ref = last.partition("@")
-        return f"{head}{slash}{last}", ref or "HEAD", subdirectory
-    return rest, "HEAD", subdirectory
+    return (match[1], match[2] or "HEAD", subdirectory) if match else (rest, "HEAD", subdirectory)
 
 
 def fetch_git(source: str, cache: Path, into: Path) -> tuple[Path, str]:
@@ -248,7 +250,10 @@ def read_wheel(path: Path, extras: list[str] | None = None) -> Source:
         with zipfile.ZipFile(path) as wheel:
             name = next(n for n in wheel.namelist() if n.count("/") == 1 and n.endswith(".dist-info/METADATA"))
             meta = email.parser.HeaderParser().parsestr(wheel.read(name).decode("utf-8"))
-    except (OSError, zipfile.BadZipFile, StopIteration, UnicodeDecodeError) as error:
+        requires = [str(row) for row in meta.get_all("Requires-Dist", [])]
+        if not extras:
+            requires = [row for row in requires if "extra ==" not in str(Requirement(row).marker)]
+    except (OSError, zipfile.BadZipFile, StopIteration, UnicodeDecodeError, InvalidRequirement) as error:
         raise BuildError(
             f"{path} is not a readable wheel: {str(error) or 'it has no METADATA'}. Build it with: uv build --wheel"
         ) from error
@@ -256,32 +261,10 @@ def read_wheel(path: Path, extras: list[str] | None = None) -> Source:
     version, python = str(meta["Version"]), meta["Requires-Python"] or ""
     known = [str(e) for e in meta.get_all("Provides-Extra", [])]
     for extra in extras or []:
-        if normal(extra) not in map(normal, known):
+        if canonicalize_name(extra) not in map(canonicalize_name, known):
             raise BuildError(f"{path.name} has no extra {extra!r}; it has: {', '.join(known) or 'none'}.")
-    rows = [str(r) for r in meta.get_all("Requires-Dist", [])]
-    requires = with_extras(rows, str(meta["Name"]), {normal(extra) for extra in extras or []})
     project = {"project": {"name": str(meta["Name"]), "version": version, "requires-python": python}}
     return Source("wheel", path.parent, {}, version, [], project, path, requires, extras or [])
-
-
-def with_extras(rows: list[str], name: str, chosen: set[str]) -> list[str]:
-    """Return what a wheel requires with the chosen extras, and no word of extras left in it."""
-    truth = {True: "python_version >= '3'", False: "python_version < '3'"}
-    while True:
-        named = [{normal(m[1]) for m in re.finditer(r"\bextra\s*==\s*[\"']([^\"']*)", row)} for row in rows]
-        active = [row for row, extras in zip(rows, named, strict=True) if not extras or extras & chosen]
-        own = [
-            m for row in active if (m := re.match(r"\s*([\w.-]+)\s*\[([^\]]*)\]", row)) and normal(m[1]) == normal(name)
-        ]
-        more = chosen.union(*({normal(extra.strip()) for extra in m[2].split(",")} for m in own))
-        if more == chosen:  # extras that are made of others have led to these
-            break
-        chosen = more
-    return [
-        re.sub(r"\bextra\s*==\s*[\"']([^\"']*)[\"']", lambda m: truth[normal(m[1]) in chosen], row)
-        for row in active
-        if row not in {m.string for m in own}
-    ]
 
 
 def check_pure(wheel: Path) -> None:

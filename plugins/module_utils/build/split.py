@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import re
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
 from ..host.archive import MANIFEST, NOT_OURS, PARTS, ArchiveError, Rules
+from ..host.manifest import Manifest, ManifestError
 from ..host.tar import limits_of, read_part
-from .artifact import CHUNK, FORMAT, Member
+from ..workers.engines import ENGINES
+from .artifact import CHUNK, PACKING, Member, describe, file_sha256
+from .cache import Cache, load, save
+from .engine import floors, is_older
+from .request import Request
 from .uv import BuildError
 
-#: What a manifest says, as regular expressions. Some of it is shown, so it has no control characters.
-_MANIFEST = {
-    "app": r"[\w.-]{1,255}", "module": r"[\w.:()]{1,255}", "engine": r"\w{1,255}", "id": r"[0-9a-f]{12,64}",
-    "python": r"[0-9]+\.[0-9]+", "arch": r"\w{1,255}", "lib_content": r"[0-9a-f]{64}",
-}  # fmt: skip
-_WORD_MAX = 255  # characters of a version or of a package's name
-#: What PYTHONPATH may name, below the release.
-_PATH = {"app", "app/src", "site", "lib"}
 
-
-@dataclass(frozen=True)
-class Piece:
-    """Where a part is in an artifact, the hash of its bytes uncompressed, and what it unpacks to."""
-
-    begin: int
-    end: int
-    content: str
-    bytes: int
-    files: int
-
-
-def judge(artifact: Path) -> tuple[list[Piece], dict[str, Any]]:
-    """Return an artifact's two parts, and its manifest.
+def judge(artifact: Path) -> tuple[list[Member], Manifest]:
+    """Return an artifact's two parts, without their hashes, and its manifest.
 
     It is inflated no further than it says of itself, and than so many bytes may be. Raises BuildError.
     """
@@ -51,8 +35,8 @@ def judge(artifact: Path) -> tuple[list[Piece], dict[str, Any]]:
         raise BuildError(f"{artifact} cannot be read: {error.strerror}.") from error
 
 
-def _judge(stream: IO[bytes], size: int) -> tuple[list[Piece], dict[str, Any]]:
-    pieces, text = [], b""
+def _judge(stream: IO[bytes], size: int) -> tuple[list[Member], Manifest]:
+    members, text = [], b""
     for part in PARTS:
         begin, digest = stream.tell(), hashlib.sha256()
         rules = Rules(part, limits_of(stream, size - begin, part))
@@ -60,49 +44,104 @@ def _judge(stream: IO[bytes], size: int) -> tuple[list[Piece], dict[str, Any]]:
             if member.name == MANIFEST:
                 text = b"".join(data)
         rules.finish()
-        pieces.append(Piece(begin, stream.tell(), digest.hexdigest(), rules.bytes, rules.files))
+        members.append(Member("", digest.hexdigest(), stream.tell() - begin, rules.bytes, rules.files))
     if stream.read(1):
         raise ArchiveError("there is something behind its end")
-    manifest = read_manifest(text)
-    if manifest["lib_content"] != pieces[0].content:
-        raise ArchiveError(f"its {MANIFEST} was written for other dependencies")
-    return pieces, manifest
-
-
-def split(artifact: Path, into: Path) -> tuple[Member, Member, dict[str, Any]]:
-    """Split an artifact into `lib.tar.gz` and `code.tar.gz`; return both and its manifest. Raises BuildError."""
-    pieces, manifest = judge(artifact)
-    members = []
-    with artifact.open("rb") as stream:
-        for part, piece in zip(PARTS, pieces, strict=True):
-            digest = hashlib.sha256()
-            stream.seek(piece.begin)
-            with (into / f"{part}.tar.gz").open("wb") as out:
-                while chunk := stream.read(min(CHUNK, piece.end - stream.tell())):
-                    digest.update(chunk)
-                    out.write(chunk)
-            size = piece.end - piece.begin
-            members.append(Member(digest.hexdigest(), piece.content, size, piece.bytes, piece.files))
-    return members[0], members[1], manifest
-
-
-def read_manifest(text: bytes) -> dict[str, Any]:
-    """Return an artifact's manifest, all of which may be relied on. Raises ArchiveError."""
     try:
-        found = json.loads(text)
-        right = {
-            "format": found["format"] == FORMAT,
-            **{key: re.fullmatch(pattern, found[key]) for key, pattern in _MANIFEST.items()},
-            "packages": all(_is_word(word) for pair in found["packages"].items() for word in pair),
-            "path": isinstance(found["path"], list) and found["path"] and set(found["path"]) <= _PATH,
-            "source": _is_word(found["source"]["version"]),
-        }
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ArchiveError(f"its {MANIFEST} is none of format {FORMAT} ({type(error).__name__}: {error})") from error
-    if wrong := [key for key, good in right.items() if not good]:
-        raise ArchiveError(f"its {MANIFEST} is none of format {FORMAT} (wrong: {', '.join(wrong)})")
-    return dict(found)
+        manifest = Manifest.read(text)
+    except ManifestError as error:
+        raise ArchiveError(f"its {MANIFEST} {error}") from error
+    if manifest.lib_content != members[0].content:
+        raise ArchiveError(f"its {MANIFEST} was written for other dependencies")
+    return members, manifest
 
 
-def _is_word(text: Any) -> bool:
-    return isinstance(text, str) and len(text) <= _WORD_MAX and text.isprintable()
+def split(artifact: Path, into: Path) -> tuple[Member, Member, Manifest]:
+    """Split an artifact into `lib.tar.gz` and `code.tar.gz`; return both and its manifest. Raises BuildError."""
+    members, manifest = judge(artifact)
+    with artifact.open("rb") as stream:
+        for part, member in zip(PARTS, members, strict=True):
+            left = member.size
+            with (into / f"{part}.tar.gz").open("wb") as out:
+                while chunk := stream.read(min(CHUNK, left)):
+                    left -= out.write(chunk)
+    lib, code = (replace(m, sha256=file_sha256(into / f"{p}.tar.gz")) for p, m in zip(PARTS, members, strict=True))
+    return lib, code, manifest
+
+
+def from_artifacts(request: Request, files: Sequence[Path], cache: Cache) -> dict[str, Any]:
+    """Use artifacts that were built before, after a look at what they are. Raises BuildError."""
+    if request.lock:
+        raise BuildError(
+            f"release_lock is {request.lock}, but app_source {request.source} is built already, with its dependencies. "
+            "Unset release_lock."
+        )
+    artifacts, manifests = {}, {}
+    for path in files:
+        info, manifests[path] = known_artifact(path, cache)
+        artifacts[f"{info['python']}-{info['arch']}"] = info
+    manifest = check_release(manifests, request.app, request.module)
+    for path in files:
+        check_engines(request, path, manifests[path])
+    missing = [str(platform) for platform in request.platforms if platform.key not in artifacts]
+    if missing:
+        raise BuildError(
+            f"There is no artifact for {'; '.join(missing)}, only for {', '.join(sorted(artifacts))}. Build one for it "
+            "and name the folder with all of them as app_source."
+        )
+    return {
+        "id": manifest.id,
+        "label": manifest.source["version"] or manifest.id,
+        "artifacts": {platform.key: artifacts[platform.key] for platform in request.platforms},
+        "notes": [],
+        "built": False,
+    }
+
+
+def known_artifact(path: Path, cache: Cache) -> tuple[dict[str, Any], Manifest]:
+    """Return what hosts are told of an artifact, and its manifest; split when it is not in the cache."""
+    sha256 = file_sha256(path)
+    key = f"{sha256}-{PACKING}"
+    entry = cache.whole("builds", key)
+    if not entry:
+        with cache.put("builds", key) as new:
+            lib, code, manifest = split(path, new)
+            info = describe(lib, code, sha256, manifest.python, manifest.arch)
+            sizes = {"lib.tar.gz": lib.size, "code.tar.gz": code.size}
+            save(new / "about.json", {"info": info, "manifest": asdict(manifest), "sizes": sizes})
+        entry = cache.root / "builds" / key
+    about = load(entry / "about.json")
+    paths = {"path": str(path), "lib_path": str(entry / "lib.tar.gz"), "code_path": str(entry / "code.tar.gz")}
+    return {**about["info"], **paths}, Manifest.read(about["manifest"])
+
+
+def check_release(manifests: Mapping[Path, Manifest], app: str, module: str) -> Manifest:
+    """Return the manifest of one of a release's artifacts; refuse those of another app or of several releases."""
+    for path, manifest in manifests.items():
+        for setting, built, value in (("app_name", manifest.app, app), ("app_module", manifest.module, module)):
+            if built != value:
+                raise BuildError(
+                    f"{path} was built for {setting} {built}, not {value}. Set {setting} to it, or build again."
+                )
+    releases = {manifest.id: manifest for manifest in manifests.values()}
+    if len(releases) > 1:
+        folder = next(iter(manifests)).parent
+        raise BuildError(f"{folder} holds artifacts of several releases: {', '.join(releases)}. Keep one's.")
+    return next(iter(releases.values()))
+
+
+def check_engines(request: Request, path: Path, manifest: Manifest) -> None:
+    """Refuse an artifact without what its engines need. Raises BuildError."""
+    lacking = [name for name in ENGINES[request.engine].packages if name not in manifest.packages]
+    if lacking:
+        raise BuildError(
+            f"{path} was built for the engine {manifest.engine} and lacks {', '.join(lacking)}, which "
+            f"{request.engine} needs. Build it again with that engine."
+        )
+    for engine in (request.engine, *request.other_engines):
+        for name, floor in floors(request.engine_files, engine).items():
+            version = manifest.packages.get(name, floor)
+            if is_older(version, floor):
+                raise BuildError(
+                    f"{path} holds {name} {version}, but the engine {engine} needs {name} >= {floor}. Build it again."
+                )

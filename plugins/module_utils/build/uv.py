@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 # Oldest uv that understands lock files of revision 3 and the options used here.
-MIN_UV = (0, 9)
+MIN_UV = "0.9"
 # Ubuntu 22.04, the oldest host, has glibc 2.35: wheels for anything newer would not load there.
 GLIBC = "manylinux_2_35"
 # 1980-01-01, the oldest time that a wheel (a zip file) can hold: a fixed one makes builds reproducible.
 EPOCH = 315532800
+# Resolving, for all platforms at once.
+COMPILE = ("pip", "compile", "--universal", "--generate-hashes", "--no-header", "--no-annotate", "--quiet")
+#: What a module or action is told of uv and its cache, as the documentation fragment `build` has it.
+UV_OPTIONS: dict[str, Any] = {
+    "cache": {"type": "path"},
+    "uv": {"type": "path"},
+    "index_url": {"type": "str", "no_log": True},
+}
 
 _NO_WHEEL = re.compile(r"\b([A-Za-z0-9._-]+)==([^\s,{}]+) has no (?:usable )?wheels")
 _HASH = re.compile(r"Hash mismatch for `([^`]+)`")
@@ -49,7 +64,7 @@ def explain(stderr: str, doing: str, where: str = "") -> str:
 
     `doing` is what was tried, as in "installing the dependencies"; `where` the platform and its hosts.
     """
-    said = f"\nuv said:\n{tail(stderr)}"
+    quoted = f"\nuv said:\n{tail(stderr)}"
     at = f" for {where}" if where else ""
     # uv wraps its messages at the terminal's width.
     flat = " ".join(stderr.split())
@@ -57,29 +72,38 @@ def explain(stderr: str, doing: str, where: str = "") -> str:
         return (
             f"The file of {match[1]} that the package index serves has another hash than the lock file. "
             "Nothing was built. If the package was republished on purpose, lock again (uv lock); else find out who "
-            f"changed it.{said}"
+            f"changed it.{quoted}"
         )
     if match := _NO_WHEEL.search(flat):
         return (
             f"{match[1]} {match[2]} has no wheel{at}, and source distributions are not built. Choose a version with "
             "wheels for that platform, or put a wheel of it on an index of yours and set release_index_url; or let a "
-            f"host build it from source: release_build_sdists: true.{said}"
+            f"host build it from source: release_build_sdists: true.{quoted}"
         )
     if _NETWORK.search(flat):
         return (
             f"The package index could not be reached while {doing}{at}. Check the network, the proxy and "
-            f"release_index_url; what is in uv's cache needs no index.{said}"
+            f"release_index_url; what is in uv's cache needs no index.{quoted}"
         )
     if (match := _UNKNOWN.search(flat)) or (match := _ABSENT.search(flat)):
         name = match[1] + (match[2] if match.re is _ABSENT else "")
-        return f"The package index does not have {name}. Check its name and version in the app's requirements.{said}"
-    return f"uv failed while {doing}{at}.{said}"
+        return f"The package index does not have {name}. Check its name and version in the app's requirements.{quoted}"
+    return f"uv failed while {doing}{at}.{quoted}"
+
+
+@contextlib.contextmanager
+def explained(doing: str, where: object = "") -> Iterator[None]:
+    """Turn UvError into a BuildError that says what was tried, and for which platform."""
+    try:
+        yield
+    except UvError as error:
+        raise BuildError(explain(str(error), doing, str(where))) from error
 
 
 def lacks_wheel(stderr: str) -> tuple[str, str] | None:
     """Return name and version of a package that uv has found no wheel for, when that is what it complains about."""
     match = _NO_WHEEL.search(" ".join(stderr.split()))
-    return (re.sub(r"[-_.]+", "-", match[1]).lower(), match[2]) if match else None
+    return (canonicalize_name(match[1]), match[2]) if match else None
 
 
 def find_uv(path: str | None = None) -> str:
@@ -89,41 +113,38 @@ def find_uv(path: str | None = None) -> str:
             raise BuildError(f"release_uv is {path}, which is no program. Install it with: pip install uv")
         return path
     beside = Path(sys.executable).parent / "uv"
-    found = str(beside) if os.access(beside, os.X_OK) else shutil.which("uv")
-    if not found:
+    program = str(beside) if os.access(beside, os.X_OK) else shutil.which("uv")
+    if not program:
         raise BuildError(
             f"uv was not found, neither next to {sys.executable} nor in PATH. It builds the release on the "
             "controller. Install it with: pip install uv"
         )
-    return found
+    return program
 
 
 class Uv:
     """One uv program with its settings. Nothing runs before the first call."""
 
     def __init__(self, path: str | None = None, index_url: str | None = None) -> None:
-        self._given, self._index_url = path, index_url
-        self._path = ""
+        self._path, self._index_url = path, index_url
 
+    @functools.cached_property
     def _program(self) -> str:
-        if not self._path:
-            path = find_uv(self._given)
-            done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
-            match = re.match(r"uv (\d+)\.(\d+)", done.stdout)
-            if not match or (int(match[1]), int(match[2])) < MIN_UV:
-                least = ".".join(map(str, MIN_UV))
-                raise BuildError(
-                    f"{path} is {done.stdout.strip() or 'no uv'}; {least} or newer is needed. "
-                    "Install it with: pip install -U uv"
-                )
-            self._path = path
-        return self._path
+        path = find_uv(self._path)
+        done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+        match = re.match(r"uv ([\d.]+)", done.stdout)
+        if not match or Version(match[1].rstrip(".")) < Version(MIN_UV):
+            raise BuildError(
+                f"{path} is {done.stdout.strip() or 'no uv'}; {MIN_UV} or newer is needed. "
+                "Install it with: pip install -U uv"
+            )
+        return path
 
     def indexes(self) -> list[str]:
         """Return the URLs of the package indexes that uv is told to use, for the logins in them."""
         names = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
-        given = " ".join([self._index_url or "", *(os.environ.get(name, "") for name in names)])
-        return [re.sub(r"^[\w.-]+=(?=\w+://)", "", url) for url in given.split()]
+        urls = " ".join([self._index_url or "", *(os.environ.get(name, "") for name in names)])
+        return [re.sub(r"^[\w.-]+=(?=\w+://)", "", url) for url in urls.split()]
 
     def run(self, *args: str, cwd: Path, indexed: bool = True) -> str:
         """Run uv and return its stdout. Raises UvError. `indexed`: whether the index settings apply."""
@@ -140,7 +161,7 @@ class Uv:
         elif self._index_url:
             env["UV_DEFAULT_INDEX"] = self._index_url  # not in argv: it may hold a password
         done = subprocess.run(
-            [self._program(), *args, "--python", sys.executable],
+            [self._program, *args, "--python", sys.executable],
             cwd=cwd,
             env=env,
             capture_output=True,

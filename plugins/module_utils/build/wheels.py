@@ -6,20 +6,18 @@ its build requirements are installed into a folder from wheels. A host does the 
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import uuid
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from .artifact import check_name, tree, write_member
 from .cache import Cache, hash_of, load, save
-from .check import place
-from .lock import Pin, blocks, parse_pins
-from .sdists import Sdist, check_requirements, fetch, on, stored
-from .uv import BuildError, Uv, UvError, explain, lacks_wheel, tail
+from .request import Platform
+from .requirements import Pin, blocks, parse_pins
+from .sdists import Sdist, check_requirements, fetch, stored
+from .uv import BuildError, Uv, UvError, explain, explained, lacks_wheel, tail
 
 
 class WheelsNeededError(Exception):
@@ -30,73 +28,62 @@ class WheelsNeededError(Exception):
         self.builds = builds
 
 
-def key_of(sdist: str, platform: dict[str, Any]) -> str:
+def key_of(sdist: str, platform: Platform) -> str:
     """Return the cache's key of a wheel. Nobody's build matters, nor which versions the build requirements had."""
-    return f"{sdist}-{platform['python']}-{platform['arch']}"
+    return f"{sdist}-{platform.key}"
 
 
 def install(
-    requirements: str, platform: dict[str, Any], indexes: list[str], cache: Cache, uv: Uv, work: Path, sdists: bool
+    requirements: str, platform: Platform, indexes: list[str], cache: Cache, uv: Uv, work: Path, sdists: bool
 ) -> None:
     """Install a lock into `work/lib`, from wheels. Raises BuildError, or WheelsNeededError where hosts may build some.
 
     What uv itself finds no wheel for is taken out and asked of the cache: no second opinion on which wheels fit.
     """
-    pins = {(pin.name, pin.version): pin for pin in parse_pins(requirements)}
     lacking: list[Pin] = []
-    rest = requirements
     while True:
-        (work / "requirements.txt").write_text(rest, "utf-8")
+        gone = {pin.key for pin in lacking}
+        rest = [row for row in blocks(requirements) if not gone & {pin.key for pin in parse_pins(row)}]
+        (work / "requirements.txt").write_text("\n".join(rest) + "\n", "utf-8")
         try:
             uv.run(
                 *("pip", "install", "--quiet", "--require-hashes", "--no-deps", "--only-binary", ":all:"),
                 *("--link-mode", "copy", "--target", str(work / "lib"), "-r", str(work / "requirements.txt")),
-                *on(platform),
+                *platform.uv_options,
                 *indexes,
                 # Not in the app's folder: uv would apply [tool.uv] there, which the lock has in it already.
                 cwd=work,
             )
             break
         except UvError as error:
-            pin_without = pins.get(lacks_wheel(str(error)) or ("", ""))
-            if not sdists or pin_without is None or pin_without in lacking:
-                raise BuildError(explain(str(error), "installing the dependencies", place(platform))) from error
+            named = lacks_wheel(str(error))
+            pin_without = next((pin for pin in parse_pins("\n".join(rest)) if pin.key == named), None)
+            if not sdists or pin_without is None:
+                raise BuildError(explain(str(error), "installing the dependencies", str(platform))) from error
             lacking.append(pin_without)
-            gone = (pin_without.name, pin_without.version)
-            kept = [block for block in blocks(rest) if [(p.name, p.version) for p in parse_pins(block)] != [gone]]
-            rest = "\n".join(kept) + "\n"
-    wanted = []
+    builds = []
     for pin in lacking:
         sdist = fetch(pin, platform, indexes, cache, uv)
         wheel = cache.get("built", key_of(sdist.sha256, platform))
         if wheel:
-            with told(platform, "installing what was built from source"):
+            with explained("installing what was built from source", platform):
                 uv.run(*from_folder(wheel, sdist, work / "lib", platform), cwd=work, indexed=False)
         else:
-            wanted.append(order(sdist, platform, indexes, cache, uv))
-    if wanted:
-        raise WheelsNeededError(wanted)
+            builds.append(build_order(sdist, platform, indexes, cache, uv))
+    if builds:
+        raise WheelsNeededError(builds)
 
 
-def from_folder(folder: Path, sdist: Sdist, target: Path, platform: dict[str, Any]) -> tuple[str, ...]:
+def from_folder(folder: Path, sdist: Sdist, target: Path, platform: Platform) -> tuple[str, ...]:
     """Return uv's arguments to install one wheel from a folder: uv judges name, version and platform of it."""
     return (
         *("pip", "install", "--quiet", "--no-config", "--no-deps", "--no-index", "--only-binary", ":all:"),
         *("--find-links", str(folder), "--link-mode", "copy", "--target", str(target)),
-        *(*on(platform), f"{sdist.name}=={sdist.version}"),
+        *(*platform.uv_options, f"{sdist.name}=={sdist.version}"),
     )
 
 
-@contextlib.contextmanager
-def told(platform: dict[str, Any], doing: str) -> Iterator[None]:
-    """Turn uv's errors into messages."""
-    try:
-        yield
-    except UvError as error:
-        raise BuildError(explain(str(error), doing, place(platform))) from error
-
-
-def order(sdist: Sdist, platform: dict[str, Any], indexes: list[str], cache: Cache, uv: Uv) -> dict[str, Any]:
+def build_order(sdist: Sdist, platform: Platform, indexes: list[str], cache: Cache, uv: Uv) -> dict[str, Any]:
     """Return what a host needs to build a wheel: the module release_sdist takes it as it is."""
     key = key_of(sdist.sha256, platform)
     asked = cache.get("asked", key)
@@ -105,9 +92,9 @@ def order(sdist: Sdist, platform: dict[str, Any], indexes: list[str], cache: Cac
         "key": key,
         "name": sdist.name,
         "version": sdist.version,
-        "python": platform["python"],
-        "arch": platform["arch"],
-        "host": (platform.get("hosts") or [""])[0],
+        "python": platform.python,
+        "arch": platform.arch,
+        "host": next(iter(platform.hosts), ""),
         "sdist": sdist.file,
         "tools": str(tools(requires, f"{sdist.name} {sdist.version}", platform, indexes, cache, uv)),
         "have": requires,
@@ -117,18 +104,18 @@ def order(sdist: Sdist, platform: dict[str, Any], indexes: list[str], cache: Cac
     }
 
 
-def tools(requires: list[str], of: str, platform: dict[str, Any], indexes: list[str], cache: Cache, uv: Uv) -> Path:
+def tools(requires: list[str], of: str, platform: Platform, indexes: list[str], cache: Cache, uv: Uv) -> Path:
     """Return a tar of build requirements, installed for a platform from wheels. Raises BuildError."""
-    key = hash_of(sorted(requires), platform["python"], platform["arch"])[:32]
+    key = hash_of(sorted(requires), platform.python, platform.arch)[:32]
     entry = cache.get("tools", key)
     if not entry:
         with cache.put("tools", key) as new, cache.scratch() as work:
             (work / "build.in").write_text("\n".join(requires) + "\n", "utf-8")
             (work / "lib").mkdir()
-            with told(platform, f"installing what {of} needs to be built"):
+            with explained(f"installing what {of} needs to be built", platform):
                 arguments = ("pip", "install", "--quiet", "--only-binary", ":all:", "--link-mode", "copy")
                 target = ("--target", str(work / "lib"), "-r", "build.in")
-                uv.run(*arguments, *target, *on(platform), *indexes, cwd=work)
+                uv.run(*arguments, *target, *platform.uv_options, *indexes, cwd=work)
             names = [
                 str(p.relative_to(work / "lib")) for p in (work / "lib").rglob("*") if p.is_file() or p.is_symlink()
             ]
@@ -146,7 +133,7 @@ def accept(results: list[dict[str, Any]], cache: Cache, uv: Uv) -> list[str]:
     notes = []
     for result in results:
         sha256, python, arch = result["key"].split("-")
-        sdist, platform = stored(sha256, cache), {"python": python, "arch": arch, "hosts": [result["host"]]}
+        sdist, platform = stored(sha256, cache), Platform(python, arch, [result["host"]])
         if sdist is None:
             continue  # removed meanwhile by another run: it will be asked for again
         of = f"{sdist.name} {sdist.version}"
@@ -154,13 +141,13 @@ def accept(results: list[dict[str, Any]], cache: Cache, uv: Uv) -> list[str]:
             if not Path(result["wheel"]).exists():
                 continue
             _accept_wheel(sdist, platform, Path(result["wheel"]), cache, uv)
-            notes.append(f"{of} was built from source in {result['seconds']:.0f} s, for {place(platform)}.")
+            notes.append(f"{of} was built from source in {result['seconds']:.0f} s, for {platform}.")
         else:
-            _accept_wishes(of, result, cache)
+            _accept_requires(of, result, cache)
     return notes
 
 
-def _accept_wheel(sdist: Sdist, platform: dict[str, Any], wheel: Path, cache: Cache, uv: Uv) -> None:
+def _accept_wheel(sdist: Sdist, platform: Platform, wheel: Path, cache: Cache, uv: Uv) -> None:
     """Keep a wheel when uv takes it for that name, version and platform."""
     with cache.scratch() as work:
         try:
@@ -170,7 +157,7 @@ def _accept_wheel(sdist: Sdist, platform: dict[str, Any], wheel: Path, cache: Ca
             uv.run(*from_folder(wheel.parent, sdist, work / "lib", platform), cwd=work, indexed=False)
         except (UvError, zipfile.BadZipFile, OSError) as error:
             raise BuildError(
-                f"{wheel.name}, built from source, is no wheel of {sdist.name} {sdist.version} for {place(platform)}. "
+                f"{wheel.name}, built from source, is no wheel of {sdist.name} {sdist.version} for {platform}. "
                 f"Choose a version with wheels.\n{tail(str(error))}"
             ) from error
         with cache.put("built", key_of(sdist.sha256, platform)) as new:
@@ -178,7 +165,7 @@ def _accept_wheel(sdist: Sdist, platform: dict[str, Any], wheel: Path, cache: Ca
     shutil.rmtree(wheel.parent, ignore_errors=True)
 
 
-def _accept_wishes(of: str, result: dict[str, Any], cache: Cache) -> None:
+def _accept_requires(of: str, result: dict[str, Any], cache: Cache) -> None:
     """Keep which build requirements a package has asked for when its build began; the next build has them."""
     requires = list(result["requires"])
     check_requirements(requires, of)

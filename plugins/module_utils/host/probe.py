@@ -83,16 +83,16 @@ def secret_as_found(path: Path, wanted: str, key: bytes | None) -> dict[str, Any
 
 
 def python_version(python: str) -> str:
-    """Return `3.12` for the interpreter at this path, or an empty string where it does not run or is no Python."""
+    """Return `3.12.3` for the interpreter at this path, or an empty string where it does not run or is no Python."""
     try:
         done = subprocess.run(
-            [python, "-IS", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+            [python, "-IS", "-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"],
             capture_output=True, text=True, timeout=20, check=False,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return ""
     said = done.stdout.strip()
-    return said if re.fullmatch(r"\d+\.\d+", said) else ""
+    return said if re.fullmatch(r"\d+\.\d+\.\d+", said) else ""
 
 
 def cpus_of(cpuinfo: str) -> int:
@@ -232,6 +232,7 @@ def probe(params: Mapping[str, Any]) -> dict[str, Any]:
     nproc = len(os.sched_getaffinity(0))
     memory = memory_of(text_of(Path("/proc/meminfo")) or "")
     systemd = systemd_version()
+    python = python_version(params["python"])
     live = live_record(root)
     groups = read_groups(pid="1", below="system.slice")
     limits = {"vcpus": vcpus, "affinity": nproc, "quota": groups.quota, "notes": groups.notes, **params["plan"]}
@@ -253,7 +254,8 @@ def probe(params: Mapping[str, Any]) -> dict[str, Any]:
         "processor_nproc": nproc,
         "memtotal_mb": memory,
         "app_probe": {
-            "python": python_version(params["python"]),
+            "python": python.rpartition(".")[0],
+            "python_version": python,
             "arch": platform.machine(),
             "systemd": systemd,
             "plan": plan_workers(**limits, measured_mib=measured).as_dict(),

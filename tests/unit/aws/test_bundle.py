@@ -124,10 +124,14 @@ def test_settings_are_the_apps_and_plain_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "settings", "said"),
     [
-        ([{}, {"id": "ba9876543210", "python": "3.14"}], {}, "several releases (id: 0123456789ab, ba9876543210)"),
+        (
+            [{}, {"id": "ba9876543210", "python": "3.14"}],
+            {},
+            "holds artifacts of several releases: 0123456789ab, ba9876543210",
+        ),
         ([{"python": "3.10"}], {}, "Python 3.10 on x86_64 cannot set themselves up"),
-        ([{}], {"app_name": "store"}, "app_name 'store', but the artifacts were built for 'shop'"),
-        ([{}], {"app_module": "web:app"}, "app_module 'web:app', but the artifacts were built for 'main:app'"),
+        ([{}], {"app_name": "store"}, ".tar.gz was built for app_name shop, not store. Set"),
+        ([{}], {"app_module": "web:app"}, ".tar.gz was built for app_module main:app, not web:app"),
         ([], {}, "artifacts is an empty list"),
     ],
 )

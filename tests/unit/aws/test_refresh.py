@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils.aws.client import AwsError, Fleet, explain
+from plugins.module_utils.aws.client import AwsError, Fleet
 from plugins.module_utils.aws.refresh import Preferences, Rollout, Sizes, Step, previous_version
 
 SHOP = Fleet("shop", "production", "shop")
@@ -112,7 +112,7 @@ def test_nothing_is_asked_where_all_instances_have_the_version() -> None:
 def test_check_mode_asks_for_nothing() -> None:
     aws = Aws()
     assert rollout(aws).start("4", SIZES, PREFERENCES, check=True).state == "running"
-    assert rollout(aws).back("", SIZES, PREFERENCES, check=True).state == "running"
+    assert rollout(aws).roll_back("", SIZES, PREFERENCES, check=True).state == "running"
     assert aws.asked == []
 
 
@@ -132,11 +132,11 @@ def test_first_instances_fail_once_as_many_starts_have_failed_as_there_should_be
     aws.activities = [start] * 2 + [
         start | {"StartTime": datetime.datetime.fromtimestamp(since - 60, datetime.UTC)}
     ] * 5
-    assert rollout(aws).look(step, since, SIZES).state == "running"  # those before it began do not count
+    assert rollout(aws).poll(step, since, SIZES).state == "running"  # those before it began do not count
     aws.activities.append(start)
-    looked = rollout(aws).look(step, since, SIZES)
-    assert looked.state == "failed"
-    assert "3 starts failed, the last: no capacity" in looked.text
+    polled = rollout(aws).poll(step, since, SIZES)
+    assert polled.state == "failed"
+    assert "3 starts failed, the last: no capacity" in polled.text
 
 
 @pytest.mark.parametrize(
@@ -150,9 +150,9 @@ def test_first_instances_fail_once_as_many_starts_have_failed_as_there_should_be
 def test_what_aws_says_of_a_refresh(status: str, state: str, marks: bool) -> None:
     aws = Aws(bad="2")
     aws.refreshes = [running(status, StatusReason="alarm")]
-    looked = rollout(aws).look(Step("running", "", "r-1", "4"), 0, SIZES)
-    assert looked.state == state
-    assert looked.text == f"shop: {status}, 50 %, 2 left: alarm"
+    polled = rollout(aws).poll(Step("running", "", "r-1", "4"), 0, SIZES)
+    assert polled.state == state
+    assert polled.text == f"shop: {status}, 50 %, 2 left: alarm"
     assert [asked["Tags"][0]["Value"] for _, asked in aws.asked] == (["2 4"] if marks else [])
 
 
@@ -169,16 +169,16 @@ def test_going_back_skips_what_is_bad_and_what_has_no_release() -> None:
 
 def test_going_back_marks_the_version_that_it_leaves() -> None:
     aws = Aws(version="5", bad="4")
-    step = rollout(aws).back("", SIZES, PREFERENCES)
+    step = rollout(aws).roll_back("", SIZES, PREFERENCES)
     assert step.version == "3"
     assert aws.asked[-1][1]["Tags"] == [{"Key": "fastapi-fleet:bad", "Value": "4 5"}]
 
 
 def test_going_back_to_nothing_is_refused() -> None:
     with pytest.raises(AwsError, match="nothing to go back to from version 2"):
-        rollout(Aws(version="2")).back("", SIZES, PREFERENCES)
+        rollout(Aws(version="2")).roll_back("", SIZES, PREFERENCES)
     with pytest.raises(AwsError, match=r"rollback_to is 1; allowed: a version with a release: 2, 3, 4, 5"):
-        rollout(Aws()).back("1", SIZES, PREFERENCES)
+        rollout(Aws()).roll_back("1", SIZES, PREFERENCES)
 
 
 def test_a_refresh_under_way_is_turned_back_but_not_joined_by_another() -> None:
@@ -187,14 +187,14 @@ def test_a_refresh_under_way_is_turned_back_but_not_joined_by_another() -> None:
     aws.refreshes = [running("InProgress", DesiredConfiguration=wanted)]
     with pytest.raises(AwsError, match=r"a refresh is under way \(r-1\); wait"):
         rollout(aws).start("4", SIZES, PREFERENCES)
-    step = rollout(aws).back("", SIZES, PREFERENCES)
+    step = rollout(aws).roll_back("", SIZES, PREFERENCES)
     assert step.refresh == "r-1"
     assert [action for action, _ in aws.asked] == ["rollback_instance_refresh", "create_tags"]
     assert aws.asked[-1][1]["Tags"][0]["Value"] == "4"
     with pytest.raises(AwsError, match="rollback_to is 2, but a refresh is under way"):
-        rollout(aws).back("2", SIZES, PREFERENCES)
+        rollout(aws).roll_back("2", SIZES, PREFERENCES)
     aws.refreshes = [running("RollbackSuccessful")]
-    assert rollout(aws).look(step, 0, SIZES).state == "done"
+    assert rollout(aws).poll(step, 0, SIZES).state == "done"
 
 
 def test_a_group_that_is_not_there_is_named() -> None:
@@ -214,22 +214,14 @@ def test_a_fleet_of_hosts_is_not_rolled_back_as_a_scaling_group() -> None:
         }
     ]  # fmt: skip
     with pytest.raises(AwsError, match=r"shape is 'autoscaling', but shop has 1 of the shape instances \(i-1\)"):
-        rollout(aws).back("", SIZES, PREFERENCES)
+        rollout(aws).roll_back("", SIZES, PREFERENCES)
     assert aws.asked == []
 
 
-@pytest.mark.parametrize("verb", ["start", "back", "cancel"])
+@pytest.mark.parametrize("verb", ["start", "roll_back", "cancel"])
 def test_a_group_that_has_the_name_alone_is_left_alone(verb: str) -> None:
     aws = Aws()
     aws.group["Tags"] = [*TAGS[:1], {"Key": "fastapi-fleet:environment", "Value": "staging"}, TAGS[2]]
     with pytest.raises(AwsError, match=r"scaling group shop is of another fleet \(app shop, environment staging\)"):
         getattr(rollout(aws), verb)(*([] if verb == "cancel" else ["4", SIZES, PREFERENCES]))
     assert aws.asked == []
-
-
-def test_refused_credentials_are_told_from_missing_ones() -> None:
-    refused = Exception("no")
-    refused.response = {"Error": {"Code": "ExpiredToken"}}  # type: ignore[attr-defined]
-    assert "AWS refuses the credentials (ExpiredToken)" in explain(refused, "eu-central-1")
-    missing = type("NoCredentialsError", (Exception,), {})("Unable to locate credentials")
-    assert "allowed: the variables AWS_ACCESS_KEY_ID" in explain(missing, "eu-central-1")

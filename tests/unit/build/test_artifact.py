@@ -1,11 +1,8 @@
 """The artifact: the same bytes from the same files, one ordinary tar.gz in two parts, and what is checked in it."""
 
-import dataclasses
 import os
-import subprocess
 import tarfile
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, cast
 
@@ -22,15 +19,13 @@ from plugins.module_utils.build.artifact import (
     write_member,
     write_part,
 )
-from plugins.module_utils.build.assemble import build
-from plugins.module_utils.build.cache import KEEP, Cache
-from plugins.module_utils.build.check import check_module, check_python, search_path
-from plugins.module_utils.build.platforms import Wanted
 from plugins.module_utils.build.split import split
-from plugins.module_utils.build.uv import BuildError, Uv
+from plugins.module_utils.build.uv import BuildError
 from tests.unit.artifacts import manifest_of
 
 PART = st.from_regex(r"[a-z][a-z0-9_.é]{0,60}", fullmatch=True)
+
+
 FILES = st.dictionaries(st.tuples(PART, PART).map("/".join), st.binary(max_size=2000), min_size=1, max_size=6)
 
 
@@ -79,16 +74,6 @@ def test_bytes_do_not_depend_on_umask_or_time(tmp_path: Path, mask: int) -> None
         assert [(i.name, oct(i.mode)) for i in tar if i.isreg()] == [("app/a.py", "0o644"), ("app/run", "0o755")]
 
 
-def test_damaged_artifact_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.tar.gz"
-    write_member([Entry("app/x", data=os.urandom(5000)), Entry("manifest.json", data=b"{}")], path, last=True)
-    whole, second = "is no whole artifact", "is refused: 'app' is in the lib part"
-    for data, said in ((path.read_bytes(), second), (path.read_bytes()[:2000], "is"), (b"no gzip", whole)):
-        path.write_bytes(data)
-        with pytest.raises(BuildError, match=rf"a\.tar\.gz {said}"):
-            split(path, tmp_path)
-
-
 def test_lib_leaves_out_what_differs_between_installations(tmp_path: Path) -> None:
     info = tmp_path / "foo-1.dist-info"
     for path in (info, tmp_path / "bin", tmp_path / "foo/bin", tmp_path / "foo/__pycache__"):
@@ -122,163 +107,6 @@ def test_wheel_is_unpacked_as_installed(tmp_path: Path) -> None:
         wheel.writestr("../evil.py", "x")
     with pytest.raises(BuildError, match="leads out"):
         wheel_tree(path)
-
-
-def check(module: str, **files: str) -> None:
-    tree = {name.replace("__", "/") + ".py": text for name, text in files.items()}
-    check_module(module, set(tree), tree.__getitem__, lambda: {"lib/dep/main.py"})
-
-
-def test_module_is_found_where_python_would() -> None:
-    check("main:app", app__main="from fastapi import FastAPI\napp = FastAPI()\n")
-    check("pkg.web:create()", app__src__pkg__web="def create(): ...\n")
-    check("dep.main:app", app__other="")
-    check("main:app", app__main="from other import *\n")
-    check("main:app", app__main="if True:\n    app: object = 1\n")
-    check("main:app", app__main="def f(:\n")
-    check("main:api.inner", app__main="with open('x') as api: ...\n")
-
-
-def test_module_that_is_not_there_names_those_that_are() -> None:
-    with pytest.raises(BuildError, match=r"no module web \(looked in app, lib\)\. Did you mean main:api\?"):
-        check("web:app", app__main="import fastapi\napi = fastapi.FastAPI()\n")
-    with pytest.raises(BuildError, match=r"app/main\.py has no name 'app' at its top level\. Did you mean main:api\?"):
-        check("main:app", app__main="def f():\n    app = 1\napi = FastAPI()\n")
-    with pytest.raises(BuildError, match="write it as module:name"):
-        check("main.py", app__main="")
-
-
-def test_search_path_has_only_what_is_there() -> None:
-    assert search_path({"app/main.py"}) == ["app", "lib"]
-    assert search_path({"app/src/a.py", "site/b.py"}) == ["app", "app/src", "site", "lib"]
-
-
-def test_hosts_with_another_python_are_named() -> None:
-    platforms = [
-        {"python": "3.10", "arch": "x86_64", "hosts": ["web1", "web2"]},
-        {"python": "3.12", "arch": "x86_64", "hosts": ["web3"]},
-    ]
-    with pytest.raises(
-        BuildError, match=r"requires-python is >=3\.11, but .*: Python 3\.10 on x86_64 \(web1, web2\)\."
-    ):
-        check_python(">=3.11", platforms)
-    check_python(">=3.10", platforms)
-
-
-def test_cache_keeps_the_newest(tmp_path: Path) -> None:
-    cache = Cache(tmp_path / "cache")
-    for number in range(KEEP["builds"] + 3):
-        with cache.put("builds", f"b{number}") as new:
-            (new / "file").write_text("x")
-        os.utime(cache.root / "builds" / f"b{number}", (number, number))
-    assert cache.get("builds", "b0")  # used now, so it is the newest
-    cache.prune()
-    left = {path.name for path in (cache.root / "builds").iterdir()}
-    assert len(left) == KEEP["builds"]
-    assert "b0" in left
-    assert "b1" not in left
-
-
-def test_interrupted_build_leaves_no_entry(tmp_path: Path) -> None:
-    cache = Cache(tmp_path / "cache")
-
-    def interrupted() -> None:
-        with cache.put("libs", "key") as new:
-            (new / "half").write_text("x")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert cache.get("libs", "key") is None
-    assert not list((cache.root / "tmp").iterdir())
-
-
-def test_two_builders_of_one_entry(tmp_path: Path) -> None:
-    cache = Cache(tmp_path / "cache")
-    with cache.put("libs", "key") as mine:
-        (mine / "file").write_text("mine")
-        with cache.put("libs", "key") as theirs:
-            (theirs / "file").write_text("theirs")
-    entry = cache.get("libs", "key")
-    assert entry
-    assert (entry / "file").read_text() == "theirs"
-
-
-ENGINE_FILES = Path(__file__).parents[3] / "roles/release/files"
-
-
-def source(root: Path) -> Path:
-    root.mkdir()
-    (root / "requirements.txt").write_text("")
-    (root / "main.py").write_text("app = 1\n")
-    return root
-
-
-def no_utf8(root: Path) -> None:
-    (root / "\udcff.txt").write_text("")
-
-
-def through_a_link(root: Path) -> None:
-    (root / "storage/v2").mkdir(parents=True)
-    (root / "storage/v2/data").write_text("")
-    (root / "storage/current").symlink_to("v2")
-    (root / "data").symlink_to("storage/current/data")
-
-
-def through_its_own_name(root: Path) -> None:
-    (root / "data").symlink_to(f"../{root.name}/main.py")
-
-
-def too_deep(root: Path) -> None:
-    deep = root / "/".join("f" * 120)
-    deep.mkdir(parents=True)
-    (deep / "x").write_text("")
-
-
-def loop(root: Path) -> None:
-    (root / "loop").symlink_to("loop")
-
-
-@pytest.mark.fault(50)
-@pytest.mark.parametrize("git", [False, True], ids=["plain", "git"])
-@pytest.mark.parametrize(
-    ("spoil", "said"),
-    [
-        (no_utf8, r"'app/\\udcff\.txt' is no UTF-8\. Hosts would refuse such a release\. Change it"),
-        (
-            through_a_link,
-            "'app/data' is a link to 'storage/current/data', which leads through the link 'app/storage/cur",
-        ),
-        (through_its_own_name, r"'app/data' is a link to '\.\./shop/main\.py', which leads out of the code part"),
-        (too_deep, "lies 121 folders deep; 99 are allowed"),
-        (loop, "'loop' is a symlink to 'loop', which is not in the release"),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
-def test_source_that_hosts_would_refuse_is_refused_at_build(
-    tmp_path: Path, spoil: Callable[[Path], None], said: str, git: bool
-) -> None:
-    """By name, before anything is installed; without what is named, it is built."""
-    root = source(tmp_path / "shop")
-    spoil(root)
-    if git:
-        subprocess.run(["git", "init", "-q", root], check=True)
-    wanted = Wanted("shop", str(root), "main:app", [{"python": "3.11", "arch": "x86_64"}], "gunicorn", ENGINE_FILES, [])
-    with pytest.raises(BuildError, match=said):
-        build(wanted, Cache(tmp_path / "cache"), Uv("/no/uv"))
-    excluded = ["*.txt", "data", "f", "loop"]
-    (root / "pyproject.toml").write_text("[project]\nname = 'shop'\nversion = '1'\n")
-    with pytest.raises(BuildError, match="release_uv is /no/uv"):
-        build(dataclasses.replace(wanted, exclude=excluded), Cache(tmp_path / "cache"), Uv("/no/uv"))
-
-
-def test_source_with_something_that_is_no_file(tmp_path: Path) -> None:
-    """Reading a FIFO would wait for ever. git does not see it."""
-    root = source(tmp_path / "shop")
-    os.mkfifo(root / "pipe")
-    wanted = Wanted("shop", str(root), "main:app", [{"python": "3.11", "arch": "x86_64"}], "gunicorn", ENGINE_FILES, [])
-    with pytest.raises(BuildError, match="'app/pipe' is no file, folder or symlink"):
-        build(wanted, Cache(tmp_path / "cache"), Uv("/no/uv"))
 
 
 @pytest.mark.fault(50)

@@ -342,7 +342,7 @@ def test_damaged_anywhere(tmp_path: Path) -> None:
     data = path.read_bytes()
     out = tmp_path / "out"
     out.mkdir()
-    assert split(path, out)[2]["id"] == MANIFEST["id"]
+    assert split(path, out)[2].id == MANIFEST["id"]
     for length in range(len(data)):
         path.write_bytes(data[:length])
         with pytest.raises(BuildError, match=r"is no whole artifact of a release build: .*Build it again"):
@@ -396,7 +396,7 @@ def test_targets_of_all_links_are_followed_only_up_to_a_length() -> None:
 
 def test_manifest_is_what_is_relied_on(tmp_path: Path) -> None:
     lib = tar(LIB, last=False)
-    assert split(write(tmp_path, lib, []), tmp_path)[2]["path"] == ["app", "lib"]
+    assert split(write(tmp_path, lib, []), tmp_path)[2].path == ["app", "lib"]
     for about, said in [
         ({"format": 2}, "wrong: format"),
         ({"id": "../../etc"}, "wrong: id"),

@@ -24,8 +24,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from plugins.action.release_unpack import split_login
-from plugins.module_utils.build.publish import parts, publish, upload_note
-from plugins.module_utils.build.uv import BuildError
 from plugins.module_utils.host.fetch import Server, part_name, pull
 from plugins.module_utils.host.unpack import Order, UnpackError, needs, read_marker
 from tests.unit.host.test_unpack import build
@@ -324,38 +322,3 @@ def test_space_for_what_is_fetched_is_counted(site: Site, order: Order, monkeypa
     assert site.asked == []
     disk.f_bavail += 1
     assert pull(order, site.server()) is True
-
-
-def test_publish(order: Order, tmp_path: Path) -> None:
-    files = parts("shop", [order.artifact])
-    assert sorted(files) == sorted(part_name("shop", order.artifact[f"{part}_sha256"]) for part in ("lib", "code"))
-    with pytest.raises(BuildError, match="which is no folder on the controller"):
-        publish(files, tmp_path / "web")
-    web = tmp_path / "web"
-    web.mkdir()
-    assert sorted(publish(files, web, check_mode=True)) == sorted(files)
-    assert list(web.iterdir()) == []
-    old = os.umask(0o077)
-    try:
-        assert sorted(publish(files, web)) == sorted(files)
-    finally:
-        os.umask(old)
-    for name, file in files.items():
-        assert (web / name).read_bytes() == file.read_bytes()
-        assert (web / name).stat().st_mode & 0o777 == 0o644
-    assert len(list((web / "shop").iterdir())) == 2
-    assert publish(files, web) == []
-    (web / name).write_bytes(b"half")
-    with pytest.raises(BuildError, match=r"has 4 bytes, not \d+: it is damaged\. Remove it"):
-        publish(files, web)
-    assert f"{name}  from  {files[name]}" in upload_note(files)
-
-
-def test_half_a_copy_is_never_seen(order: Order, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(source: object, target: object, size: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("shutil.copyfileobj", full)
-    with pytest.raises(BuildError, match=r"cannot be written: .*No space left on device"):
-        publish(parts("shop", [order.artifact]), tmp_path)
-    assert list((tmp_path / "shop").iterdir()) == []

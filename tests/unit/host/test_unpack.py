@@ -27,7 +27,7 @@ def build(
     rest = [Entry("app/link.py", link="main.py"), Entry("app/main.py", data=code), Entry("manifest.json", data=b"{}")]
     second = write_member(rest, parts / "code.tar.gz", last=True)
     sha256 = hashlib.sha256(code + lib).hexdigest()
-    artifact = describe(first, second, sha256, {"python": "3.11", "arch": "x86_64"})
+    artifact = describe(first, second, sha256, "3.11", "x86_64")
     order = Order("shop", tmp_path / "srv", release, artifact, python=sys.executable, **extra)
     return order, {"lib": parts / "lib.tar.gz", "code": parts / "code.tar.gz"}
 

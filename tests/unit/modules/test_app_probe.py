@@ -41,12 +41,12 @@ def script(path: Path, text: str) -> str:
 
 
 def test_python_version_is_the_interpreters_own() -> None:
-    assert python_version(sys.executable) == "{}.{}".format(*sys.version_info)
+    assert python_version(sys.executable) == "{}.{}.{}".format(*sys.version_info)
 
 
 @pytest.mark.parametrize(
     "text",
-    ["exit 1", "true", "echo Python 3.12.1", "echo 3.12; echo 3.13", "echo 3.12 >&2", "echo '3.12\n-- evil'"],
+    ["exit 1", "true", "echo Python 3.12.1", "echo 3.12.1; echo 3.13.1", "echo 3.12.1 >&2", "echo '3.12.1\n-- evil'"],
 )
 def test_what_is_no_python_has_no_version(tmp_path: Path, text: str) -> None:
     assert python_version(script(tmp_path / "python3", text)) == ""
@@ -62,7 +62,7 @@ def test_python_is_asked_without_what_a_user_set(tmp_path: Path, monkeypatch: py
     """A module in PYTHONPATH would stand for the standard library's."""
     (tmp_path / "encodings.py").write_text("print('noise')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert python_version(sys.executable) == "{}.{}".format(*sys.version_info)
+    assert python_version(sys.executable) == "{}.{}.{}".format(*sys.version_info)
 
 
 @pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED.keys())
