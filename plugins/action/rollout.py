@@ -205,7 +205,7 @@ class Host:
             stays = "as nothing was live before" if nothing else "as fleet_restore is false"
             return f"switched; stays, {stays}" if stop and (nothing or not settings.restore) else "switched"
         if stop or not self.wants:
-            return "not touched, as the rollout stopped" if stop else "had it already"
+            return "not touched, as the rollout stopped" if stop else "already up to date"
         return "would switch" if settings.check else "to be switched"
 
 

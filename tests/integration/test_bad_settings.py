@@ -43,7 +43,7 @@ CASES: list[tuple[str, Any, str, str]] = [
     ("app_name", None, "is null", NAME),
     ("app_source", None, "is null", SOURCE),
     ("service_workers", "", 'is ""', WORKERS),
-    ("app_source", "{{ nobody_set_this }}", "cannot be worked out ('nobody_set_this' is undefined)", SOURCE),
+    ("app_source", "{{ nobody_set_this }}", "cannot be evaluated ('nobody_set_this' is undefined)", SOURCE),
     # A name that cannot be a unit's, a user's and a folder's
     ("app_name", "My App", 'is "My App"', NAME),
     ("app_name", "web@1", 'is "web@1"', NAME),

@@ -666,11 +666,16 @@ def test_report_has_a_line_for_every_host_where_one_failed() -> None:
 
 def test_report_is_short_where_all_is_well() -> None:
     rows = [
-        {"host": f"web{number}", "was": "old", "now": "new", "what": "had it already" if number == 3 else "switched"}
+        {
+            "host": f"web{number}",
+            "was": "old",
+            "now": "new",
+            "what": "already up to date" if number == 3 else "switched",
+        }
         for number in (1, 2, 3)
     ]
     assert report(rows=rows, notes=["web1: began with fewer workers"]) == [
-        "Release new: 1 had it already (web3)",
+        "Release new: 1 already up to date (web3)",
         "Release new: 2 switched (web1, web2)",
         "Note: web1: began with fewer workers",
     ]

@@ -145,7 +145,7 @@ def test_hosts_stay_if_asked_to_and_a_budget_lets_the_others_go_on(
     assert done.returncode != 0, "a host that failed is no success, budget or not"
     assert live(fleet) == {"web1": new, "web2": sample, "web3": new}
     assert running(fleet)["web1"] == kept
-    assert rows(done.stdout)["web1"][2] == "had it already"
+    assert rows(done.stdout)["web1"][2] == "already up to date"
     assert "The rollout stop" not in done.stdout
 
 
@@ -315,7 +315,7 @@ def test_check_mode_touches_nothing_and_foretells_what_a_deploy_does(
 
     there = trees(fleet)
     check = deploy("--check", **new)
-    assert f"Release {release}: 3 had it already (web1, web2, web3)" in check.stdout, check.stdout
+    assert f"Release {release}: 3 already up to date (web1, web2, web3)" in check.stdout, check.stdout
     assert set(recap(check.stdout, "changed").values()) == {0}
     assert trees(fleet) == there
 

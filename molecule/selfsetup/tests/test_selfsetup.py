@@ -272,7 +272,7 @@ def test_start_without_a_hook_that_waits(instances: dict[str, Instance], bundles
     one = instances["self1"]
     before = (one.app.master, one.app.workers)
     one.run(user_data(one.aws, bundles["good"]))
-    wait_until(lambda: "launch hook: none took CONTINUE" in one.said(), SETUP_SECONDS)
+    wait_until(lambda: "launch hook: no lifecycle hook accepted CONTINUE" in one.said(), SETUP_SECONDS)
     wait_until(lambda: one.host.run("systemctl is-active fleet-setup").stdout.strip() == "inactive")
     assert "No active Lifecycle Action" in one.said()
     assert (one.app.master, one.app.workers) == before

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the modules for AWS have in common: clients, one error with a sentence for people, tags."""
+"""Shared by the modules for AWS: clients, one error whose message is for people, tags."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def complaints(rules: Mapping[str, Rule], read: Callable[[str], object]) -> list
         except KeyError:
             reason = "" if rule.get("optional") else "is not set"
         except ValueError as error:
-            reason = f"cannot be worked out ({error})"
+            reason = f"cannot be evaluated ({error})"
         else:
             reason = fault(value, rule) or _alone(value, rule, read)
         if reason:

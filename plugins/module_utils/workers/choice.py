@@ -110,7 +110,7 @@ def _best(shares: Mapping[int, float]) -> int:
 
 
 def _fitting(shares: Mapping[int, float], most: int) -> dict[int, float]:
-    """Return what fits in memory; where nothing does, the least there is."""
+    """Return what fits in memory; where nothing does, the minimum."""
     least = max(most, min(shares))
     return {number: share for number, share in shares.items() if number <= least}
 

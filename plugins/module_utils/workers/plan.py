@@ -135,7 +135,7 @@ def plan_workers(
         room = f": {memory} MiB{limited} less {reserve_mib} for the system"
         of_sets = f"{sets} sets of " if sets > 1 else ""
         if memory - reserve_mib < sets * each:
-            held = f" are not enough for {of_sets}even 1 × {each} MiB{origin}, so the least there is"
+            held = f" are not enough for {of_sets}even 1 × {each} MiB{origin}, so the minimum"
         else:
             held = f" hold {of_sets}{number} × {each} MiB{origin}"
         return plan(number, "memory", f"{room}{held} ({cpu_sum} would be {by_cpu})")

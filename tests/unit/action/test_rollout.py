@@ -55,7 +55,7 @@ def told(state: Mapping[str, Any], host: str) -> tuple[str, str, str]:
 def test_all_hosts_that_need_it_switch() -> None:
     state = decided({"a": prepared(), "b": prepared(NEW, wants=False), "c": prepared("")})
     assert (state["switch"], state["restore"], state["failed"], state["stop"]) == (["a", "c"], [], {}, "")
-    assert told(state, "b") == (NEW, NEW, "had it already")
+    assert told(state, "b") == (NEW, NEW, "already up to date")
     assert told(state, "c") == ("none", "none", "to be switched")
 
 
@@ -224,7 +224,7 @@ def test_check_mode_foretells_and_does_nothing() -> None:
     state = decided({"a": prepared(), "b": prepared(NEW, wants=False)}, check=True, migrate=True)
     assert (state["switch"], state["migrate"]) == ([], [])
     assert told(state, "a") == (OLD, OLD, "would switch")
-    assert told(state, "b") == (NEW, NEW, "had it already")
+    assert told(state, "b") == (NEW, NEW, "already up to date")
     assert state["notes"] == ["the migration would run once, on a, before any host switches"]
 
 
@@ -274,7 +274,7 @@ def test_rollback_leaves_hosts_alone_that_run_it_and_names_those_it_cannot_reach
     said = {"a": {"service_status": status()}, "b": {"service_status": status(now=OLD)}, "c": {"service_status": LOST}}
     state = decided(as_if_probed(OLD, said), max_failures=3)
     assert state["switch"] == ["a"]
-    assert told(state, "b") == (OLD, OLD, "had it already")
+    assert told(state, "b") == (OLD, OLD, "already up to date")
     assert told(state, "c") == ("unknown", "unknown", "not reached: no route to host")
     assert list(state["failed"]) == ["c"]
 

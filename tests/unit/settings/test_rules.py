@@ -113,7 +113,7 @@ def test_value_that_cannot_be_worked_out() -> None:
         raise ValueError("'vault_x' is undefined")
 
     assert complaints({"x": {"type": "bool"}}, read) == [
-        "x cannot be worked out ('vault_x' is undefined); allowed: true or false"
+        "x cannot be evaluated ('vault_x' is undefined); allowed: true or false"
     ]
 
 

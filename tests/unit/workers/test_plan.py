@@ -186,7 +186,7 @@ def test_a_container_has_one_set_of_workers() -> None:
 def test_memory_for_one_worker_but_not_for_the_reserve_gives_one_and_says_so() -> None:
     plan = plan_workers(vcpus=8, memory_mib=65536, memory_limit_mib=128, reserve_mib=64, sets=1)
     assert (plan.workers, plan.bound_by) == (1, "memory")
-    assert "are not enough for even 1 × 100 MiB, so the least there is" in plan.reason
+    assert "are not enough for even 1 × 100 MiB, so the minimum" in plan.reason
 
 
 @pytest.mark.parametrize(

@@ -49,16 +49,16 @@ WAIT_MS = 1
 EAGER: dict[str, Any] = {"eager_start": True}
 
 
-class Parting:
-    """An ASGI app that, while `parting` is set, has each answer say that it is the last one on its connection."""
+class CloseConnections:
+    """ASGI middleware: adds `Connection: close` to every response while `draining` is set."""
 
     def __init__(self, app: Callable[[Message, Any, Any], Awaitable[None]]) -> None:
         self.app = app
-        self.parting = False
+        self.draining = False
 
     async def __call__(self, scope: Message, receive: Any, send: Callable[[Message], Awaitable[None]]) -> None:
         """Serve one request or WebSocket."""
-        if self.parting and scope["type"] == "http" and GATE not in scope["headers"]:
+        if self.draining and scope["type"] == "http" and GATE not in scope["headers"]:
             send = partial(self._say, send)
         await self.app(scope, receive, send)
 
@@ -70,14 +70,14 @@ class Parting:
 
 
 class RetiringServer(Server):  # type: ignore[misc]
-    """Uvicorn's server, and a way out for it: `patience` is how many seconds open connections have then.
+    """Uvicorn's server that can retire: `patience` is how many seconds open connections have then.
 
     `config` is loaded.
     """
 
     def __init__(self, config: Config, patience: float) -> None:
         super().__init__(config)
-        self._app = config.loaded_app = Parting(config.loaded_app)
+        self._app = config.loaded_app = CloseConnections(config.loaded_app)
         self._own = ""
         self._beat = 0.0
         self._patience = patience
@@ -97,15 +97,15 @@ class RetiringServer(Server):  # type: ignore[misc]
             return False
 
     def retire(self) -> None:
-        """Accept nobody any more: who connects now waits for another worker. Who is connected stays."""
+        """Stop accepting: new connections wait for another worker, open connections are kept."""
         if self._leave_by is None:
             self._leave_by = time.monotonic() + self._patience
             for server in self.servers:
                 server.close()
 
     async def on_tick(self, counter: int) -> bool:
-        """Part once traffic has moved; leave, where asked to, once nobody is connected. Called ten times a second."""
-        self._app.parting = self._leave_by is not None or self._moved()
+        """Drain once traffic has moved; exit, where asked to, once no connection is open. Called ten times a second."""
+        self._app.draining = self._leave_by is not None or self._moved()
         # Uvicorn looks whether it is time for a sign of life at each tenth tick only. In a worker that blocks for a
         # second now and then, ten of them may take longer than gunicorn waits.
         if self.config.callback_notify and time.monotonic() > self._beat + BEAT_SECONDS:
