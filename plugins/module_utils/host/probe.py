@@ -6,7 +6,6 @@ makes anyway.
 
 from __future__ import annotations
 
-import grp
 import json
 import os
 import platform
@@ -21,6 +20,7 @@ from typing import Any
 from ..workers.limits import memory_of, planned_mib, read_groups, text_of
 from ..workers.plan import plan_workers
 from .digests import PREFIX, keyed, read_key, sha256
+from .file_state import file_as_found
 from .files import read_object
 from .names import taken
 from .proc import children, memory_mib, seconds_old
@@ -136,24 +136,6 @@ def states(*units: str) -> dict[str, tuple[bool, int]]:
         said = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         found[said.get("Id", "")] = (said.get("ActiveState") == "active", int(said.get("MainPID") or 0))
     return {unit: found.get(unit, (False, 0)) for unit in units}
-
-
-def file_as_found(path: Path, key: bytes | None = None) -> dict[str, str] | None:
-    """Return what C(host_files) could want of a path: a link's target, or the content's digest, owner and mode.
-
-    The digest is C(sha256), or with a key C(keyed).
-    """
-    try:
-        if path.is_symlink():
-            return {"link": os.readlink(path)}
-        found = path.stat()
-        content = None if path.is_dir() else path.read_bytes()
-        hashed = (lambda data: keyed(key, data)) if key else sha256
-        digest = {"keyed" if key else "sha256": "" if content is None else hashed(content)}
-        owner, group = pwd.getpwuid(found.st_uid).pw_name, grp.getgrgid(found.st_gid).gr_name
-    except (OSError, KeyError):
-        return None
-    return {**digest, "owner": owner, "group": group, "mode": f"{found.st_mode & 0o7777:04o}"}
 
 
 def files_of(app: str) -> dict[str, dict[str, str] | None]:
