@@ -101,14 +101,14 @@ def as_found(path: Path) -> dict[str, Any]:
         return {**item, "link": os.readlink(path), "owner": "root", "group": "root"}
     if not path.exists():
         return {**item, "state": "absent"}
-    found = path.stat()
+    status = path.stat()
     return {
         **item,
         "state": "directory" if path.is_dir() else "present",
         "content": current_text(path),
-        "mode": f"{found.st_mode & 0o7777:04o}",
-        "owner": pwd.getpwuid(found.st_uid).pw_name,
-        "group": grp.getgrgid(found.st_gid).gr_name,
+        "mode": f"{status.st_mode & 0o7777:04o}",
+        "owner": pwd.getpwuid(status.st_uid).pw_name,
+        "group": grp.getgrgid(status.st_gid).gr_name,
     }
 
 

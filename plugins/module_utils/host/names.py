@@ -48,15 +48,15 @@ def taken(app: str, user: str, user_given: bool, root: Path = Path("/")) -> str:
     settings = _settings(app, root)
     account = _account(app, user, settings, root) if user == app and not user_given else ""
     files = [] if settings or _is_marked(app, user) else list(_files(app, user, root))
-    found = [account] * bool(account) + files
-    if not found:
+    others = [account] * bool(account) + files
+    if not others:
         return ""
     other = f", for example {app}-app" if len(app) <= MOST_LETTERS - len("-app") else ""
     choose = ""
     if not files and account.startswith("the account"):
         choose = f"; or, where the app is to run as that account, set service_user: {user}"
     return (
-        f"app_name is {app!r}, but there is already what no deploy of this app has made: {', '.join(found)}. "
+        f"app_name is {app!r}, but there is already what no deploy of this app has made: {', '.join(others)}. "
         f"Choose another app_name{other}{choose}"
     )
 
@@ -64,10 +64,10 @@ def taken(app: str, user: str, user_given: bool, root: Path = Path("/")) -> str:
 def _settings(app: str, root: Path) -> dict[str, Any]:
     """Return the settings that a deploy of this app has left, an empty object where none has got so far."""
     try:
-        found = json.loads((root / "etc" / app / "release.json").read_text(encoding="utf-8"))
+        settings = json.loads((root / "etc" / app / "release.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) and found.get("app") == app else {}
+    return settings if isinstance(settings, dict) and settings.get("app") == app else {}
 
 
 def _account(app: str, user: str, settings: dict[str, Any], root: Path) -> str:
