@@ -7,12 +7,13 @@ one's place, and systemd would give /var/lib/NAME to it.
 from __future__ import annotations
 
 import grp
-import json
 import os
 import pwd
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from .files import read_object
 
 #: The first line of what the bundle writes, and what it writes into the field for the full name of an account.
 MARK, COMMENT = "# Written by fastapi-fleet.", "fastapi-fleet app {app}"
@@ -63,11 +64,8 @@ def taken(app: str, user: str, user_given: bool, root: Path = Path("/")) -> str:
 
 def _settings(app: str, root: Path) -> dict[str, Any]:
     """Return the settings that a deploy of this app has left, an empty object where none has got so far."""
-    try:
-        settings = json.loads((root / "etc" / app / "release.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return settings if isinstance(settings, dict) and settings.get("app") == app else {}
+    settings = read_object(root / "etc" / app / "release.json")
+    return settings if settings.get("app") == app else {}
 
 
 def _account(app: str, user: str, settings: dict[str, Any], root: Path) -> str:
