@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
+from ..module_utils.host.file_state import matches
 from ..plugin_utils.texts import asked, renderer
 
 Seen = Mapping[str, Mapping[str, str] | None]
@@ -17,27 +18,6 @@ Seen = Mapping[str, Mapping[str, str] | None]
 FINGERPRINT = "host_files_fingerprint"
 #: In the place of a secret's digest where the host has no key yet and makes none, in check mode.
 UNKNOWN = "unknown"
-
-
-def is_right(item: Mapping[str, Any], seen: Seen) -> bool:
-    """Return whether a path was seen to be what the item describes; False where it was not looked at."""
-    if item["path"] not in seen:
-        return False
-    found, state = seen[item["path"]], item.get("state", "present")
-    if state != "present":
-        return state == "absent" and found is None
-    if found is None:
-        return False
-    if item.get("link"):
-        return bool(found.get("link") == item["link"])
-    content = hashlib.sha256(str(item.get("content") or "").encode("utf-8", "surrogateescape")).hexdigest()
-    wanted = {
-        "sha256": content,
-        "owner": item.get("owner", "root"),
-        "group": item.get("group", "root"),
-        "mode": f"{int(item.get('mode') or '0644', 8):04o}",
-    }
-    return dict(found) == wanted
 
 
 def with_sources(items: list[dict[str, Any]], find: Any) -> Iterator[dict[str, Any]]:
@@ -108,7 +88,7 @@ def is_kept(path: str, digest: str | None, probed: Mapping[str, Mapping[str, Any
 def all_right(args: Mapping[str, Any], seen: Seen, probed: Mapping[str, Mapping[str, Any]]) -> bool:
     """Return whether all files and secrets of a task were seen to be right."""
     digests = digests_of(args.get("secrets") or {}, probed)
-    return all(is_right(item, seen) for item in args.get("files") or []) and all(
+    return all(item["path"] in seen and matches(item, seen[item["path"]]) for item in args.get("files") or []) and all(
         is_kept(path, digests.get(path), probed) for path in args.get("secrets") or {}
     )
 

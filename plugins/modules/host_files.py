@@ -9,7 +9,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.host.digests import keyed, make_key, read_key
-from ..module_utils.host.file_set import difference, is_as_wanted, put_checked, secret_file
+from ..module_utils.host.file_set import difference, put_checked, secret_file
+from ..module_utils.host.file_state import file_as_found, matches
 
 DOCUMENTATION = r"""
 module: host_files
@@ -183,8 +184,8 @@ def main() -> None:
     try:
         key = read_key(key_file) if key_file else None
         new_key = key_file if key is None else None
-        open_changes = [item for item in shown if not is_as_wanted(item)]
-        secret_changes = [item for item in hidden if not is_as_wanted(item)]
+        open_changes = [item for item in shown if not matches(item, file_as_found(Path(item["path"])))]
+        secret_changes = [item for item in hidden if not matches(item, file_as_found(Path(item["path"])))]
         diff = [difference(item) for item in open_changes]
         if new_key and not module.check_mode:
             key = make_key(new_key)

@@ -146,9 +146,9 @@ def main() -> None:
         if params["code_data"]:
             files["code"] = Path(module.tmpdir, "code.tar.gz")
             files["code"].write_bytes(base64.b64decode(params["code_data"]))
-        wanted = needs(order)
+        lacking = needs(order)
         missing = [] if module.check_mode or not files else unpack(order, files)
-        if params["url"] and wanted and not module.check_mode:
+        if params["url"] and lacking and not module.check_mode:
             # Not above: what it takes to speak HTTPS costs each host as much as all the rest.
             from ..module_utils.host.fetch import Server, pull  # noqa: PLC0415
 
@@ -159,11 +159,11 @@ def main() -> None:
         module.fail_json(msg=f"The release could not be put into {order.root}: {error}. Does the play use become?")
     except KeyError as error:
         module.fail_json(msg=f"artifact lacks {error}; pass what release_build returned for this host's platform.")
-    changed = bool(wanted) and (module.check_mode or pulled or (bool(files) and not missing))
+    changed = bool(lacking) and (module.check_mode or pulled or (bool(files) and not missing))
     module.exit_json(
         changed=changed,
         path=str(order.folder),
-        needs=missing if files else wanted,
+        needs=missing if files else lacking,
         seconds=round(time.monotonic() - began, 3),
     )
 

@@ -147,8 +147,8 @@ class Rules:
             refuse(name, f"is a {kind} of {member.size} bytes, which is too large")
         self.bytes += -(-member.size // BLOCK) * BLOCK
         if self.bytes > self.limits.bytes or self.files > self.limits.files:
-            said = "what its part says that it unpacks to" if self.limits.exact else "what its part may unpack to"
-            refuse(name, f"goes beyond {said}: {self.limits.bytes:,} bytes, {self.limits.files:,} files")
+            limit = "what its part says that it unpacks to" if self.limits.exact else "what its part may unpack to"
+            refuse(name, f"goes beyond {limit}: {self.limits.bytes:,} bytes, {self.limits.files:,} files")
 
     def _imply(self, name: str) -> None:
         """Note the folders above a name, and refuse it where one of them is something else."""

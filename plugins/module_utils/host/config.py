@@ -169,8 +169,8 @@ def _environment(etc: Path) -> str:
 
 def _commands(path: Path) -> dict[str, str]:
     """Return the hooks, which have a file of their own: it is shown nowhere. Raises OSError, ValueError, TypeError."""
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return {name: str(found[name]) for name in ("hook_before", "hook_after")}
+    hooks = json.loads(path.read_text(encoding="utf-8"))
+    return {name: str(hooks[name]) for name in ("hook_before", "hook_after")}
 
 
 def other(slot: str) -> str:

@@ -146,7 +146,7 @@ def download(address: str, size: int, server: Server, out: IO[bytes]) -> str:
         out.seek(0)
         out.truncate()
         try:
-            found = _download(address, size, server, out)
+            digest = _download(address, size, server, out)
         except _TransientError as error:
             if pause is None:
                 raise ValueError(str(error)) from error
@@ -154,7 +154,7 @@ def download(address: str, size: int, server: Server, out: IO[bytes]) -> str:
         else:
             break
     out.flush()
-    return found
+    return digest
 
 
 def _download(address: str, size: int, server: Server, out: IO[bytes]) -> str:
@@ -225,14 +225,16 @@ def _reasons(server: Server) -> Iterator[None]:
     try:
         yield
     except urllib.error.HTTPError as error:
-        said = f"the server answers {error.code} {error.reason}"
+        message = f"the server answers {error.code} {error.reason}"
         if error.code in _TRANSIENT:
-            raise _TransientError(said) from error
-        raise ValueError(f"{said}. {_HINTS.get(error.code, 'Its log may say why').format(server.setting)}") from error
+            raise _TransientError(message) from error
+        raise ValueError(
+            f"{message}. {_HINTS.get(error.code, 'Its log may say why').format(server.setting)}"
+        ) from error
     except (TimeoutError, urllib.error.URLError) as error:
         reason = getattr(error, "reason", error)
         # A silent server keeps silent: waiting for it twice more would only take three times as long.
-        said = silent if isinstance(reason, TimeoutError) else f"the server cannot be reached ({reason})"
-        raise (ValueError if said == silent else _TransientError)(said) from error
+        message = silent if isinstance(reason, TimeoutError) else f"the server cannot be reached ({reason})"
+        raise (ValueError if message == silent else _TransientError)(message) from error
     except (http.client.HTTPException, OSError) as error:
         raise _TransientError(f"the connection broke ({type(error).__name__})") from error

@@ -9,9 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from .file_state import content_of, mode_of
 from .files import link_atomically, write_atomically
-
-DEFAULT_MODE = {"present": 0o644, "directory": 0o755}
 
 
 def secret_file(path: str, content: str) -> dict[str, Any]:
@@ -22,11 +21,6 @@ def secret_file(path: str, content: str) -> dict[str, Any]:
         "path": path, "content": content, "link": None, "state": "present",
         "owner": owner, "group": group, "mode": "0600",
     }  # fmt: skip
-
-
-def wanted_mode(item: dict[str, Any]) -> int:
-    """Return the permission bits of a file; raises ValueError where they are no octal number."""
-    return int(item["mode"], 8) if item["mode"] else DEFAULT_MODE[item["state"]]
 
 
 def current_text(path: Path) -> str | None:
@@ -43,23 +37,6 @@ def missing_folders(path: Path) -> list[Path]:
     return [folder for folder in reversed(path.parents) if not folder.exists()]
 
 
-def is_as_wanted(item: dict[str, Any]) -> bool:
-    """Return whether the path already is what the item describes; reads only."""
-    path = Path(item["path"])
-    if item["state"] == "absent":
-        return not (path.exists() or path.is_symlink())
-    if item["link"]:
-        return path.is_symlink() and os.readlink(path) == item["link"]
-    if item["state"] == "directory":
-        if path.is_symlink() or not path.is_dir():
-            return False
-    elif current_text(path) != (item["content"] or ""):
-        return False
-    found = path.stat()
-    owner = (pwd.getpwnam(item["owner"]).pw_uid, grp.getgrnam(item["group"]).gr_gid)
-    return (found.st_uid, found.st_gid) == owner and found.st_mode & 0o7777 == wanted_mode(item)
-
-
 def put(item: dict[str, Any]) -> None:
     """Make the path what the item describes. A file or link appears whole or not at all."""
     path = Path(item["path"])
@@ -71,18 +48,17 @@ def put(item: dict[str, Any]) -> None:
         return
     for folder in missing_folders(path):
         folder.mkdir()
-        folder.chmod(DEFAULT_MODE["directory"])  # whatever the umask
+        folder.chmod(0o755)  # whatever the umask
     owner = (pwd.getpwnam(item["owner"]).pw_uid, grp.getgrnam(item["group"]).gr_gid)
     if item["state"] == "directory":
         path.mkdir(exist_ok=True)
         os.chown(path, *owner)
-        path.chmod(wanted_mode(item))
+        path.chmod(mode_of(item))
         return
     if item["link"]:
         link_atomically(path, item["link"])
     else:
-        content = (item["content"] or "").encode("utf-8", "surrogateescape")
-        write_atomically(path, content, wanted_mode(item), owner, sync=False)
+        write_atomically(path, content_of(item), mode_of(item), owner, sync=False)
 
 
 def put_checked(items: list[dict[str, Any]], *commands: list[str]) -> str:
@@ -125,14 +101,14 @@ def as_found(path: Path) -> dict[str, Any]:
         return {**item, "link": os.readlink(path), "owner": "root", "group": "root"}
     if not path.exists():
         return {**item, "state": "absent"}
-    found = path.stat()
+    status = path.stat()
     return {
         **item,
         "state": "directory" if path.is_dir() else "present",
         "content": current_text(path),
-        "mode": f"{found.st_mode & 0o7777:04o}",
-        "owner": pwd.getpwuid(found.st_uid).pw_name,
-        "group": grp.getgrgid(found.st_gid).gr_name,
+        "mode": f"{status.st_mode & 0o7777:04o}",
+        "owner": pwd.getpwuid(status.st_uid).pw_name,
+        "group": grp.getgrgid(status.st_gid).gr_name,
     }
 
 

@@ -115,8 +115,8 @@ class _Gate:
     def _require_up(self) -> UnitState:
         state = self.context.state(self.slot)
         if state.restarts > self.restarts or state.down:
-            unit, after = self.config.service(self.slot), f"result: {state.result}, restarts: {state.restarts}"
-            raise GateError(f"{unit} fell over while starting ({after})")
+            unit = self.config.service(self.slot)
+            raise GateError(f"{unit} fell over while starting (result: {state.result}, restarts: {state.restarts})")
         return state
 
     def _missing(self, pids: list[int]) -> str:

@@ -22,14 +22,14 @@ SWITCHES, RECYCLED = "history.jsonl", "recycled.jsonl"
 
 def entries(config: Config, name: str = SWITCHES) -> list[dict[str, Any]]:
     """Return the history, oldest first; a line that a power cut tore is passed over."""
-    found = []
+    parsed = []
     with contextlib.suppress(OSError):
         for line in (config.root / name).read_text(encoding="utf-8", errors="replace").splitlines():
             with contextlib.suppress(ValueError):
                 entry = json.loads(line)
                 if isinstance(entry, dict):
-                    found.append(entry)
-    return found
+                    parsed.append(entry)
+    return parsed
 
 
 def note(config: Config, entry: dict[str, Any], name: str = SWITCHES) -> None:
@@ -64,16 +64,16 @@ def served(config: Config) -> list[str]:
     lines = entries(config)
     # Version 0.1 wrote no history, but which release was there before.
     before = config.live_record().previous if not lines else None
-    found = [str(before)] if before else []
+    releases = [str(before)] if before else []
     for entry in lines:
         left, to = entry.get("from"), entry.get("to")
-        if left and found[-1:] != [left]:
-            found.append(str(left))
+        if left and releases[-1:] != [left]:
+            releases.append(str(left))
         if entry.get("result") in (SWITCHED, STAYS):
             if entry.get("verb") == "restore" and left:
-                found.pop()
-            found.append(str(to))
-    return found[::-1]
+                releases.pop()
+            releases.append(str(to))
+    return releases[::-1]
 
 
 def is_whole(config: Config, release: str) -> bool:

@@ -80,9 +80,9 @@ class Mask:
 
     def __call__(self, text: str) -> str:
         """Return the text without secrets. One that a line break cuts in two takes the break with it."""
-        found = [*self._whole(text), *self._cut(text), *(match.span(1) for match in _LOGIN.finditer(text))]
+        spans = [*self._whole(text), *self._cut(text), *(match.span(1) for match in _LOGIN.finditer(text))]
         made, end = [], 0
-        for start, stop in _merged(found):
+        for start, stop in _merged(spans):
             made += [text[end:start], MASKED]
             end = stop
         return "".join([*made, text[end:]])
@@ -98,12 +98,12 @@ class Mask:
 
     def _cut(self, text: str) -> Iterator[tuple[int, int]]:
         """Return where the beginning of a secret stands before an ellipsis, or its end behind one."""
-        found = [match.span() for match in _CUT.finditer(text)]
-        if found:
-            yield from self._index.cut(text, [start for start, _ in found])
+        ellipses = [match.span() for match in _CUT.finditer(text)]
+        if ellipses:
+            yield from self._index.cut(text, [start for start, _ in ellipses])
             # The end of a secret is the beginning of the secret that is read from its end.
             size, backwards = len(text), _Index(form[::-1] for form in self._forms)
-            ends = [size - stop for _, stop in reversed(found)]
+            ends = [size - stop for _, stop in reversed(ellipses)]
             yield from ((size - stop, size - start) for start, stop in backwards.cut(text[::-1], ends))
 
 

@@ -7,12 +7,13 @@ one's place, and systemd would give /var/lib/NAME to it.
 from __future__ import annotations
 
 import grp
-import json
 import os
 import pwd
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from .files import read_object
 
 #: The first line of what the bundle writes, and what it writes into the field for the full name of an account.
 MARK, COMMENT = "# Written by fastapi-fleet.", "fastapi-fleet app {app}"
@@ -48,26 +49,23 @@ def taken(app: str, user: str, user_given: bool, root: Path = Path("/")) -> str:
     settings = _settings(app, root)
     account = _account(app, user, settings, root) if user == app and not user_given else ""
     files = [] if settings or _is_marked(app, user) else list(_files(app, user, root))
-    found = [account] * bool(account) + files
-    if not found:
+    others = [account] * bool(account) + files
+    if not others:
         return ""
     other = f", for example {app}-app" if len(app) <= MOST_LETTERS - len("-app") else ""
     choose = ""
     if not files and account.startswith("the account"):
         choose = f"; or, where the app is to run as that account, set service_user: {user}"
     return (
-        f"app_name is {app!r}, but there is already what no deploy of this app has made: {', '.join(found)}. "
+        f"app_name is {app!r}, but there is already what no deploy of this app has made: {', '.join(others)}. "
         f"Choose another app_name{other}{choose}"
     )
 
 
 def _settings(app: str, root: Path) -> dict[str, Any]:
     """Return the settings that a deploy of this app has left, an empty object where none has got so far."""
-    try:
-        found = json.loads((root / "etc" / app / "release.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) and found.get("app") == app else {}
+    settings = read_object(root / "etc" / app / "release.json")
+    return settings if settings.get("app") == app else {}
 
 
 def _account(app: str, user: str, settings: dict[str, Any], root: Path) -> str:

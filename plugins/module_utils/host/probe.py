@@ -6,7 +6,6 @@ makes anyway.
 
 from __future__ import annotations
 
-import grp
 import json
 import os
 import platform
@@ -21,6 +20,7 @@ from typing import Any
 from ..workers.limits import memory_of, planned_mib, read_groups, text_of
 from ..workers.plan import plan_workers
 from .digests import PREFIX, keyed, read_key, sha256
+from .file_state import file_as_found
 from .files import read_object
 from .names import taken
 from .proc import children, memory_mib, seconds_old
@@ -91,8 +91,8 @@ def python_version(python: str) -> str:
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    said = done.stdout.strip()
-    return said if re.fullmatch(r"\d+\.\d+\.\d+", said) else ""
+    version = done.stdout.strip()
+    return version if re.fullmatch(r"\d+\.\d+\.\d+", version) else ""
 
 
 def cpus_of(cpuinfo: str) -> int:
@@ -131,37 +131,22 @@ def states(*units: str) -> dict[str, tuple[bool, int]]:
     """Return for each unit whether systemd says that it is active, and its main process, 0 where it has none."""
     command = ["systemctl", "show", "--property=Id,ActiveState,MainPID", *units]
     shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    found = {}
+    by_unit = {}
     for block in shown.split("\n\n"):
-        said = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
-        found[said.get("Id", "")] = (said.get("ActiveState") == "active", int(said.get("MainPID") or 0))
-    return {unit: found.get(unit, (False, 0)) for unit in units}
-
-
-def file_as_found(path: Path, key: bytes | None = None) -> dict[str, str] | None:
-    """Return what C(host_files) could want of a path: a link's target, or the content's digest, owner and mode.
-
-    The digest is C(sha256), or with a key C(keyed).
-    """
-    try:
-        if path.is_symlink():
-            return {"link": os.readlink(path)}
-        found = path.stat()
-        content = None if path.is_dir() else path.read_bytes()
-        hashed = (lambda data: keyed(key, data)) if key else sha256
-        digest = {"keyed" if key else "sha256": "" if content is None else hashed(content)}
-        owner, group = pwd.getpwuid(found.st_uid).pw_name, grp.getgrgid(found.st_gid).gr_name
-    except (OSError, KeyError):
-        return None
-    return {**digest, "owner": owner, "group": group, "mode": f"{found.st_mode & 0o7777:04o}"}
+        properties = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        by_unit[properties.get("Id", "")] = (
+            properties.get("ActiveState") == "active",
+            int(properties.get("MainPID") or 0),
+        )
+    return {unit: by_unit.get(unit, (False, 0)) for unit in units}
 
 
 def files_of(app: str) -> dict[str, dict[str, str] | None]:
     """Return the bundle's own files as they are; None for one that is not there."""
     patterns = [pattern.format(app=app) for pattern in FILES]
-    found = {path for pattern in patterns for path in Path("/").glob(pattern)}
-    found |= {Path("/", pattern) for pattern in patterns if "*" not in pattern}
-    return {str(path): file_as_found(path) for path in sorted(found) if path.is_symlink() or not path.is_dir()}
+    paths = {path for pattern in patterns for path in Path("/").glob(pattern)}
+    paths |= {Path("/", pattern) for pattern in patterns if "*" not in pattern}
+    return {str(path): file_as_found(path) for path in sorted(paths) if path.is_symlink() or not path.is_dir()}
 
 
 def nginx_version() -> str:
@@ -169,9 +154,9 @@ def nginx_version() -> str:
     program = shutil.which("nginx", path="/usr/sbin:/usr/bin")
     if program is None:
         return ""
-    said = subprocess.run([program, "-v"], capture_output=True, text=True, check=False).stderr
-    found = re.search(r"\d+(\.\d+)+", said)
-    return found[0] if found else "0"
+    output = subprocess.run([program, "-v"], capture_output=True, text=True, check=False).stderr
+    version = re.search(r"\d+(\.\d+)+", output)
+    return version[0] if version else "0"
 
 
 def user_exists(name: str) -> bool:

@@ -20,26 +20,26 @@ FRESH_SECONDS = 3600.0
 
 def whole(config: Config) -> list[str]:
     """Return the whole releases on the host, the newest first."""
-    found = {}
+    times = {}
     for marker in config.root.glob("releases/*/.complete"):
         # One that is being unpacked has another name yet, and may be renamed at any moment.
         with contextlib.suppress(OSError):
             if history.is_whole(config, marker.parent.name):
-                found[marker.parent.name] = marker.stat().st_mtime
-    return sorted(found, key=lambda name: found[name], reverse=True)
+                times[marker.parent.name] = marker.stat().st_mtime
+    return sorted(times, key=lambda name: times[name], reverse=True)
 
 
 def in_use(config: Config) -> dict[str, str]:
     """Return the releases that must stay, each with the reason."""
-    found = {}
+    reasons = {}
     for slot in SLOTS:
         with contextlib.suppress(OSError):
-            found[os.path.basename(os.readlink(config.root / "slots" / slot))] = f"the {slot} slot has it"
+            reasons[os.path.basename(os.readlink(config.root / "slots" / slot))] = f"the {slot} slot has it"
     for release in history.rollback_candidates(config)[:1]:
-        found[release] = "it is the one to go back to"
+        reasons[release] = "it is the one to go back to"
     if live := config.live_record().release:
-        found[live] = "it is live"
-    return found
+        reasons[live] = "it is live"
+    return reasons
 
 
 def check_prune(config: Config, releases: Sequence[str]) -> None:

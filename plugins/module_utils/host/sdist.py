@@ -147,14 +147,14 @@ def run(job: Job, work: Path, root: bool) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
         log.seek(max(0, log.seek(0, os.SEEK_END) - 20_000))
-        said = log.read().decode("utf-8", "replace").strip()
+        output = log.read().decode("utf-8", "replace").strip()
     if child.returncode:
-        raise SdistError(explain(job, said, time.monotonic() - began >= job.limit))
+        raise SdistError(explain(job, output, time.monotonic() - began >= job.limit))
 
 
-def explain(job: Job, said: str, late: bool) -> str:
+def explain(job: Job, output: str, late: bool) -> str:
     """Say why a build ended, and what may help."""
-    last = "\n".join(said.splitlines()[-LINES:])
+    last = "\n".join(output.splitlines()[-LINES:])
     shown = f"\nThe build said:\n{last}" if last else ""
     if late:
         return (

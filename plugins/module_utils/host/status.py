@@ -124,15 +124,15 @@ def as_text(result: dict[str, Any]) -> list[str]:
 
 def history_lines(config: Config) -> list[str]:
     """Return the history as lines to read, oldest first; behind it, which workers were recycled."""
-    found = []
+    lines = []
     for entry in history.entries(config):
         when = time.strftime("%F %T", time.localtime(entry.get("at", 0)))
         way = f"{entry.get('from') or '-'} -> {entry.get('to')}"
         done = f"{entry.get('result')} in {entry.get('seconds')} s, by {entry.get('by')}"
         line = f"{when}  {entry.get('verb')!s:<9} {way:<28} {done}"
-        found.append(line + (f": {entry['reason']}" if entry.get("reason") else ""))
+        lines.append(line + (f": {entry['reason']}" if entry.get("reason") else ""))
     for entry in history.entries(config, history.RECYCLED):
         when = time.strftime("%F %T", time.localtime(entry.get("at", 0)))
         line = f"{when}  recycle   worker {entry.get('worker')} with {entry.get('mib')} MiB: {entry.get('result')}"
-        found.append(line + (f": {entry['reason']}" if entry.get("reason") else ""))
-    return found
+        lines.append(line + (f": {entry['reason']}" if entry.get("reason") else ""))
+    return lines

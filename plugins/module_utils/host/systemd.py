@@ -95,13 +95,13 @@ class Systemd:
         """Return the unit's state; a unit that does not exist is inactive."""
         properties = "ActiveState,Result,MainPID,NRestarts,Job"
         lines = self._systemctl("show", f"--property={properties}", unit).stdout.splitlines()
-        found = dict(line.split("=", 1) for line in lines if "=" in line)
+        shown = dict(line.split("=", 1) for line in lines if "=" in line)
         return UnitState(
-            active=found.get("ActiveState", "unknown"),
-            result=found.get("Result", "unknown"),
-            main_pid=int(found.get("MainPID") or 0),
-            restarts=int(found.get("NRestarts") or 0),
-            queued=bool(int(found.get("Job") or 0)),
+            active=shown.get("ActiveState", "unknown"),
+            result=shown.get("Result", "unknown"),
+            main_pid=int(shown.get("MainPID") or 0),
+            restarts=int(shown.get("NRestarts") or 0),
+            queued=bool(int(shown.get("Job") or 0)),
         )
 
     def cursor(self) -> str:

@@ -58,13 +58,13 @@ class Measurement:
         """Read the command line; HostError says what is wrong with it."""
         load: dict[str, int] = {}
         for text in options.load or [config.health_path]:
-            found = LOAD_PATTERN.fullmatch(text)
-            if not found:
+            match = LOAD_PATTERN.fullmatch(text)
+            if not match:
                 raise HostError(
                     f"the load has {text!r}: allowed are paths that begin with /, each with a weight from 1 to 999 and "
                     "a blank before it or without. They are asked for in a private slot, never in the live one"
                 )
-            load[found[2]] = load.get(found[2], 0) + int(found[1] or 1)
+            load[match[2]] = load.get(match[2], 0) + int(match[1] or 1)
         numbers = sorted(set(options.workers or range(1, config.workers + 2)))
         if numbers[0] < 1:
             raise HostError(f"the numbers of workers are {numbers}: each has to be 1 or more")
@@ -178,10 +178,10 @@ class Traffic:
             stayed = min(stayed, self.context.connections(self.live))
         seconds, new = self.clock.monotonic() - self.since, self._requests() - self.seen
         self.since, self.seen = self.since + seconds, self.seen + new
-        found = [f"{new} requests in {seconds:.0f} s"] if new > DRAINED_PER_SECOND * seconds + 1 else []
+        causes = [f"{new} requests in {seconds:.0f} s"] if new > DRAINED_PER_SECOND * seconds + 1 else []
         # A WebSocket or a long download is in no log before its end.
-        found += [f"{stayed} open connections"] if stayed and least else []
-        return " and ".join(found)
+        causes += [f"{stayed} open connections"] if stayed and least else []
+        return " and ".join(causes)
 
 
 def measure(context: Context, plan: Measurement, is_wanted: Callable[[], bool] = lambda: True) -> dict[str, Any]:
@@ -308,9 +308,9 @@ def measure_once(slot: Slot, plan: Measurement, check_wanted: Callable[[], None]
 
 def _check_drained(plan: Measurement, traffic: Traffic) -> None:
     """Raise HostError where traffic has come."""
-    found = traffic.trouble()
-    if found and not plan.while_serving:
-        raise HostError(f"this host got traffic again, {found}: measuring was stopped, the private slot is removed")
+    requests = traffic.trouble()
+    if requests and not plan.while_serving:
+        raise HostError(f"this host got traffic again, {requests}: measuring was stopped, the private slot is removed")
 
 
 def fire(settings: Sequence[dict[str, Any]], check_wanted: Callable[[], None]) -> list[dict[str, Any]]:

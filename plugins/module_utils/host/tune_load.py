@@ -32,14 +32,14 @@ def order(load: Sequence[tuple[str, int]]) -> list[str]:
     """Return paths in the order in which to ask for them, each as often as its weight says, evenly mixed."""
     least = reduce(gcd, (weight for _, weight in load))
     weights = {path: weight // least for path, weight in load}
-    total, due, found = sum(weights.values()), dict.fromkeys(weights, 0), []
+    total, due, sequence = sum(weights.values()), dict.fromkeys(weights, 0), []
     for _ in range(total):
         # Smooth weighted round robin, as nginx chooses among servers.
         due = {path: due[path] + weight for path, weight in weights.items()}
         path = max(due, key=lambda name: due[name])
         due[path] -= total
-        found.append(path)
-    return found
+        sequence.append(path)
+    return sequence
 
 
 def status_of(answer: bytes) -> int:
@@ -132,13 +132,13 @@ def run(settings: Mapping[str, Any]) -> dict[str, Any]:
             else:
                 bad[status] = bad.get(status, 0) + 1
     seconds = time.monotonic() - begin
-    found = {
+    figures = {
         "bad": bad, "took": took, "seconds": seconds,
         "cpu": cpu_seconds(settings["pids"]) - (before or 0.0), "own": (time.process_time() - own) / seconds,
     }  # fmt: skip
     while loop.open and time.monotonic() < end + settings["drain"]:
         list(loop.ended(0.05))
-    return found
+    return figures
 
 
 if __name__ == "__main__":

@@ -59,18 +59,18 @@ class ProxyLog:
     def __post_init__(self) -> None:
         """Read what stands there already: what was usual before the switch."""
         try:
-            found = self.path.stat()
+            status = self.path.stat()
         except OSError:
             return
-        self._inode, self._offset = found.st_ino, max(0, found.st_size - BEFORE_BYTES)
+        self._inode, self._offset = status.st_ino, max(0, status.st_size - BEFORE_BYTES)
 
     def read(self) -> None:
         """Count what has been added since. nginx may have begun a new file meanwhile (logrotate)."""
         try:
             with self.path.open("rb") as stream:
-                found = os.fstat(stream.fileno())
-                if found.st_ino != self._inode or found.st_size < self._offset:
-                    self._inode, self._offset, self._rest = found.st_ino, 0, b""
+                status = os.fstat(stream.fileno())
+                if status.st_ino != self._inode or status.st_size < self._offset:
+                    self._inode, self._offset, self._rest = status.st_ino, 0, b""
                 stream.seek(self._offset)
                 data = self._rest + stream.read()
                 self._offset = stream.tell()

@@ -56,18 +56,18 @@ USUAL = (
 
 def parse_memberships(text: str) -> dict[str, str]:
     """Return the group of each controller from /proc/PID/cgroup; that of version 2 has the name ""."""
-    found = {}
+    memberships = {}
     for line in text.splitlines():
         _, _, rest = line.partition(":")
         names, _, path = rest.partition(":")
         if path.startswith("/"):
-            found.update(dict.fromkeys(names.split(","), path))
-    return found
+            memberships.update(dict.fromkeys(names.split(","), path))
+    return memberships
 
 
 def parse_mounts(text: str) -> list[Mount]:
     """Return the mounted hierarchies from /proc/PID/mountinfo."""
-    found = []
+    mounts = []
     for line in text.splitlines():
         # ID parent device ROOT POINT options [optional…] - TYPE source SUPER-OPTIONS
         match = re.match(r"\S+ \S+ \S+ (/\S*) (/\S*) .*?- (cgroup2?) \S+ (\S+)", line)
@@ -76,8 +76,8 @@ def parse_mounts(text: str) -> list[Mount]:
                 re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), part) for part in match.group(1, 2)
             )
             controllers = {""} if match[3] == "cgroup2" else set(match[4].split(","))
-            found.append(Mount(frozenset(controllers), group, point))
-    return found
+            mounts.append(Mount(frozenset(controllers), group, point))
+    return mounts
 
 
 def group_folders(controller: str, memberships: Mapping[str, str], mounts: list[Mount], below: str = "") -> list[str]:
@@ -93,11 +93,11 @@ def group_folders(controller: str, memberships: Mapping[str, str], mounts: list[
     seen = [mount for mount in mine if f"{path}/".startswith(f"{mount.group.rstrip('/')}/") and ".." not in path]
     if not seen:
         return [mount.point for mount in mine]
-    found = []
+    folders = []
     for mount in seen:
         parts = [part for part in path[len(mount.group.rstrip("/")) :].split("/") if part]
-        found += ["/".join([mount.point.rstrip("/"), *parts[:depth]]) for depth in range(len(parts) + 1)]
-    return found
+        folders += ["/".join([mount.point.rstrip("/"), *parts[:depth]]) for depth in range(len(parts) + 1)]
+    return folders
 
 
 def parse_cpu_max(text: str) -> float | None:
@@ -148,11 +148,11 @@ def read_groups(root: Path = ROOT, pid: str = "self", below: str = "") -> Groups
             if beside:
                 text = f"{text.strip()} {(text_of(file.with_name(beside)) or _PERIOD).strip()}"
             try:
-                found = parse(text)
+                limit = parse(text)
             except ValueError:
                 notes.append(f"{file} says {text.strip()[:40]!r}, which is no limit: ignored")
             else:
-                yield from [] if found is None else [found]
+                yield from [] if limit is None else [limit]
 
     quotas = [
         *limits("", "cpu.max", parse_cpu_max),
@@ -179,16 +179,16 @@ def read_machine(root: Path = ROOT) -> dict[str, int | None]:
 
 def memory_of(meminfo: str) -> int:
     """Return MiB of memory, as `setup` counts `memtotal_mb`, from the text of /proc/meminfo; 0 where it is not told."""
-    found = re.search(r"^MemTotal:\s+(\d+) kB", meminfo, re.MULTILINE)
-    return int(found[1]) >> 10 if found else 0
+    match = re.search(r"^MemTotal:\s+(\d+) kB", meminfo, re.MULTILINE)
+    return int(match[1]) >> 10 if match else 0
 
 
 def parse_affinity(status: str) -> int | None:
     """Return how many CPUs /proc/PID/status says a process may run on, None where it does not say."""
-    found = re.search(r"^Cpus_allowed_list:\s+([\d,-]+)$", status, re.MULTILINE)
-    if not found:
+    match = re.search(r"^Cpus_allowed_list:\s+([\d,-]+)$", status, re.MULTILINE)
+    if not match:
         return None
-    ranges = [re.fullmatch(r"(\d+)(?:-(\d+))?", part) for part in found[1].split(",")]
+    ranges = [re.fullmatch(r"(\d+)(?:-(\d+))?", part) for part in match[1].split(",")]
     count = sum(int(part[2] or part[1]) - int(part[1]) + 1 for part in ranges if part)
     return count if count > 0 else None
 

@@ -14,14 +14,13 @@ import pytest
 from plugins.action.host_files import (
     FINGERPRINT,
     all_right,
-    is_right,
     needs_switch,
     stale,
     with_sources,
     with_templates,
 )
-from plugins.module_utils.host.file_set import is_as_wanted
-from plugins.module_utils.host.probe import file_as_found, files_of
+from plugins.module_utils.host.file_state import file_as_found, matches
+from plugins.module_utils.host.probe import files_of
 
 ME = {"owner": pwd.getpwuid(os.geteuid()).pw_name, "group": grp.getgrgid(os.getegid()).gr_name}
 THERE = {
@@ -43,13 +42,22 @@ WANTED: dict[str, dict[str, Any]] = {
 }
 
 
+RIGHT = {
+    "nothing": "no file",
+    "the file": "the file",
+    "other mode": "a private file",
+    "an empty file": "an empty file",
+    "a link": "a link",
+}
+
+
 @pytest.mark.parametrize(("there", "wanted"), list(itertools.product(THERE, WANTED)))
-def test_says_of_a_path_what_the_module_says(there: str, wanted: str, tmp_path: Path) -> None:
+def test_a_path_is_right_where_it_is_just_what_is_wanted(there: str, wanted: str, tmp_path: Path) -> None:
     path = tmp_path / "path"
     os.umask(0o022)
     THERE[there](path)  # type: ignore[no-untyped-call]
     item = {"path": str(path), **WANTED[wanted], **ME}
-    assert is_right(item, {str(path): file_as_found(path)}) == is_as_wanted(item)
+    assert matches(item, file_as_found(path)) == (RIGHT.get(there) == wanted)
 
 
 @pytest.mark.parametrize(
@@ -68,13 +76,17 @@ def test_a_host_switches_only_where_its_workers_must_be_new(serves: object, swit
 
 
 def test_what_was_not_looked_at_is_not_known_to_be_right() -> None:
-    assert not is_right({"path": "/x", "state": "absent"}, {})
+    assert not all_right({"files": [{"path": "/x", "state": "absent"}]}, {}, {})
     assert not all_right({"files": [{"path": "/x", "content": "a"}]}, {}, {})
 
 
-def test_a_folder_is_always_left_to_the_module(tmp_path: Path) -> None:
-    item = {"path": str(tmp_path), "state": "directory"}
-    assert not is_right(item, {str(tmp_path): file_as_found(tmp_path)})
+def test_a_folder_is_right_with_its_owner_and_mode_and_an_empty_file_is_none(tmp_path: Path) -> None:
+    item = {"path": "x", "state": "directory", **ME}
+    tmp_path.chmod(0o755)
+    assert matches(item, file_as_found(tmp_path))
+    assert not matches({**item, "mode": "0750"}, file_as_found(tmp_path))
+    (tmp_path / "empty").write_text("")
+    assert not matches({**item, "mode": "0644"}, file_as_found(tmp_path / "empty"))
 
 
 def test_a_source_that_is_a_folder_becomes_its_python_files(tmp_path: Path) -> None:

@@ -52,6 +52,22 @@ def test_the_old_slot_is_stopped_only_after_traffic_has_moved(host: Host) -> Non
     assert (("enable", GREEN), "blue.sock") in seen, "a reboot right after the link must find it"
 
 
+def test_what_an_interrupted_switch_left_in_the_idle_slot_is_stopped_first(host: Host) -> None:
+    do(host, "aaa")
+    host.systemd.calls.clear()
+    do(host, "bbb")
+    calls = [call for call in host.systemd.calls if GREEN in call]
+    assert calls[0] == ("stop", GREEN, "counter@green.socket")
+    assert calls[1][0] == "start"
+
+
+def test_a_release_boots_with_less_of_the_cpu_where_another_one_serves(host: Host) -> None:
+    do(host, "aaa")
+    assert host.priorities == []
+    do(host, "bbb")
+    assert host.priorities == [(2, True), (2, False)]
+
+
 def test_a_refused_release_never_gets_the_link(host: Host) -> None:
     do(host, "aaa")
     host.systemd.calls.clear()

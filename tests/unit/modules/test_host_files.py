@@ -14,11 +14,16 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils.host.file_set import difference, is_as_wanted, put, put_checked
+from plugins.module_utils.host.file_set import difference, put, put_checked
+from plugins.module_utils.host.file_state import file_as_found, matches
 
 OWNER = pwd.getpwuid(os.getuid()).pw_name
 GROUP = grp.getgrgid(os.getgid()).gr_name
 FAILS = [sys.executable, "-c", "import sys; sys.exit('line 3 is wrong')"]
+
+
+def is_as_wanted(item: dict[str, Any]) -> bool:
+    return matches(item, file_as_found(Path(item["path"])))
 
 
 def item(path: Path, content: str | None = None, **more: Any) -> dict[str, Any]:
@@ -297,3 +302,23 @@ def test_module_says_what_it_cannot_do(tmp_path: Path, run: Run, wrong: dict[str
     assert found["failed"] is True
     assert said in found["msg"]
     assert not (tmp_path / "it").exists()
+
+
+def test_what_belongs_to_nobody_is_there_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after an account was removed: it is not taken for absent."""
+    monkeypatch.setattr(pwd, "getpwuid", lambda number: {}[number])
+    (tmp_path / "it").write_text("text")
+    found = file_as_found(tmp_path / "it")
+    assert found is not None
+    assert found["owner"] == str(os.geteuid())
+    assert not matches({"path": "it", "state": "absent"}, found)
+
+
+def test_what_is_no_file_is_never_right(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "it")
+    found = file_as_found(tmp_path / "it") or {}
+    for state in ("present", "directory", "absent"):
+        assert not is_as_wanted(
+            item(tmp_path / "it", state=state, mode=f"{(tmp_path / 'it').stat().st_mode & 0o7777:o}")
+        )
+    assert found is not None
