@@ -44,6 +44,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+changed:
+  description: Whether the load balancer was told something that it did not know.
+  type: bool
+  returned: success
 """
 
 

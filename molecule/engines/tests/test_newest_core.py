@@ -90,10 +90,11 @@ def send(folder: Path, variables: dict[str, Any]) -> None:
 def web1(host: Any) -> Iterator[App]:
     """The app on the host that is deployed to, beside the scenario's own; no longer there in the end."""
     yield App(host, NAME, inventory()["_meta"]["hostvars"]["web1"])
-    host.check_output(
-        f"systemctl disable --now {NAME}@blue.service {NAME}@green.service; "
-        f"rm -f /etc/nginx/conf.d/{NAME}.conf; systemctl reload nginx"
-    )
+    how = (REPOSITORY / "docs/operations.md").read_text().partition("### Remove an app from a host")[2]
+    script = how.partition("```sh\n")[2].partition("```")[0]
+    assert script.startswith("APP=shop\n")
+    host.check_output(f"sh -ec {shlex.quote(script.replace('APP=shop', f'APP={NAME}'))}")
+    assert not host.file(f"/srv/{NAME}").exists
 
 
 @pytest.fixture(scope="module")
