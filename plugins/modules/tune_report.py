@@ -269,7 +269,7 @@ def after(params: Mapping[str, Any]) -> dict[str, Any]:
     measured = tuned(params["tuned"], params["app"], params["host"])
     today = datetime.datetime.now(tz=datetime.timezone.utc).date().isoformat()
     result = result_of(measured, params["host"], today)
-    files = curve.write(result, Path(params["settings"]["report"])) if params["settings"]["report"] else []
+    files = curve.write(result, Path(params["settings"]["report"]).expanduser()) if params["settings"]["report"] else []
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
     choice = result["choice"]
