@@ -9,9 +9,9 @@ module: check_settings
 short_description: Refuse bad settings on the controller
 version_added: "0.1.0"
 description:
-  - Judges variables by the collection's own definitions of its settings. Each complaint names the variable, its value and what is allowed; all of them come at
-    once. What may be a secret is not shown. A variable that looks like a setting and is none is refused, whatever is
-    checked.
+  - Judges variables by the collection's own definitions of its settings. Each complaint names the variable, its value
+    and what is allowed; all of them come at once. What may be a secret is not shown. A variable that looks like a
+    setting and is none is refused, whatever is checked.
   - Runs on the controller, as an action plugin, for each host of the play; no host is asked and nothing is changed.
 options:
   roles:

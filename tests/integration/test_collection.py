@@ -266,3 +266,14 @@ def test_every_role_has_its_page(installed: Installed) -> None:
         for entry, said in page["entry_points"].items():
             assert said["short_description"], (name, entry)
             assert all(option["description"] for option in said.get("options", {}).values()), (name, entry)
+
+
+@pytest.mark.parametrize("role", PLUGINS["role"])
+def test_every_role_s_example_is_a_playbook(installed: Installed, role: str, tmp_path: Path) -> None:
+    """In the installed collection; `molecule/engines/tests/test_readme_examples.py` runs them on a host."""
+    text = (REPOSITORY / "roles" / role / "README.md").read_text()
+    (example,) = re.findall(r"^```yaml\n(- hosts:.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "example.yml").write_text(example)
+    done = installed.playbook(tmp_path / "example.yml", "--list-tasks")
+    assert done.returncode == 0, done.stderr
+    assert f"webfleet.fastapi.{role} : " in done.stdout

@@ -23,18 +23,12 @@ pytestmark = pytest.mark.skipif(
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """ansible-playbook of the last series that is too old."""
     folder, uv = tmp_path_factory.mktemp("old"), Path(sys.executable).with_name("uv")
-    for words in (
+    python, wanted = folder / "bin/python", f"ansible-core=={TOO_OLD}.*"
+    steps: list[list[str | Path]] = [
         ["venv", "--quiet", "--python", sys.executable, folder],
-        [
-            "pip",
-            "install",
-            "--quiet",
-            "--system-certs",
-            "--python",
-            folder / "bin/python",
-            f"ansible-core=={TOO_OLD}.*",
-        ],
-    ):
+        ["pip", "install", "--quiet", "--system-certs", "--python", python, wanted],
+    ]
+    for words in steps:
         subprocess.run([uv, *words], check=True)
     return folder / "bin/ansible-playbook"
 

@@ -65,7 +65,8 @@ def artifacts(folder: Path, python: str) -> list[Path]:
             "engine_files": str(REPOSITORY / "roles/release/files"),
             "platforms": [{"python": python, "arch": platform.machine()}],
         }  # fmt: skip
-        command = [Path(sys.executable).with_name("ansible"), "localhost", "-m", "webfleet.fastapi.release_build"]
+        program = str(Path(sys.executable).with_name("ansible"))
+        command = [program, "localhost", "-m", "webfleet.fastapi.release_build"]
         done = subprocess.run(
             [*command, "-o", "-a", json.dumps(words)],
             cwd=REPOSITORY, env=fleetcollection.environment(REPOSITORY / "collections"),
@@ -89,12 +90,9 @@ def send(folder: Path, variables: dict[str, Any]) -> None:
 @pytest.fixture(scope="module")
 def web1(host: Any) -> Iterator[App]:
     """The app on the host that is deployed to, beside the scenario's own; no longer there in the end."""
-    yield App(host, NAME, inventory()["_meta"]["hostvars"]["web1"])
-    how = (REPOSITORY / "docs/operations.md").read_text().partition("### Remove an app from a host")[2]
-    script = how.partition("```sh\n")[2].partition("```")[0]
-    assert script.startswith("APP=shop\n")
-    host.check_output(f"sh -ec {shlex.quote(script.replace('APP=shop', f'APP={NAME}'))}")
-    assert not host.file(f"/srv/{NAME}").exists
+    app = App(host, NAME, inventory()["_meta"]["hostvars"]["web1"])
+    yield app
+    app.remove()
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +105,7 @@ def controller(web1: App, tmp_path_factory: pytest.TempPathFactory) -> Controlle
     source = fleetcollection.export(tmp_path_factory.mktemp("clone"))
     archive = fleetcollection.build(source, tmp_path_factory.mktemp("built"))
     fleetcollection.galaxy("install", "--offline", "--collections-path", folder, archive, cwd=folder)
-    install = ["pip", "install", "--quiet", "--system-certs", "--only-binary", ":all:", "--target", folder / "lib"]
+    install = ["pip", "install", "--quiet", "--system-certs", "--only-binary", ":all:", "--target", str(folder / "lib")]
     uv = Path(sys.executable).with_name("uv")
     target = ["--python-version", python[1], "--python-platform", f"{platform.machine()}-unknown-linux-gnu"]
     subprocess.run([uv, *install, *target, f"ansible-core=={NEWEST}.*"], check=True)
