@@ -106,7 +106,16 @@ def test_archive_holds_what_runs_and_nothing_else(archive: Path, names: set[str]
         "roles",
     }
     assert needed <= top
-    assert top - needed <= {"ansible.cfg", "app", "deploy.yml", "docs", "inventory", "requirements.yml", "tests"}
+    assert top - needed <= {
+        "ansible.cfg",
+        "app",
+        "deploy.yml",
+        "docs",
+        "inventory",
+        "requirements.yml",
+        "SECURITY.md",
+        "tests",
+    }
     assert archive.stat().st_size < 1_000_000
 
 
@@ -225,7 +234,10 @@ PLUGINS = {
     "module": sorted(
         {path.stem for folder in ("modules", "action") for path in (REPOSITORY / "plugins" / folder).glob("[a-z]*")}
     ),
-    "lookup": sorted(path.stem for path in (REPOSITORY / "plugins/lookup").glob("[a-z]*.py")),
+    **{
+        kind: sorted(path.stem for path in (REPOSITORY / "plugins" / kind).glob("[a-z]*.py"))
+        for kind in ("lookup", "filter")
+    },
     "role": sorted(path.name for path in (REPOSITORY / "roles").iterdir()),
 }
 
@@ -239,7 +251,7 @@ def test_every_plugin_and_role_is_listed(installed: Installed, kind: str) -> Non
     assert all(listed.values())
 
 
-@pytest.mark.parametrize("kind", ["module", "lookup"])
+@pytest.mark.parametrize("kind", ["module", "lookup", "filter"])
 def test_every_plugin_has_its_page(installed: Installed, kind: str) -> None:
     names = [f"webfleet.fastapi.{name}" for name in PLUGINS[kind]]
     done = installed.run("ansible-doc", "--type", kind, "--json", *names)
