@@ -103,8 +103,10 @@ author:
   - The fastapi-fleet developers (@webfleet)
 attributes:
   check_mode:
+    description: Says what would change, and changes nothing.
     support: full
   diff_mode:
+    description: Shows the files' content, but for secrets.
     support: full
 """
 
