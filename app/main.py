@@ -121,7 +121,7 @@ def serve_threads(seconds: Seconds = 2.0) -> Served:
 def serve_cpu(units: Units = 10) -> Served:
     """Compute. The threads of one worker share one interpreter, so only more workers use more cores."""
     visit = Visit("cpu")
-    for _ in range(units):
+    for _unused in range(units):
         sum(number * number for number in range(250_000))
     return visit.done()
 

@@ -7,6 +7,7 @@ import functools
 import http.client
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -138,6 +139,14 @@ class App:
             wanted = ["inactive", "active", "disabled", "enabled"]
         assert seen.split()[:4] == wanted, seen
         assert "transaction.json" not in seen, seen
+
+    def remove(self) -> None:
+        """Remove the app from the host, as docs/operations.md says."""
+        how = (REPOSITORY / "docs/operations.md").read_text().partition("### Remove an app from a host")[2]
+        script = how.partition("```sh\n")[2].partition("```")[0]
+        assert script.startswith("APP=shop\n")
+        self.host.check_output(f"sh -ec {shlex.quote(script.replace('APP=shop', f'APP={self.name}'))}")
+        assert not self.host.file(f"/srv/{self.name}").exists
 
     def reloads(self) -> list[float]:
         """Return when nginx was reloaded since this host started, in monotonic seconds, which all hosts here share."""

@@ -15,6 +15,7 @@ from ansible.plugins.action import ActionBase
 from ..module_utils.settings.definitions import load
 from ..module_utils.settings.names import unknown
 from ..module_utils.settings.rules import complaints
+from ..plugin_utils.core import refuse_old_core
 
 DEFINITIONS = load()
 
@@ -28,6 +29,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the task for one host."""
+        refuse_old_core()
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
 

@@ -22,7 +22,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the task on one host. In check mode it is skipped."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, given = self.validate_argument_spec(
+        _unused, given = self.validate_argument_spec(
             {"argv": {"type": "list", "elements": "str", "required": True}, "stdin": {"type": "str", "default": "\n"}}
         )
         if self._task.check_mode:

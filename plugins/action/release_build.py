@@ -74,7 +74,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the task, once for all hosts."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, params = self.validate_argument_spec(SPEC)
+        _unused, params = self.validate_argument_spec(SPEC)
         try:
             # Relative paths begin at the playbook, as they do for a module on the controller.
             with contextlib.chdir(self._loader.get_basedir()):

@@ -21,7 +21,7 @@ def split_login(url: str) -> dict[str, str]:
     """Return a URL without its login, and the login: messages may show the one, and never the other."""
     scheme, mark, rest = url.partition("://")
     host, slash, path = rest.partition("/")
-    login, _, host = host.rpartition("@")
+    login, _unused, host = host.rpartition("@")
     return {"url": f"{scheme}{mark}{host}{slash}{path}", **({"url_login": login} if login else {})}
 
 

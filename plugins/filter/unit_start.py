@@ -3,17 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from ..module_utils.workers.engines import Start, engine
-
 DOCUMENTATION = r"""
 name: unit_start
 short_description: Return how a service unit starts an engine's server
 description:
   - The lines of the unit that differ from engine to engine. The number of workers, the release's search path and its
-    module are no part of them: the unit takes those from the slot's environment file.
+    module are no part of them, as the unit takes those from the slot's environment file.
 positional: _input
 options:
   _input:
@@ -22,7 +17,7 @@ options:
     type: dict
     required: true
 author:
-  - The fastapi-fleet developers
+  - The fastapi-fleet developers (@webfleet)
 """
 
 EXAMPLES = r"""
@@ -36,6 +31,11 @@ _value:
   description: The lines C(Type=) and C(ExecStart=).
   type: str
 """
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..module_utils.workers.engines import Start, engine
 
 
 def unit_start(given: Mapping[str, Any]) -> str:

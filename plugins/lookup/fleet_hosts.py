@@ -7,20 +7,6 @@ collection alike; there it would not look for a lookup in plugins/.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-from ansible import context
-from ansible.errors import AnsibleError
-from ansible.inventory.manager import InventoryManager
-from ansible.plugins.lookup import LookupBase
-from ansible.utils.display import Display
-from ansible.utils.vars import load_extra_vars
-from ansible.vars.hostvars import HostVars
-from ansible.vars.manager import VariableManager
-
 DOCUMENTATION = r"""
 name: fleet_hosts
 short_description: Names of the hosts that a playbook may touch
@@ -42,7 +28,7 @@ options:
   tune_host:
     description: The only host that is wanted, by its name in the inventory.
     type: str
-author: The fastapi-fleet developers
+author: The fastapi-fleet developers (@webfleet)
 """
 
 EXAMPLES = r"""
@@ -57,7 +43,24 @@ _list:
   elements: str
 """
 
-GROUP, PREFIX = "app", "fastapi-fleet:"
+import os
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible import context
+from ansible.errors import AnsibleError
+from ansible.inventory.manager import InventoryManager
+from ansible.plugins.lookup import LookupBase
+from ansible.utils.display import Display
+from ansible.utils.vars import load_extra_vars
+from ansible.vars.hostvars import HostVars
+from ansible.vars.manager import VariableManager
+
+from ..plugin_utils.core import refuse_old_core
+
+GROUP = "app"
+PREFIX = "fastapi-fleet:"
 SHAPES = ("instances", "autoscaling")
 #: The settings that say which fleet is meant.
 MEANT = ("app_name", "aws_fleet_environment", "aws_fleet_name", "aws_fleet_region", "aws_fleet_shape")
@@ -262,6 +265,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[str]:
         """Return the names; there are no terms."""
+        refuse_old_core()
         if terms:
             raise AnsibleError(f"fleet_hosts takes options only, not {', '.join(map(str, terms))}")
         self.set_options(var_options=variables, direct=kwargs)

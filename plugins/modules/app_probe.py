@@ -1,12 +1,8 @@
 #!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
 """Read what a host is, what it can carry and what it runs of one app, in one round trip."""
 
 from __future__ import annotations
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ..module_utils.host.probe import probe, refusal
-from ..module_utils.workers.plan import WorkerPlanError
 
 DOCUMENTATION = r"""
 module: app_probe
@@ -63,7 +59,7 @@ options:
     type: dict
     default: {}
 author:
-  - The fastapi-fleet developers
+  - The fastapi-fleet developers (@webfleet)
 """
 
 EXAMPLES = r"""
@@ -91,6 +87,11 @@ ansible_facts:
   returned: always
   type: dict
 """
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.host.probe import probe, refusal
+from ..module_utils.workers.plan import WorkerPlanError
 
 
 def main() -> None:

@@ -4,11 +4,6 @@
 
 from __future__ import annotations
 
-from ansible.module_utils.basic import AnsibleModule
-
-from ..module_utils.aws.attributes import apply
-from ..module_utils.aws.client import REGION_OPTION, AwsError, Clients
-
 DOCUMENTATION = r"""
 module: aws_attributes
 short_description: Set attributes that the collections' modules do not know
@@ -38,7 +33,7 @@ options:
     type: dict
     default: {}
 extends_documentation_fragment: webfleet.fastapi.aws
-author: The fastapi-fleet developers
+author: The fastapi-fleet developers (@webfleet)
 """
 
 EXAMPLES = r"""
@@ -57,6 +52,11 @@ attributes:
   elements: str
   returned: success
 """
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.aws.attributes import apply
+from ..module_utils.aws.client import REGION_OPTION, AwsError, Clients
 
 
 def main() -> None:

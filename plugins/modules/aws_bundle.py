@@ -4,14 +4,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ..module_utils.aws.bundle import make
-from ..module_utils.build.cache import Cache
-from ..module_utils.build.uv import UV_OPTIONS, BuildError, Uv
-
 DOCUMENTATION = r"""
 module: aws_bundle
 short_description: Make the bundle that an EC2 instance sets itself up from
@@ -46,7 +38,7 @@ options:
     type: path
     required: true
 extends_documentation_fragment: webfleet.fastapi.build
-author: The fastapi-fleet developers
+author: The fastapi-fleet developers (@webfleet)
 """
 
 EXAMPLES = r"""
@@ -79,6 +71,14 @@ size:
   type: int
   returned: success
 """
+
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.aws.bundle import make
+from ..module_utils.build.cache import Cache
+from ..module_utils.build.uv import UV_OPTIONS, BuildError, Uv
 
 
 def main() -> None:

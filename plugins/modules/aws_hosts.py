@@ -4,12 +4,6 @@
 
 from __future__ import annotations
 
-from ansible.module_utils.basic import AnsibleModule
-
-from ..module_utils.aws.client import FLEET_OPTIONS, AwsError, Clients, Fleet, explained
-from ..module_utils.aws.hosts import Hosts
-from ..module_utils.aws.targets import Targets
-
 DOCUMENTATION = r"""
 module: aws_hosts
 short_description: Start and end the hosts of a fleet of the shape instances
@@ -49,7 +43,7 @@ options:
     type: int
     default: 30
 extends_documentation_fragment: [webfleet.fastapi.aws, webfleet.fastapi.aws.fleet]
-author: The fastapi-fleet developers
+author: The fastapi-fleet developers (@webfleet)
 """
 
 EXAMPLES = r"""
@@ -88,6 +82,12 @@ stopped:
   elements: str
   returned: success
 """
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.aws.client import FLEET_OPTIONS, AwsError, Clients, Fleet, explained
+from ..module_utils.aws.hosts import Hosts
+from ..module_utils.aws.targets import Targets
 
 
 def main() -> None:

@@ -4,11 +4,6 @@
 
 from __future__ import annotations
 
-from ansible.module_utils.basic import AnsibleModule
-
-from ..module_utils.aws.client import FLEET_OPTIONS, AwsError, Fleet
-from ..module_utils.aws.probe import FleetSettings, probe
-
 DOCUMENTATION = r"""
 module: aws_probe
 short_description: Read account, zones, instance type, image and a fleet from AWS in one go
@@ -43,7 +38,7 @@ options:
     type: str
     default: ""
 extends_documentation_fragment: [webfleet.fastapi.aws, webfleet.fastapi.aws.fleet]
-author: The fastapi-fleet developers
+author: The fastapi-fleet developers (@webfleet)
 """
 
 EXAMPLES = r"""
@@ -85,6 +80,11 @@ fleet:
   type: dict
   returned: success
 """
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.aws.client import FLEET_OPTIONS, AwsError, Fleet
+from ..module_utils.aws.probe import FleetSettings, probe
 
 
 def main() -> None:

@@ -4,13 +4,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ..module_utils.aws.client import FLEET_OPTIONS, AwsError, Clients, Fleet, explained
-from ..module_utils.aws.refresh import Preferences, Rollout, Sizes, Step
-
 DOCUMENTATION = r"""
 module: aws_refresh
 short_description: Bring a scaling group to a version of its launch template, or back
@@ -79,7 +72,7 @@ options:
     type: int
     default: 15
 extends_documentation_fragment: [webfleet.fastapi.aws, webfleet.fastapi.aws.fleet]
-author: The fastapi-fleet developers
+author: The fastapi-fleet developers (@webfleet)
 """
 
 EXAMPLES = r"""
@@ -99,6 +92,13 @@ step:
   type: dict
   returned: success
 """
+
+import dataclasses
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.aws.client import FLEET_OPTIONS, AwsError, Clients, Fleet, explained
+from ..module_utils.aws.refresh import Preferences, Rollout, Sizes, Step
 
 
 def main() -> None:

@@ -4,14 +4,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ..module_utils.aws.client import FLEET_OPTIONS, AwsError, Clients, Fleet, explained
-from ..module_utils.aws.owner import name_conflict
-from ..module_utils.aws.remove import Remover
-
 DOCUMENTATION = r"""
 module: aws_remove
 short_description: List or remove what carries a fleet's tags
@@ -31,7 +23,7 @@ options:
     type: int
     default: 1200
 extends_documentation_fragment: [webfleet.fastapi.aws, webfleet.fastapi.aws.fleet]
-author: The fastapi-fleet developers
+author: The fastapi-fleet developers (@webfleet)
 """
 
 EXAMPLES = r"""
@@ -53,6 +45,14 @@ others:
   type: str
   returned: success
 """
+
+import dataclasses
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.aws.client import FLEET_OPTIONS, AwsError, Clients, Fleet, explained
+from ..module_utils.aws.owner import name_conflict
+from ..module_utils.aws.remove import Remover
 
 
 def main() -> None:

@@ -4,11 +4,6 @@
 
 from __future__ import annotations
 
-from ansible.module_utils.basic import AnsibleModule
-
-from ..module_utils.aws.client import FLEET_OPTIONS, AwsError, Clients, Fleet, explained
-from ..module_utils.aws.targets import HEALTHY, Targets
-
 DOCUMENTATION = r"""
 module: aws_target
 short_description: Take a host out of a fleet's load balancer, or put it back
@@ -31,7 +26,7 @@ options:
     type: int
     default: 90
 extends_documentation_fragment: [webfleet.fastapi.aws, webfleet.fastapi.aws.fleet]
-author: The fastapi-fleet developers
+author: The fastapi-fleet developers (@webfleet)
 """
 
 EXAMPLES = r"""
@@ -44,7 +39,16 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+changed:
+  description: Whether the load balancer was told something that it did not know.
+  type: bool
+  returned: success
 """
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.aws.client import FLEET_OPTIONS, AwsError, Clients, Fleet, explained
+from ..module_utils.aws.targets import HEALTHY, Targets
 
 
 def main() -> None:

@@ -1,16 +1,8 @@
 #!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
 """Put a set of small files on a host, all in one round trip."""
 
 from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ..module_utils.host.digests import keyed, make_key, read_key
-from ..module_utils.host.file_set import difference, put_checked, secret_file
-from ..module_utils.host.file_state import file_as_found, matches
 
 DOCUMENTATION = r"""
 module: host_files
@@ -108,11 +100,13 @@ options:
     elements: str
     default: []
 author:
-  - The fastapi-fleet developers
+  - The fastapi-fleet developers (@webfleet)
 attributes:
   check_mode:
+    description: Says what would change, and changes nothing.
     support: full
   diff_mode:
+    description: Shows the files' content, but for secrets.
     support: full
 """
 
@@ -149,6 +143,15 @@ digests:
   returned: success
   type: dict
 """
+
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.host.digests import keyed, make_key, read_key
+from ..module_utils.host.file_set import difference, put_checked, secret_file
+from ..module_utils.host.file_state import file_as_found, matches
 
 FILE_SPEC: dict[str, Any] = {
     "path": {"type": "path", "required": True},

@@ -107,7 +107,7 @@ options:
     type: str
     default: ""
 extends_documentation_fragment: webfleet.fastapi.build
-author: The fastapi-fleet developers
+author: The fastapi-fleet developers (@webfleet)
 """
 
 EXAMPLES = r"""

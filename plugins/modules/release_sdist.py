@@ -4,13 +4,6 @@
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ..module_utils.host.sdist import Job, SdistError, build
-
 DOCUMENTATION = r"""
 module: release_sdist
 short_description: Build wheels from source distributions on a host
@@ -62,7 +55,7 @@ options:
   into:
     description: Folder on the host for the wheel.
     type: path
-author: The fastapi-fleet developers
+author: The fastapi-fleet developers (@webfleet)
 """
 
 EXAMPLES = r"""
@@ -82,6 +75,13 @@ built:
   elements: dict
   returned: success
 """
+
+import time
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.host.sdist import Job, SdistError, build
 
 
 def main() -> None:

@@ -4,14 +4,6 @@
 
 from __future__ import annotations
 
-import base64
-import time
-from pathlib import Path
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ..module_utils.host.unpack import Order, UnpackError, needs, unpack, valid_id
-
 DOCUMENTATION = r"""
 module: release_unpack
 short_description: Send a release to a host and unpack it there
@@ -76,7 +68,7 @@ options:
   code_data:
     description: The code itself in base64, where it is small. Set by the action plugin.
     type: str
-author: The fastapi-fleet developers
+author: The fastapi-fleet developers (@webfleet)
 """
 
 EXAMPLES = r"""
@@ -104,6 +96,14 @@ seconds:
   type: float
   returned: success
 """
+
+import base64
+import time
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.host.unpack import Order, UnpackError, needs, unpack, valid_id
 
 
 def main() -> None:

@@ -1,21 +1,8 @@
 #!/usr/bin/python
+# SPDX-License-Identifier: Apache-2.0
 """Before and after measuring numbers of workers: what to try, and what came out."""
 
 from __future__ import annotations
-
-import datetime
-import json
-import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ..module_utils.workers import curve
-from ..module_utils.workers.choice import Choice, choose, numbers_to_try
-from ..module_utils.workers.limits import planned_mib
-from ..module_utils.workers.plan import workers_by_cpu, workers_by_memory
 
 DOCUMENTATION = r"""
 module: tune_report
@@ -57,7 +44,7 @@ options:
     description: Folder of the inventory.
     type: path
 author:
-  - The fastapi-fleet developers
+  - The fastapi-fleet developers (@webfleet)
 """
 
 EXAMPLES = r"""
@@ -101,10 +88,25 @@ line:
   type: str
 """
 
+import datetime
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils.workers import curve
+from ..module_utils.workers.choice import Choice, choose, numbers_to_try
+from ..module_utils.workers.limits import planned_mib
+from ..module_utils.workers.plan import workers_by_cpu, workers_by_memory
+
 #: What a change of the number of workers takes, about, and the load before that which counts, in seconds.
 CHANGE_SECONDS = 2.5
 #: Above this share of a CPU, the load program itself may be what is measured; below this share of draws, say so.
-LOAD_BUSY, SURE = 0.9, 0.8
+LOAD_BUSY = 0.9
+SURE = 0.8
 FILES = ("{group}.yml", "{group}.yaml", "{group}")
 
 

@@ -12,7 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ansible.template import trust_as_template
+from .core import refuse_old_core
+
+refuse_old_core()  # which lacks the next import
+
+from ansible.template import trust_as_template  # noqa: E402
 
 #: Ansible loads an action in its main process before it forks a worker for each task and host, so all have this. Where
 #: that is otherwise, `asked` differs, and a host is asked once more than needed.

@@ -32,10 +32,6 @@ JUNK = [
     "plugins/modules/__pycache__/app_probe.cpython-312.pyc", "plugins/module_utils/host/__pycache__/x.pyc", "app/.env",
     "webfleet-fastapi-0.0.1.tar.gz", "tests/output/junit.xml", "roles/service/.DS_Store",
 ]  # fmt: skip
-MODULES = [
-    "app_probe", "aws_attributes", "aws_bundle", "aws_hosts", "aws_probe", "aws_refresh", "aws_remove", "aws_target",
-    "host_files", "release_build", "release_sdist", "release_unpack", "tune_report",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -103,14 +99,23 @@ def test_archive_holds_what_runs_and_nothing_else(archive: Path, names: set[str]
         "FILES.json",
         "README.md",
         "LICENSE",
-        "CHANGELOG.md",
+        "CHANGELOG.rst",
         "meta",
         "playbooks",
         "plugins",
         "roles",
     }
     assert needed <= top
-    assert top - needed <= {"ansible.cfg", "app", "deploy.yml", "docs", "inventory", "requirements.yml"}
+    assert top - needed <= {
+        "ansible.cfg",
+        "app",
+        "deploy.yml",
+        "docs",
+        "inventory",
+        "requirements.yml",
+        "SECURITY.md",
+        "tests",
+    }
     assert archive.stat().st_size < 1_000_000
 
 
@@ -127,7 +132,8 @@ def test_archive_holds_every_file_of_its_roles_plugins_and_playbooks(names: set[
     hidden = {name for name in listed if "/." in name}
     # The link by which a clone is a collection in place.
     links = {"playbooks/collections"}
-    assert {name for name in listed if (REPOSITORY / name).exists()} - names - hidden == links
+    tests = {name for name in listed if name.startswith("app/tests/")}
+    assert {name for name in listed if (REPOSITORY / name).exists()} - names - hidden == links | tests
 
 
 def test_archive_names_its_version(archive: Path) -> None:
@@ -223,21 +229,63 @@ def test_roles_serve_a_playbook_of_somebody_else(installed: Installed, tmp_path:
     assert "ok=3" in done.stdout, "two validations of arguments and the check"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_every_module_has_its_page(installed: Installed, module: str) -> None:
-    done = installed.run("ansible-doc", "--json", f"webfleet.fastapi.{module}")
+#: What `ansible-doc` is to know, by the folder that has it.
+PLUGINS = {
+    "module": sorted(
+        {path.stem for folder in ("modules", "action") for path in (REPOSITORY / "plugins" / folder).glob("[a-z]*")}
+    ),
+    **{
+        kind: sorted(path.stem for path in (REPOSITORY / "plugins" / kind).glob("[a-z]*.py"))
+        for kind in ("lookup", "filter")
+    },
+    "role": sorted(path.name for path in (REPOSITORY / "roles").iterdir()),
+}
+
+
+@pytest.mark.parametrize("kind", PLUGINS)
+def test_every_plugin_and_role_is_listed(installed: Installed, kind: str) -> None:
+    done = installed.run("ansible-doc", "--type", kind, "--list", "--json", "webfleet.fastapi")
     assert done.returncode == 0, done.stderr
-    doc = json.loads(done.stdout)[f"webfleet.fastapi.{module}"]["doc"]
-    assert doc["short_description"]
-    assert all(option["description"] for option in doc["options"].values())
+    listed = {name.removeprefix("webfleet.fastapi."): about for name, about in json.loads(done.stdout).items()}
+    assert sorted(listed) == PLUGINS[kind]
+    assert all(listed.values())
 
 
-def test_every_module_is_known_here() -> None:
-    assert sorted(path.stem for path in (REPOSITORY / "plugins/modules").glob("[a-z]*.py")) == MODULES
+@pytest.mark.parametrize("kind", ["module", "lookup", "filter"])
+def test_every_plugin_has_its_page(installed: Installed, kind: str) -> None:
+    names = [f"webfleet.fastapi.{name}" for name in PLUGINS[kind]]
+    done = installed.run("ansible-doc", "--type", kind, "--json", *names)
+    assert (done.returncode, done.stderr) == (0, "")
+    for name, page in json.loads(done.stdout).items():
+        assert page["doc"]["short_description"], name
+        assert page["doc"]["description"], name
+        assert page["doc"]["options"], name
+        assert all(option["description"] for option in page["doc"]["options"].values()), name
+        assert name in page["examples"], name
+        assert page["return"], name
+        assert all(each["description"] for each in page["return"].values()), name
 
 
-@pytest.mark.parametrize("role", sorted(path.parent.name for path in (REPOSITORY / "roles").glob("*/meta")))
-def test_every_role_has_its_page(installed: Installed, role: str) -> None:
-    done = installed.run("ansible-doc", "--type", "role", "--json", f"webfleet.fastapi.{role}")
+def test_every_role_has_its_page(installed: Installed) -> None:
+    """With a sentence for each of its entries, and for each setting of it."""
+    names = [f"webfleet.fastapi.{name}" for name in PLUGINS["role"]]
+    done = installed.run("ansible-doc", "--type", "role", "--json", *names)
+    assert (done.returncode, done.stderr) == (0, "")
+    pages = json.loads(done.stdout)
+    assert sorted(pages) == names
+    for name, page in pages.items():
+        assert "main" in page["entry_points"], name
+        for entry, said in page["entry_points"].items():
+            assert said["short_description"], (name, entry)
+            assert all(option["description"] for option in said.get("options", {}).values()), (name, entry)
+
+
+@pytest.mark.parametrize("role", PLUGINS["role"])
+def test_every_role_s_example_is_a_playbook(installed: Installed, role: str, tmp_path: Path) -> None:
+    """In the installed collection; `molecule/engines/tests/test_readme_examples.py` runs them on a host."""
+    text = (REPOSITORY / "roles" / role / "README.md").read_text()
+    (example,) = re.findall(r"^```yaml\n(- hosts:.*?)^```", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "example.yml").write_text(example)
+    done = installed.playbook(tmp_path / "example.yml", "--list-tasks")
     assert done.returncode == 0, done.stderr
-    assert "main" in json.loads(done.stdout)[f"webfleet.fastapi.{role}"]["entry_points"]
+    assert f"webfleet.fastapi.{role} : " in done.stdout

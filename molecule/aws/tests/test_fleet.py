@@ -93,6 +93,18 @@ def test_the_plan_says_what_there_will_be_and_makes_nothing() -> None:
     assert writes(before) == []
 
 
+def test_the_roles_example_shows_the_plan(tmp_path: Path) -> None:
+    """That of its README, as it stands."""
+    (example,) = re.findall(
+        r"^```yaml\n(- hosts:.*?)^```", (REPOSITORY / "roles/aws_fleet/README.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    (tmp_path / "example.yml").write_text(example)
+    before = len(requests())
+    said = good(playbook(f"{tmp_path}/example.yml --check", aws_fleet_environment="example"))
+    assert "counter-example" in said
+    assert writes(before) == []
+
+
 # Bad input: refused before anything is made
 
 

@@ -27,7 +27,7 @@ def name_conflict(clients: Clients, fleet: Fleet, vpc: str = "") -> str:
     """
     account = clients("sts").get_caller_identity()["Account"]
     owners = [(what, Fleet.of(listed)) for what, listed in _claims(clients, fleet.name, account, vpc)]
-    begun = any(owner == fleet for _, owner in owners)
+    begun = any(owner == fleet for _unused, owner in owners)
     others = [(what, owner) for what, owner in owners if owner != fleet and (owner.name or not begun)]
     if not others:
         return ""

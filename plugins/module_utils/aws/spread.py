@@ -59,13 +59,13 @@ def spread(hosts: Sequence[Host], places: Sequence[Place], count: int | None) ->
     size = max(len(hosts), AT_FIRST) if count is None else count
     zones, subnets = Counter(host.zone for host in hosts), Counter(host.subnet for host in hosts)
     starts: list[Place] = []
-    for _ in range(size - len(hosts)):
+    for _unused in range(size - len(hosts)):
         place = min(places, key=lambda one: (zones[one.zone], subnets[one.subnet]))
         starts.append(place)
         zones[place.zone] += 1
         subnets[place.subnet] += 1
     ends, left, listed = [], list(hosts), {place.subnet for place in places}
-    for _ in range(len(hosts) - size):
+    for _unused in range(len(hosts) - size):
         host = max(
             left,
             key=lambda one: (

@@ -273,7 +273,7 @@ def write_part(entries: list[Entry], out: Path, part: str) -> Member:
     member = write_member(entries, out, last=part == "code")
     with _as_hosts_would(), out.open("rb") as stream:
         rules = Rules(part, ceiling(member.size))
-        for _ in read_part(stream, rules):
+        for _unused in read_part(stream, rules):
             pass
         rules.finish()
     return member

@@ -101,7 +101,7 @@ def _by_age(folder: Path) -> list[Path]:
     for path in folder.iterdir():
         with contextlib.suppress(OSError):
             ages.append((path.stat().st_mtime, path))
-    return [path for _, path in sorted(ages, reverse=True)]
+    return [path for _unused, path in sorted(ages, reverse=True)]
 
 
 def hash_of(*parts: Any) -> str:

@@ -98,7 +98,7 @@ def merge(app: list[Pin], engine: list[Pin], known: list[Pin]) -> str:
     rows = []
     for pin in engine:
         if pin.name not in pinned:
-            head, _, own = pin.text.partition("--hash=")
+            head, _unused, own = pin.text.partition("--hash=")
             rows.append(f"{head}--hash={hashes.get(pin.key) or own}")
     return "\n".join(rows)
 

@@ -45,7 +45,7 @@ def stale_lock(pyproject: dict[str, Any], lock: dict[str, Any]) -> list[str]:
         for row in own.get("metadata", {}).get("requires-dist", [])
         if "extra ==" not in row.get("marker", "") and not {"url", "git"} & set(row)
     }
-    differ = {str(package) for package, _ in declared ^ locked}
+    differ = {str(package) for package, _unused in declared ^ locked}
     if SpecifierSet(project.get("requires-python", "")) != SpecifierSet(lock.get("requires-python", "")):
         differ.add("requires-python")
     return sorted(differ)

@@ -193,7 +193,7 @@ def describe(root: Path, project: dict[str, Any]) -> str:
 
 def parse_git(source: str) -> tuple[str, str, str]:
     """Split `git+URL[@REF][#subdirectory=DIR]` into URL, REF (or "HEAD") and DIR (or "")."""
-    rest, _, fragment = source.removeprefix("git+").partition("#")
+    rest, _unused, fragment = source.removeprefix("git+").partition("#")
     # An @ that belongs to user:password@host stands before the path.
     url = r"([^/]+://[^/]*/.*?)(?:@([^@]*))?" if "://" in rest else r"(.*?)(?:@([^@/]*))?"
     match = re.fullmatch(url, rest)

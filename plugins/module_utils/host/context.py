@@ -48,7 +48,7 @@ class Context:
 
     config: Config
     systemd: Systemd
-    report: Callable[[str], None] = lambda _: None
+    report: Callable[[str], None] = lambda _unused: None
     clock: Clock = field(default_factory=Clock)
     kernel: Kernel = field(default_factory=Kernel)
     ask: Callable[[Path, str, str, float, int, Iterable[int]], Answers] = sockets.ask

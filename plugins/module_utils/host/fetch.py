@@ -87,7 +87,7 @@ def pull(order: Order, server: Server) -> bool:
     """Fetch and unpack a release; return whether anything was lacking. Raises UnpackError."""
     if not server.url.startswith(("http://", "https://")):
         raise UnpackError(f"release_url is {server.url}, which is neither http:// nor https://. Nothing was changed.")
-    for _ in range(2):
+    for _unused in range(2):
         with fetched(order, server) as files:
             if not unpack(order, files):
                 return bool(files)

@@ -25,7 +25,7 @@ def read_environment(path: Path) -> dict[str, str]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError:
         return {}
-    return {name: value for name, _, value in (line.partition("=") for line in lines) if name}
+    return {name: value for name, _unused, value in (line.partition("=") for line in lines) if name}
 
 
 def environment_content(variables: Mapping[str, str]) -> bytes:

@@ -142,7 +142,7 @@ class _Gate:
 
     def _successes(self) -> str:
         """Ask one at a time; return what went wrong, an empty string where all was good."""
-        for _ in range(self.config.health_successes):
+        for _unused in range(self.config.health_successes):
             answers = self._burst(1, self.left())
             if not answers.good:
                 return self._complaint(answers)

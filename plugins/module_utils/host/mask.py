@@ -100,10 +100,10 @@ class Mask:
         """Return where the beginning of a secret stands before an ellipsis, or its end behind one."""
         ellipses = [match.span() for match in _CUT.finditer(text)]
         if ellipses:
-            yield from self._index.cut(text, [start for start, _ in ellipses])
+            yield from self._index.cut(text, [start for start, _unused in ellipses])
             # The end of a secret is the beginning of the secret that is read from its end.
             size, backwards = len(text), _Index(form[::-1] for form in self._forms)
-            ends = [size - stop for _, stop in reversed(ellipses)]
+            ends = [size - stop for _unused, stop in reversed(ellipses)]
             yield from ((size - stop, size - start) for start, stop in backwards.cut(text[::-1], ends))
 
 

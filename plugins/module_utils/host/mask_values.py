@@ -168,7 +168,7 @@ def _listed(line: str, marks: str) -> Iterator[str]:
         yield entry.strip()
         yield bare
         for mark in "" if "://" in entry else marks:
-            _, *pieces = bare.split(mark)
+            _unused, *pieces = bare.split(mark)
             yield from (piece.strip(_FRAME) for piece in {mark.join(pieces), *pieces})
 
 

@@ -102,7 +102,7 @@ def cpus_of(cpuinfo: str) -> int:
     """
     processors, socket, siblings = 0, "", {}
     for line in cpuinfo.splitlines():
-        key, _, value = (part.strip() for part in line.partition(":"))
+        key, _unused, value = (part.strip() for part in line.partition(":"))
         if key == "processor":
             processors += 1
         elif key == "physical id":

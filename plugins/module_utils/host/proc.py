@@ -95,7 +95,7 @@ def release_of(pid: int) -> str:
     """Return the release that a process was started with, as its own environment says."""
     with contextlib.suppress(OSError):
         variables = (PROC / str(pid) / "environ").read_bytes().split(b"\0")
-        values = [value for name, _, value in (v.partition(b"=") for v in variables) if name == b"FLEET_RELEASE"]
+        values = [value for name, _unused, value in (v.partition(b"=") for v in variables) if name == b"FLEET_RELEASE"]
         return values[-1].decode() if values else ""
     return ""
 

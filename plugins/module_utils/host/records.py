@@ -52,7 +52,11 @@ class Plan:
     def measured_mib(self) -> int | None:
         """The measured memory per worker that the plan was made with, None where it was made without."""
         measured = self.inputs.get("measured_mib")
-        return measured if type(measured) is int and 1 <= measured <= 1 << 20 else None
+        return (
+            measured
+            if isinstance(measured, int) and not isinstance(measured, bool) and 1 <= measured <= 1 << 20
+            else None
+        )
 
     @property
     def vcpus(self) -> int:

@@ -22,4 +22,4 @@ def sandbox_of(unit: str) -> tuple[tuple[str, str], ...]:
     An order it is: a second SystemCallFilter= takes away from what the first one allows.
     """
     lines = (line.strip().partition("=") for line in unit.splitlines())
-    return tuple((name, value) for name, _, value in lines if name in DIRECTIVES)
+    return tuple((name, value) for name, _unused, value in lines if name in DIRECTIVES)

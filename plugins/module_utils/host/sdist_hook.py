@@ -58,7 +58,7 @@ def main(work: Path) -> dict[str, Any]:
     importlib.invalidate_caches()  # Python has looked for `tools` before it was there
     site.addsitedir(str(tools))  # PYTHONPATH names it already, but does not read its .pth files
     sys.path[:0] = [str(root / folder) for folder in order["backend_path"]]
-    module, _, attribute = order["backend"].partition(":")
+    module, _unused, attribute = order["backend"].partition(":")
     backend: Any = importlib.import_module(module)
     for name in filter(None, attribute.split(".")):
         backend = getattr(backend, name)

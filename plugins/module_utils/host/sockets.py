@@ -88,7 +88,7 @@ def ask(path: Path, url: str, host: str, timeout: float, count: int, pids: Itera
     answers = Answers()
     with contextlib.ExitStack() as stack:
         sent: list[UnixConnection] = []
-        for _ in range(count):
+        for _unused in range(count):
             connection = UnixConnection(path, host, timeout)
             stack.callback(connection.close)
             try:

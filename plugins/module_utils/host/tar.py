@@ -108,7 +108,7 @@ def read_part(stream: IO[bytes], rules: Rules, digest: Any = None) -> Iterator[t
             rules.take(member)
             data = _checked(_data(raw, member.size), packed, member.name)
             yield member, data
-            for _ in data:
+            for _unused in data:
                 pass
     stream.seek(packed.end())
 

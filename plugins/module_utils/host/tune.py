@@ -204,7 +204,7 @@ def measure(context: Context, plan: Measurement, is_wanted: Callable[[], bool] =
             raise HostError("whoever asked for this is gone: measuring was stopped, the private slot is removed")
 
     with Slot(context, live, plan.limit(context.config)) as slot:
-        for path, _ in plan.load:
+        for path, _unused in plan.load:
             slot.check(path)
         rounds = _Rounds(context, plan, slot, traffic, check_wanted)
         for number in range(1, plan.rounds + 1):

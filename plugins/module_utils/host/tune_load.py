@@ -30,10 +30,10 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 def order(load: Sequence[tuple[str, int]]) -> list[str]:
     """Return paths in the order in which to ask for them, each as often as its weight says, evenly mixed."""
-    least = reduce(gcd, (weight for _, weight in load))
+    least = reduce(gcd, (weight for _unused, weight in load))
     weights = {path: weight // least for path, weight in load}
     total, due, sequence = sum(weights.values()), dict.fromkeys(weights, 0), []
-    for _ in range(total):
+    for _unused in range(total):
         # Smooth weighted round robin, as nginx chooses among servers.
         due = {path: due[path] + weight for path, weight in weights.items()}
         path = max(due, key=lambda name: due[name])
@@ -88,7 +88,7 @@ class Loop:
 
     def ended(self, seconds: float) -> Iterator[tuple[int, float]]:
         """Wait for answers; return the status of each request that has ended, and the seconds that it took."""
-        for descriptor, _ in self.poll.poll(seconds):
+        for descriptor, _unused in self.poll.poll(seconds):
             connection, began, answer = self.open[descriptor]
             try:
                 while part := connection.recv(1 << 16):

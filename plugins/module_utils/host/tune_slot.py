@@ -70,7 +70,7 @@ class Slot:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_unused: object) -> None:
         """Remove it."""
         clean(self.context)
 

@@ -40,16 +40,16 @@ class Call:
     run_in_unit: Callable[[list[str]], None]
 
 
-def _status(context: Context, _: Call) -> Outcome:
+def _status(context: Context, _unused: Call) -> Outcome:
     return Outcome(0, status.status(context))
 
 
-def _verify(context: Context, _: Call) -> Outcome:
+def _verify(context: Context, _unused: Call) -> Outcome:
     seen = status.verify(context)
     return Outcome(EXIT_REFUSED if seen["differences"] else 0, seen)
 
 
-def _history(context: Context, _: Call) -> Outcome:
+def _history(context: Context, _unused: Call) -> Outcome:
     config = context.config
     recycled = history.entries(config, history.RECYCLED)
     return Outcome(0, {"history": history.entries(config), "recycled": recycled})

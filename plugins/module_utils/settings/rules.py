@@ -78,7 +78,7 @@ def _choices(value: object, rule: Rule) -> str:
     return "" if value in rule["choices"] else f"is {shown(value)}"
 
 
-def _bool(value: object, _: Rule) -> str:
+def _bool(value: object, _unused: Rule) -> str:
     return "" if str(value).lower() in BOOLS else f"is {shown(value)}"
 
 

@@ -76,7 +76,7 @@ def choose(rounds: Mapping[int, Sequence[float]], most: int) -> Choice:
     shares = _shares(same, everything)
     workers, best = _pick(shares, most), _best(shares)
     randomly = random.Random(0)
-    drawn = [_shares(same, [randomly.randrange(count) for _ in everything]) for _ in range(DRAWS)]
+    drawn = [_shares(same, [randomly.randrange(count) for _unused in everything]) for _unused in range(DRAWS)]
     ratios = sorted(draw[workers] / draw[best] for draw in drawn)
     picks = Counter(_pick(draw, most) for draw in drawn)
     stays = fmean(draw[workers] >= ENOUGH * max(_fitting(draw, most).values()) for draw in drawn)

@@ -58,8 +58,8 @@ def parse_memberships(text: str) -> dict[str, str]:
     """Return the group of each controller from /proc/PID/cgroup; that of version 2 has the name ""."""
     memberships = {}
     for line in text.splitlines():
-        _, _, rest = line.partition(":")
-        names, _, path = rest.partition(":")
+        _unused, _unused, rest = line.partition(":")
+        names, _unused, path = rest.partition(":")
         if path.startswith("/"):
             memberships.update(dict.fromkeys(names.split(","), path))
     return memberships

@@ -18,7 +18,7 @@ class Uvicorn(Engine):
 
     def command(self, start: Start) -> list[list[str]]:
         """As the base class says. 3 is the descriptor of the socket that systemd passes."""
-        host, _, port = start.bind.rpartition(":")
+        host, _unused, port = start.bind.rpartition(":")
         return [
             [*start.python, "-m", "uvicorn"],
             ["--workers", start.workers],
