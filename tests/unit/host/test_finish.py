@@ -11,7 +11,7 @@ from plugins.module_utils.host.cutover import ACTIVATE, RESTORE, ROLLBACK, Reque
 from plugins.module_utils.host.finish import BACK_SECONDS, finish
 from plugins.module_utils.host.gate import POLL_SECONDS
 from plugins.module_utils.host.journal import WATCHING, Transaction
-from plugins.module_utils.host.rollback import WentBackError
+from plugins.module_utils.host.rollback import StaysError, WentBackError, roll_back
 from tests.unit.host.fake_systemd import Host
 
 BLUE, GREEN = "counter@blue.service", "counter@green.service"
@@ -159,3 +159,11 @@ def test_the_journal_says_watching_until_the_end(tmp_path: Path) -> None:
     assert steps == [WATCHING, "gone"], "drained, done"
     assert record == host.config.live_record()
     assert [line["result"] for line in history.entries(host.config)] == ["switched", "switched"]
+
+
+def test_a_first_release_that_fails_stays_as_there_is_none_to_go_back_to(tmp_path: Path) -> None:
+    host = Host(tmp_path)
+    transaction = cut_over(host.context(), Request(ACTIVATE, "aaa", "me"))
+    with pytest.raises(StaysError, match="not well; there is no release to go back to, so it stays live"):
+        roll_back(host.context(), transaction, "not well")
+    assert (host.config.live_slot(), host.systemd.active) == ("blue", {BLUE, "counter@blue.socket"})

@@ -201,3 +201,47 @@ def test_marker_that_says_nothing(tmp_path: Path, text: str) -> None:
 )
 def test_ids(text: str, good: bool) -> None:
     assert valid_id(text) is good
+
+
+def test_release_that_another_controller_unpacks_meanwhile_is_not_unpacked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be live by then: nothing of it may be replaced. The other one had the lock while this one waited."""
+    order, files = build(tmp_path)
+    lock = unpack_module.releases_locked
+
+    def other_comes_first(root: Path) -> Any:
+        monkeypatch.setattr(unpack_module, "releases_locked", lock)
+        assert unpack(order, files) == []
+        places.append(order.folder.stat().st_ino)
+        return lock(root)
+
+    places: list[int] = []
+    monkeypatch.setattr(unpack_module, "releases_locked", other_comes_first)
+    assert unpack(order, files) == []
+    assert [order.folder.stat().st_ino] == places
+
+
+@pytest.mark.fault(12)
+@pytest.mark.parametrize("works", [True, False])
+def test_release_is_on_the_disk_before_it_is_marked_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, works: bool
+) -> None:
+    order, files = build(tmp_path)
+    marked: list[tuple[str, str]] = []
+
+    def note(call: str) -> int:
+        (marker,) = order.folder.parent.glob(".*/.complete")
+        assert (marker.parent / "app/main.py").exists()
+        marked.append((call, marker.read_text()))
+        return 0 if works else -1
+
+    def syncfs(descriptor: int) -> int:
+        assert os.fstat(descriptor).st_dev == order.root.stat().st_dev
+        return note("syncfs")
+
+    monkeypatch.setattr(unpack_module.ctypes, "CDLL", lambda _: SimpleNamespace(syncfs=syncfs))
+    monkeypatch.setattr(os, "sync", lambda: note("sync"))
+    assert unpack(order, files) == []
+    assert marked == [("syncfs", "")] + [("sync", "")] * (not works)
+    assert read_marker(order.folder)
