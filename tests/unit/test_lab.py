@@ -5,18 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from fleetlab.definition import (
-    RELEASES,
-    Host,
-    LabError,
-    Sources,
-    check_name,
-    choose,
-    parse,
-    render_cpuinfo,
-    render_meminfo,
-)
+from fleetlab.definition import Host, LabError, check_name, parse, render_cpuinfo, render_meminfo
 from fleetlab.machine import certificates_in
+from fleetlab.ubuntu import RELEASES, Sources, choose
 
 WEB1 = {"name": "web1", "os": "ubuntu-24.04"}
 REGISTRY = Sources(registry=True, ubuntu_archive=True)

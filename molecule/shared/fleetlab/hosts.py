@@ -17,8 +17,9 @@ from typing import Any
 import yaml
 
 from . import images, machine
-from .definition import Choice, Host, LabError, render_cpuinfo, render_meminfo
+from .definition import Host, LabError, render_cpuinfo, render_meminfo
 from .engine import LABEL, Engine
+from .ubuntu import Choice
 
 SPEC = "fastapi-fleet.spec"
 SYSTEM = "fastapi-fleet.os"

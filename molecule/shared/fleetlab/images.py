@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import machine
-from .definition import RELEASES, Choice, Host, LabError, Release, Sources, choose
+from .definition import Host, LabError
 from .engine import LABEL, Engine
+from .ubuntu import RELEASES, Choice, Release, Sources, choose
 
 # What an Ubuntu server image has and the roles lean on; python3-apt is there on every real one, too.
 PACKAGES = [

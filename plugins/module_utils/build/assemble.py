@@ -21,6 +21,7 @@ from .check import check_module, search_path
 from .engine import add_engine, floor_files
 from .lock import check_cover, compile_lock, export_lock, how_to_lock, own_lock, read_lock
 from .platforms import artifact_of, lib_member
+from .release_id import release_id
 from .request import Request, check_python, lowest_python
 from .requirements import LOCAL, blocks, parse_pins
 from .source import Source, check_pure, fetch_git, read_folder, read_wheel
@@ -94,8 +95,7 @@ def from_source(request: Request, source: Source, cache: Cache, uv: Uv) -> dict[
         requires_python=source.requires_python,
         source={"kind": source.kind, "version": source.version},
     )
-    digest = hash_of(manifest.shared(), shape, [entry.digest() for entry in site], requirements)
-    manifest = replace(manifest, id=digest[:12])
+    manifest = replace(manifest, id=release_id(manifest, app, site, requirements))
     made: list[bool] = []
 
     @functools.cache

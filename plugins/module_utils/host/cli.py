@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from . import history, recycle, status, tune
+from .commands import EXIT_NOTHING_DONE, EXIT_REFUSED, EXIT_UNFINISHED, IN_UNIT, VERBS, Call, Outcome
 from .config import Config, HostError
 from .context import Context
 from .cutover import ACTIVATE, RESTORE, ROLLBACK, RefusedError
 from .locks import holder
 from .mask import mask
 from .systemd import Systemd, SystemdError, in_unit
-from .verbs import EXIT_NOTHING_DONE, EXIT_REFUSED, EXIT_UNFINISHED, IN_UNIT, VERBS, Call, Outcome
 
 UNFINISHED = "the host finishes the switch or takes it back now, see history"
 #: `--by` of the recovery in `ExecStopPost`; systemd then says in EXIT_CODE how the switch before it ended.

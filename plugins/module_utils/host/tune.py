@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .commands import Call, Outcome
 from .config import Config, HostError
 from .context import Context
 from .locks import describe, holder, locked
@@ -23,7 +24,6 @@ from .records import SlotRecord
 from .systemd import SystemdError, in_unit
 from .tune_lease import Lease
 from .tune_slot import SLOT, Slot, clean
-from .verbs import Call, Outcome
 from .watch import ProxyLog
 
 LOAD = Path(__file__).with_name("tune_load.py")

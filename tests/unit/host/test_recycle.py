@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from plugins.module_utils.host import cli, history, recycle, status
+from plugins.module_utils.host.commands import VERBS, Call
 from plugins.module_utils.host.config import HostError
 from plugins.module_utils.host.gate import GateError, Proof
 from plugins.module_utils.host.locks import locked
 from plugins.module_utils.host.proc import seconds_old
 from plugins.module_utils.host.recycle import RecycleError
-from plugins.module_utils.host.verbs import VERBS, Call
 from tests.unit.host.fake_systemd import Host
 from tests.unit.host.test_switch import do
 from tests.unit.rendering import host as facts
