@@ -76,7 +76,7 @@ def test_module_that_does_not_exist_is_refused_and_the_right_one_named(app: App,
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("echo 3.9", "is Python 3.9 (needed: 3.10 or newer)"),
+        ("echo 3.9.18", "is Python 3.9 (needed: 3.10 or newer)"),
         ("echo what", "is not there, or no Python (needed: 3.10 or newer)"),
         ("", "is not there, or no Python (needed: 3.10 or newer)"),
     ],

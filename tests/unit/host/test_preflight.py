@@ -24,7 +24,7 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils.host import finish, history, locks, preflight, verbs
+from plugins.module_utils.host import commands, finish, history, locks, preflight
 from plugins.module_utils.host.cli import main, read_words
 from plugins.module_utils.host.config import Config, HostError
 from plugins.module_utils.host.context import Context
@@ -70,7 +70,7 @@ Run = Callable[..., Result]
 @pytest.fixture
 def run(host: Host, capsys: pytest.CaptureFixture[str]) -> Run:
     def call(*words: str, as_json: bool = True) -> Result:
-        in_unit = ["--in-unit", "--by", "alice"] if words[0] in verbs.IN_UNIT else []
+        in_unit = ["--in-unit", "--by", "alice"] if words[0] in commands.IN_UNIT else []
         more = [*in_unit, *(["--json"] if as_json else [])]
         code = main(["--config", str(host.folder / "release.json"), *words, *more], host.connect)
         return Result(code, capsys.readouterr().out)
@@ -574,7 +574,7 @@ def test_prune_with_a_wrong_name_leaves_a_switch_that_was_cut_off_alone(
     """What the caller got wrong is said before anything is touched."""
     run("activate", "aaa")
     touched: list[Config] = []
-    monkeypatch.setattr(verbs, "recover", lambda context: touched.append(context.config))
+    monkeypatch.setattr(commands, "recover", lambda context: touched.append(context.config))
     assert (run("prune", "nope").code, touched) == (2, [])
     assert run("prune", "bbb").code == 0
     assert touched == [host.config]
@@ -586,7 +586,7 @@ def test_old_releases_that_cannot_be_removed_do_not_make_a_switch_fail(
     def broken(*_: object, **__: object) -> list[str]:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(verbs, "prune", broken)
+    monkeypatch.setattr(commands, "prune", broken)
     found = run("activate", "aaa")
     assert (found.code, found.json["outcome"]) == (0, "switched")
     assert "Read-only file system" in found.json["notes"][0]
@@ -596,7 +596,7 @@ def test_a_switch_that_was_cut_off_is_told_when_the_next_one_is_done(run: Run, m
     def back(context: Context) -> None:
         raise WentBackError("7 of 9 requests failed", ["log"])
 
-    monkeypatch.setattr(verbs, "recover", back)
+    monkeypatch.setattr(commands, "recover", back)
     found = run("activate", "aaa")
     assert (found.code, found.json["notes"]) == (0, ["7 of 9 requests failed"])
     found = run("recover")

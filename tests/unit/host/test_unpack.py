@@ -1,5 +1,6 @@
 """What a host does with a release: it is whole or it is not there."""
 
+import ctypes
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from plugins.module_utils.build.artifact import Entry, describe, write_member
+from plugins.module_utils.host import locks
 from plugins.module_utils.host import unpack as unpack_module
 from plugins.module_utils.host.unpack import Order, UnpackError, needs, read_marker, unpack, valid_id
 from tests.unit.rendering import value
@@ -208,7 +210,7 @@ def test_release_that_another_controller_unpacks_meanwhile_is_not_unpacked_again
 ) -> None:
     """It may be live by then: nothing of it may be replaced. The other one had the lock while this one waited."""
     order, files = build(tmp_path)
-    lock = unpack_module.releases_locked
+    lock = locks.releases_locked
 
     def other_comes_first(root: Path) -> Any:
         monkeypatch.setattr(unpack_module, "releases_locked", lock)
@@ -240,7 +242,7 @@ def test_release_is_on_the_disk_before_it_is_marked_whole(
         assert os.fstat(descriptor).st_dev == order.root.stat().st_dev
         return note("syncfs")
 
-    monkeypatch.setattr(unpack_module.ctypes, "CDLL", lambda _: SimpleNamespace(syncfs=syncfs))
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(syncfs=syncfs))
     monkeypatch.setattr(os, "sync", lambda: note("sync"))
     assert unpack(order, files) == []
     assert marked == [("syncfs", "")] + [("sync", "")] * (not works)
