@@ -24,10 +24,10 @@ def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_collection_deploys_what_is_there_already(app: App, collections: Path) -> None:
-    """Its sample app is the clone's, so even the release's id is the same."""
+    """From the same source, so even the release's id is the same."""
     before = (app.live, app.master, app.workers)
-    source = collections / "ansible_collections" / "webfleet" / "fastapi" / "app"
-    done = playbook("webfleet.fastapi.deploy", variables={"app_source": str(source)}, collections=collections)
+    source = str(fleetcollection.REPOSITORY / "app")
+    done = playbook("webfleet.fastapi.deploy", variables={"app_source": source}, collections=collections)
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.findall(r"^(\S+) +: ok=\d+ +changed=(\d+) +unreachable=0 +failed=0 ", done.stdout, re.MULTILINE)
     assert dict(found) == dict.fromkeys([*inventory()["_meta"]["hostvars"], "localhost"], "0"), done.stdout
