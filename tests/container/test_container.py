@@ -77,13 +77,15 @@ def test_sigterm_lets_requests_end_and_the_container_ends_with_0(start: Starter,
     assert len(container.workers()) == 2
     # 40 threads hold a worker's `def` requests and the loop any number of awaiting ones: none of these waits in line.
     with subprocess.Popen(
-        container.client("/serve/awaiting?seconds=3", 8), stdout=subprocess.PIPE, env=container.engine.env(), text=True
+        container.client("/serve/awaiting?seconds=5", 8), stdout=subprocess.PIPE, env=container.engine.env(), text=True
     ) as client:
         # Connections to port 8000 (1F40) that are established (01), as the server has them.
         end = time.monotonic() + SECONDS
         table = "0"
         while int(table) < 8 and time.monotonic() < end:
             table = container.run("sh", "-c", "grep -c ':1F40 [0-9A-F]*:[0-9A-F]* 01 ' /proc/net/tcp || true")
+        # Established is not read yet: what a worker has not begun to read when the signal comes is closed.
+        time.sleep(1.5)
         container.engine.call("stop", "--time", "40", container.name, timeout=60)
         out, _ = client.communicate(timeout=60)
     assert [status for status, _ in json.loads(out)] == [200] * 8
