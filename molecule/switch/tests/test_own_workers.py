@@ -117,7 +117,7 @@ def test_workers_whose_memory_creeps_up_are_recycled_one_at_a_time_and_nothing_i
     assert (len(app.workers), app.host.check_output(f"systemctl show -P NRestarts {app.unit}")) == (planned, "0")
 
 
-@pytest.mark.skipif(not os.environ.get("FLEET_FULL"), reason="FLEET_FULL is not set; tests/unit/host/test_recycle.py has it")
+@pytest.mark.skipif(not os.environ.get("FLEET_FULL"), reason="FLEET_FULL is not set; unit/host/test_recycle.py has it")
 def test_lone_worker_is_replaced_by_a_switch_to_the_same_release(app: App, leaking: str) -> None:
     with app.settings(plan={**app.live["plan"], "workers": 1}, recycle_least_seconds=3):
         rc, said = app.command("activate", leaking)
