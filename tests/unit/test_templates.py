@@ -22,10 +22,11 @@ from plugins.action.host_files import with_templates
 from plugins.module_utils.host.cli import read_words
 from plugins.module_utils.host.config import Config
 from plugins.module_utils.host.digests import FINGERPRINT, keyed
-from plugins.module_utils.host.records import SLOTS, Plan
+from plugins.module_utils.host.records import SLOTS
 from plugins.module_utils.host.slots import closes_kept
 from plugins.module_utils.settings.definitions import load
 from plugins.module_utils.workers.engines import ENGINES
+from plugins.module_utils.workers.plan import WorkerPlan
 from tests.unit.rendering import REPOSITORY, ROLES, environment, host, nginx, template, unit, value
 
 SERVICE = "app@.service.j2"
@@ -310,7 +311,7 @@ def test_only_another_release_is_planned_with_what_was_measured_now(release: str
 def test_deploying_twice_changes_nothing_after_a_measurement() -> None:
     first = host(memory_mib=972, measured_mib=150)["app_probe"]["plan"]
     record = {"release": "new", "plan": first}
-    again = host(memory_mib=972, live=record, measured_mib=Plan.parse(first).measured_mib)
+    again = host(memory_mib=972, live=record, measured_mib=WorkerPlan.parse(first).measured_mib)
     grown = host(memory_mib=972, measured_mib=300)["app_probe"]["plan"]
     assert grown["workers"] != first["workers"]
     again["app_probe"]["plan"] = grown  # what the workers take by now

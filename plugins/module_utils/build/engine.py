@@ -63,9 +63,12 @@ def _holds_on_a_host(marker: str) -> bool:
         "os_name": "posix", "sys_platform": "linux", "platform_system": "Linux",
         "platform_python_implementation": "CPython", "implementation_name": "cpython",
     }  # fmt: skip
+    if not marker:
+        return True
+    condition = Marker(marker)
     pythons = [(f"3.{minor}", patch) for minor in range(OLDEST_MINOR, 30) for patch in PATCHES]
-    return not marker or any(
-        Marker(marker).evaluate(
+    return any(
+        condition.evaluate(
             {**linux, "platform_machine": arch, "python_version": python, "python_full_version": f"{python}.{patch}"}
         )
         for arch in ("x86_64", "aarch64")

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..workers.engines import Engine, engine
+from ..workers.plan import WorkerPlan
 from . import digests, records
 from .files import read_environment
-from .records import SLOTS, Plan, SlotRecord
+from .records import SLOTS, SlotRecord
 from .settings import Settings
 
 
@@ -27,7 +28,7 @@ class Config(Settings):
     run: Path
     etc: Path
     units: Path
-    plan: Plan
+    plan: WorkerPlan
     #: Of what the workers depend on: units and what goes with them, then the environment, with the host's own key.
     fingerprint: str
     #: Where nginx notes what became of each request; see watch.py.
@@ -46,7 +47,7 @@ class Config(Settings):
                 for field in fields(Settings)
                 if isinstance(field.default, tuple) and field.name in data
             }
-            plan = Plan.parse(data["plan"])
+            plan = WorkerPlan.parse(data["plan"])
             commands = _commands(path.with_name("hooks.json")) if "hook_before" not in data else {}
             whole = f"{data['fingerprint']}-{_environment(places['etc'])}"
             return cls(**{**data, **places, **lists, **commands, "plan": plan, "fingerprint": whole})
@@ -156,13 +157,17 @@ class Config(Settings):
 
     def digest(self, content: bytes) -> str:
         """Return the digest of a secret content, with the key that stays on the host; "" where there is none."""
-        return digests.keyed(digests.read_key(self.etc / digests.KEY), content)
+        return _digest(self.etc, content)
+
+
+def _digest(etc: Path, content: bytes) -> str:
+    return digests.keyed(digests.read_key(etc / digests.KEY), content)
 
 
 def _environment(etc: Path) -> str:
     """Return the digest of the wanted environment, "" where there is none: then the workers run with another one."""
     try:
-        return digests.keyed(digests.read_key(etc / digests.KEY), (etc / "environment").read_bytes())
+        return _digest(etc, (etc / "environment").read_bytes())
     except OSError:
         return ""
 

@@ -12,9 +12,9 @@ def drain(context: Context, slot: str) -> None:
     """Wait until nobody is connected to a slot any more, at most `drain_timeout` seconds."""
     clock = context.clock
     began = clock.monotonic()
-    while context.connections(slot) and clock.monotonic() - began < context.config.drain_timeout:
+    while (open_now := context.connections(slot)) and clock.monotonic() - began < context.config.drain_timeout:
         clock.sleep(POLL_SECONDS)
-    report_drained(context, slot, context.connections(slot), clock.monotonic() - began)
+    report_drained(context, slot, open_now, clock.monotonic() - began)
 
 
 def report_drained(context: Context, slot: str, open_now: int, waited: float) -> None:

@@ -11,57 +11,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..workers.plan import WorkerPlan
 from .digests import FINGERPRINT
 from .files import read_object, write_object
 
 SLOTS = ("blue", "green")
 FIRST_ENGINE = "gunicorn"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How many workers a host shall run, and why; made by workers/plan.py on the way of a deploy. Memory in MiB."""
-
-    workers: int
-    reason: str = ""
-    bound_by: str = ""
-    inputs: dict[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    @classmethod
-    def parse(cls, data: Mapping[str, Any]) -> Plan:
-        """Read a plan. Raises ValueError, TypeError and KeyError where it has no number of workers."""
-        inputs = data.get("inputs")
-        return cls(
-            int(data["workers"]), str(data.get("reason", "")), str(data.get("bound_by", "")),
-            inputs if isinstance(inputs, dict) else {}, tuple(map(str, data.get("notes", ()))),
-        )  # fmt: skip
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the plan as plain data for JSON."""
-        return {**asdict(self), "notes": list(self.notes)}
-
-    @property
-    def limit_mib(self) -> float:
-        """The memory for all workers: the host's, or its control group's, less the reserve; 0 or less: not known."""
-        memory = float(self.inputs.get("memory_mib", 0))
-        limit = float(self.inputs.get("memory_limit_mib") or memory)
-        return min(memory, limit) - float(self.inputs.get("reserve_mib", 0))
-
-    @property
-    def measured_mib(self) -> int | None:
-        """The measured memory per worker that the plan was made with, None where it was made without."""
-        measured = self.inputs.get("measured_mib")
-        return (
-            measured
-            if isinstance(measured, int) and not isinstance(measured, bool) and 1 <= measured <= 1 << 20
-            else None
-        )
-
-    @property
-    def vcpus(self) -> int:
-        """The host's CPUs."""
-        return int(self.inputs.get("vcpus", 1))
 
 
 @dataclass(frozen=True)
@@ -76,7 +31,7 @@ class SlotRecord:
     release: str = ""
     slot: str = ""
     workers: int = 0
-    plan: Plan = field(default_factory=lambda: Plan(0))
+    plan: WorkerPlan = field(default_factory=lambda: WorkerPlan(0))
     fingerprint: str = ""
     engine: str = FIRST_ENGINE
     settings: str = "wanted"
@@ -102,7 +57,7 @@ class SlotRecord:
             release=str(data.get("release") or ""),
             slot=str(data.get("slot") or ""),
             workers=workers,
-            plan=Plan.parse({"workers": workers, **plan}),
+            plan=WorkerPlan.parse({"workers": workers, **plan}),
             fingerprint=str(data.get("fingerprint") or ""),
             engine=str(data.get("engine") or FIRST_ENGINE),  # earlier records have none: there was only one
             settings=str(data.get("settings") or "wanted"),

@@ -1,14 +1,14 @@
 """How many workers a host, a container or this machine should run, and why.
 
 The one place where the number is worked out. Pure: the caller reads the machine (limits.py), this decides.
-Python 3.10's standard library, and nothing of this bundle: it is copied into the app's image, too.
+Python 3.10's standard library, and nothing of this bundle: it is copied to hosts and into the app's image.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 #: What `workers` may be set to by hand. Above this a typo is likelier than a host that carries it.
@@ -23,9 +23,9 @@ class WorkerPlanError(ValueError):
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """The plan for one host.
+    """The plan for one host, as it is made here, kept on the host and read from there.
 
-    workers: how many to run, at least 1.
+    workers: how many to run, at least 1; 0 in the record of a slot that has none.
     bound_by: what decided: `cpu`, `affinity`, `quota`, `memory`, `limit` (service_workers_max) or
         `setting` (service_workers is a number).
     reason: the sum as a sentence.
@@ -34,14 +34,46 @@ class WorkerPlan:
     """
 
     workers: int
-    bound_by: str
-    reason: str
-    inputs: dict[str, Any]
+    bound_by: str = ""
+    reason: str = ""
+    inputs: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, data: Mapping[str, Any]) -> WorkerPlan:
+        """Read a plan that was kept. Raises ValueError, TypeError and KeyError where it has no number of workers."""
+        inputs = data.get("inputs")
+        return cls(
+            workers=int(data["workers"]),
+            bound_by=str(data.get("bound_by", "")),
+            reason=str(data.get("reason", "")),
+            inputs=inputs if isinstance(inputs, dict) else {},
+            notes=tuple(map(str, data.get("notes", ()))),
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as plain data, for facts and JSON."""
         return {**asdict(self), "notes": list(self.notes)}
+
+    @property
+    def limit_mib(self) -> float:
+        """The memory for all workers: the host's, or its control group's, less the reserve; 0 or less: not known."""
+        memory = float(self.inputs.get("memory_mib", 0))
+        limit = float(self.inputs.get("memory_limit_mib") or memory)
+        return min(memory, limit) - float(self.inputs.get("reserve_mib", 0))
+
+    @property
+    def measured_mib(self) -> int | None:
+        """The measured memory per worker that the plan was made with, None where it was made without."""
+        measured = self.inputs.get("measured_mib")
+        if isinstance(measured, int) and not isinstance(measured, bool) and 1 <= measured <= WORKER_MIB_MAX:
+            return measured
+        return None
+
+    @property
+    def vcpus(self) -> int:
+        """The host's CPUs."""
+        return int(self.inputs.get("vcpus", 1))
 
 
 def parse_whole(name: str, value: object, low: int, high: int, word: str = "auto") -> int | None:

@@ -19,10 +19,11 @@ from plugins.module_utils.host.cutover import Request, cut_over
 from plugins.module_utils.host.digests import KEY
 from plugins.module_utils.host.files import read_environment
 from plugins.module_utils.host.finish import finish
-from plugins.module_utils.host.records import SLOTS, Plan, SlotRecord
+from plugins.module_utils.host.records import SLOTS, SlotRecord
 from plugins.module_utils.host.sockets import Answers
 from plugins.module_utils.host.systemd import Command, Systemd, UnitState
 from plugins.module_utils.workers.engines import DEFAULT
+from plugins.module_utils.workers.plan import WorkerPlan
 
 APP = "counter"
 #: MiB that each worker takes on the made-up host.
@@ -167,7 +168,7 @@ class Host:
             self.want("first")
         plan = {"workers": 3, "inputs": {"memory_mib": 2048, "reserve_mib": 256}, **settings.pop("plan", {})}
         self.config = Config(
-            APP, root, run, etc, units, plan=Plan.parse(plan), fingerprint=self.wanted(),
+            APP, root, run, etc, units, plan=WorkerPlan.parse(plan), fingerprint=self.wanted(),
             **{"drain_timeout": 0.0, "watch_seconds": 3.0, "boot_timeout": 0.2, **settings},
         )  # fmt: skip
         self.systemd = FakeSystemd(folder, units, self.config.live_link)

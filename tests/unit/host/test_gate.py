@@ -12,9 +12,9 @@ import pytest
 from plugins.module_utils.host.config import Config
 from plugins.module_utils.host.context import Clock, Context, Kernel
 from plugins.module_utils.host.gate import BURST, FIRST_PATIENCE, POLL_SECONDS, GateError, probe, prove
-from plugins.module_utils.host.records import Plan
 from plugins.module_utils.host.sockets import Answers
 from plugins.module_utils.host.systemd import Systemd, UnitState
+from plugins.module_utils.workers.plan import WorkerPlan
 
 MAIN = 7
 PROVED = "3 workers run and each has answered /health"
@@ -36,7 +36,7 @@ class Slot(Systemd):
         self.priorities: list[bool] = []
         #: What happens at a moment: the time, then what is to be called.
         self.later: list[tuple[float, dict[str, object]]] = []
-        plan = Plan(3)
+        plan = WorkerPlan(3)
         self.config = Config(
             "counter", Path(), Path("/run/counter"), Path(), Path(), plan, "",
             **{"boot_timeout": 10.0, "health_timeout": 5.0, "health_successes": 2, **settings},

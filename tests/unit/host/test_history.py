@@ -18,7 +18,7 @@ from plugins.module_utils.host.config import Config, HostError
 from plugins.module_utils.host.files import link_atomically, write_object
 from plugins.module_utils.host.history import FEWEST_LINES, MOST_LINES, REFUSED, SWITCHED, WENT_BACK, bad, entries, note
 from plugins.module_utils.host.prune import check_prune, in_use, prune, whole
-from plugins.module_utils.host.records import Plan
+from plugins.module_utils.workers.plan import WorkerPlan
 
 DAY = 86400.0
 
@@ -27,7 +27,7 @@ class Host:
     """An app's folders, and what switches leave in them."""
 
     def __init__(self, folder: Path) -> None:
-        self.config = Config("counter", folder, folder / "run", folder / "etc", folder / "units", Plan(0), "now")
+        self.config = Config("counter", folder, folder / "run", folder / "etc", folder / "units", WorkerPlan(0), "now")
         for place in ("releases", "slots", "run", "etc/releases", "units"):
             (folder / place).mkdir(parents=True)
         self.unpacked = 0

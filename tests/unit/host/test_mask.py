@@ -21,8 +21,8 @@ from jinja2.utils import htmlsafe_json_dumps
 from plugins.module_utils.host.config import Config
 from plugins.module_utils.host.mask import MASKED, Mask, mask
 from plugins.module_utils.host.mask_values import is_named, is_secret, parts, values
-from plugins.module_utils.host.records import Plan
 from plugins.module_utils.settings.rules import NO_CHARACTERS
+from plugins.module_utils.workers.plan import WorkerPlan
 from tests.unit.rendering import environment, template
 
 FORMATTED = 'o\'neil$99!</"pass"> & ü'  # quotes of both kinds, and what JSON and HTML escape
@@ -524,7 +524,7 @@ def test_carriage_return_in_a_secret_stays_one(config: Config) -> None:
 
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
-    made = Config("counter", tmp_path, tmp_path / "run", tmp_path / "etc", tmp_path / "units", Plan(0), "")
+    made = Config("counter", tmp_path, tmp_path / "run", tmp_path / "etc", tmp_path / "units", WorkerPlan(0), "")
     (made.etc / "releases" / "aaa").mkdir(parents=True)
     return made
 

@@ -21,10 +21,10 @@ from plugins.module_utils.host.config import Config, HostError
 from plugins.module_utils.host.context import Clock, Context, Kernel
 from plugins.module_utils.host.overlap import ASK_SECONDS, Overlap
 from plugins.module_utils.host.proc import available_mib, memory_mib, oldest_first
-from plugins.module_utils.host.records import Plan
 from plugins.module_utils.host.sockets import connections, is_idle
 from plugins.module_utils.host.systemd import Systemd, UnitState
 from plugins.module_utils.workers.engines import ENGINES, Engine
+from plugins.module_utils.workers.plan import WorkerPlan
 from tests.unit.host.test_workers import Pool
 
 STEP = 0.25
@@ -70,7 +70,7 @@ class Machine(Systemd):
         #: Workers that were ended while they served somebody.
         self.cut_off: list[int] = []
         self.most, self.available = 0.0, math.inf
-        plan = Plan(0, inputs={"memory_mib": limit + 256, "reserve_mib": 256})
+        plan = WorkerPlan(0, inputs={"memory_mib": limit + 256, "reserve_mib": 256})
         engines = {unit.partition("@")[2].partition(".")[0]: server.engine for unit, server in self.servers.items()}
         self.config = Settings("counter", Path(), Path("/run/counter"), Path(), Path(), plan, "", engines=engines)
 

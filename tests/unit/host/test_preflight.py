@@ -32,9 +32,9 @@ from plugins.module_utils.host.digests import FINGERPRINT
 from plugins.module_utils.host.files import write_atomically
 from plugins.module_utils.host.locks import holder, locked
 from plugins.module_utils.host.mask import mask
-from plugins.module_utils.host.records import Plan
 from plugins.module_utils.host.rollback import WentBackError
 from plugins.module_utils.host.systemd import Command, Systemd, SystemdError, UnitState
+from plugins.module_utils.workers.plan import WorkerPlan
 from tests.unit.host.fake_systemd import Host
 
 REPOSITORY = Path(__file__).parents[3]
@@ -301,9 +301,9 @@ HOLDER = """
     from pathlib import Path
     from plugins.module_utils.host.config import Config
     from plugins.module_utils.host.locks import locked
-    from plugins.module_utils.host.records import Plan
+    from plugins.module_utils.workers.plan import WorkerPlan
     folder = Path(sys.argv[1])
-    with locked(Config("counter", folder, folder, folder, folder, Plan(0), ""), "activate aaa", "bob@laptop"):
+    with locked(Config("counter", folder, folder, folder, folder, WorkerPlan(0), ""), "activate aaa", "bob@laptop"):
         print("held", flush=True)
         time.sleep(60)
 """
@@ -346,7 +346,7 @@ def test_who_holds_the_lock_can_be_asked_without_taking_it(host: Host, held: sub
     about = holder(host.config)
     assert about
     assert (about["what"], about["by"], about["pid"]) == ("activate aaa", "bob@laptop", held.pid)
-    expiry = Config("counter", Path(), Path(), Path(), Path(), Plan(0), "").expiry
+    expiry = Config("counter", Path(), Path(), Path(), Path(), WorkerPlan(0), "").expiry
     assert abs(about["expires"] - about["since"] - expiry) <= 1
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils.host.records import Plan, SlotRecord, live_record, slot_record
+from plugins.module_utils.host.records import SlotRecord, live_record, slot_record
+from plugins.module_utils.workers.plan import WorkerPlan
 
 #: What version 0.2 wrote, all of it.
 WRITTEN = {
@@ -38,7 +39,7 @@ def test_a_record_is_written_as_it_was_read(tmp_path: Path) -> None:
 def test_a_field_that_an_earlier_version_did_not_write_has_its_default(tmp_path: Path, name: str) -> None:
     record = SlotRecord.read(put(tmp_path / "r.json", {key: WRITTEN[key] for key in WRITTEN if key != name}))
     assert record.release == "aaa"
-    default = Plan(3) if name == "plan" else getattr(SlotRecord(), name)
+    default = WorkerPlan(3) if name == "plan" else getattr(SlotRecord(), name)
     assert getattr(record, name) == default
 
 
@@ -68,8 +69,8 @@ def test_only_a_slot_is_live(tmp_path: Path, target: str | None) -> None:
 
 @pytest.mark.parametrize("measured", [None, 0, -1, True, "125", 12.5, 2**21, []])
 def test_a_measurement_that_makes_no_sense_is_none(measured: object) -> None:
-    assert Plan(1, inputs={"measured_mib": measured}).measured_mib is None
-    assert Plan(1, inputs={"measured_mib": 125}).measured_mib == 125
+    assert WorkerPlan(1, inputs={"measured_mib": measured}).measured_mib is None
+    assert WorkerPlan(1, inputs={"measured_mib": 125}).measured_mib == 125
 
 
 @pytest.mark.parametrize(
@@ -81,4 +82,4 @@ def test_a_measurement_that_makes_no_sense_is_none(measured: object) -> None:
     ],
 )  # fmt: skip
 def test_workers_may_take_the_memory_or_its_limit_less_the_reserve(inputs: dict[str, Any], limit: float) -> None:
-    assert Plan(1, inputs=inputs).limit_mib == limit
+    assert WorkerPlan(1, inputs=inputs).limit_mib == limit

@@ -21,11 +21,11 @@ from plugins.module_utils.host.config import Config, HostError
 from plugins.module_utils.host.cutover import RefusedError
 from plugins.module_utils.host.gate import GateError
 from plugins.module_utils.host.proc import ancestors
-from plugins.module_utils.host.records import Plan
 from plugins.module_utils.host.systemd import UnitState
 from plugins.module_utils.host.tune import Measurement, measure
 from plugins.module_utils.host.tune_lease import LEASE_SECONDS, POLL_SECONDS, Lease
 from plugins.module_utils.host.tune_slot import Slot, clean, drop_in
+from plugins.module_utils.workers.plan import WorkerPlan
 from tests.unit.host.fake_systemd import Host
 from tests.unit.rendering import template, unit
 
@@ -265,7 +265,7 @@ def test_paths_add_up(host: Host) -> None:
 def test_private_slot_runs_what_the_live_one_runs() -> None:
     text = template("service", "app@.service.j2")
     places = (Path("/srv/counter"), Path("/run/counter"), Path("/etc/counter"), Path("/etc/systemd/system"))
-    config = Config("counter", *places, plan=Plan(5), fingerprint="")
+    config = Config("counter", *places, plan=WorkerPlan(5), fingerprint="")
     live, own = unit(text), unit(drop_in(config, "green", 300))
     assert own == {
         "Service.Restart": ["no"],

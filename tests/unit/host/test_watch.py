@@ -16,10 +16,10 @@ from plugins.module_utils.host import watch
 from plugins.module_utils.host.config import Config
 from plugins.module_utils.host.context import Clock, Context, Kernel
 from plugins.module_utils.host.files import write_object
-from plugins.module_utils.host.records import Plan
 from plugins.module_utils.host.sockets import Answers
 from plugins.module_utils.host.systemd import Systemd, UnitState
 from plugins.module_utils.host.watch import BAD_PROBES, BEFORE_BYTES, BEFORE_SECONDS, LEAST_ERRORS, ProxyLog, Watch
+from plugins.module_utils.workers.plan import WorkerPlan
 
 MAIN = 77
 SWITCHED = 1_700_000_000.0
@@ -195,7 +195,7 @@ class Slot(Systemd):
         self.clock = 1000.0
         self.probes = 0
         self.config = Config(
-            "counter", folder, folder, folder, folder, Plan(workers), "first", proxy_log=str(folder / "log")
+            "counter", folder, folder, folder, folder, WorkerPlan(workers), "first", proxy_log=str(folder / "log")
         )
 
     def state(self, unit: str) -> UnitState:
@@ -353,7 +353,7 @@ def test_going_back_needs_enough_errors_and_a_worse_share(
 ) -> None:
     """Checked against the rule in whole numbers, over a denominator that both shares have."""
     slot = Watch.__new__(Watch)
-    slot.config = Config("counter", Path(), Path(), Path(), Path(), Plan(0), "", watch_errors=allowed)
+    slot.config = Config("counter", Path(), Path(), Path(), Path(), WorkerPlan(0), "", watch_errors=allowed)
     slot.log = ProxyLog(Path("/nonexistent/log"), SWITCHED)
     slot.log.before.errors, slot.log.before.requests = before[0], sum(before)
     slot.log.after.errors, slot.log.after.requests = after[0], sum(after)

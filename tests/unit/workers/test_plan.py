@@ -11,8 +11,7 @@ import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from plugins.module_utils.host.records import Plan
-from plugins.module_utils.workers.plan import WorkerPlanError, parse_workers, plan_workers
+from plugins.module_utils.workers.plan import WorkerPlan, WorkerPlanError, parse_workers, plan_workers
 
 TYPES: list[dict[str, Any]] = yaml.safe_load(
     (Path(__file__).parents[2] / "data" / "ec2-instance-types.yml").read_text()
@@ -265,4 +264,4 @@ def test_impossible_inputs_are_refused(setting: dict[str, Any]) -> None:
 
 def test_a_plan_remembers_what_was_measured_even_where_a_number_was_set() -> None:
     plan = plan_workers(vcpus=1, memory_mib=972, measured_mib=125, worker_mib=300)
-    assert Plan.parse(plan.as_dict()).measured_mib == 125
+    assert WorkerPlan.parse(plan.as_dict()).measured_mib == 125

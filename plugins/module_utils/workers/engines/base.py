@@ -20,11 +20,10 @@ class Start:
     """How a server is started. Words may hold systemd's `${NAME}`, which it replaces by the slot's own data.
 
     python: the interpreter and its options. app: MODULE:ATTRIBUTE, with `()` where a call makes the app; attribute: the
-    same without. workers: how many. timeout: seconds that an event
-    loop may stand still. bind: HOST:PORT, "" for the socket that systemd passes. drain: seconds that requests may take
-    to end. http: the package of http.py, where clients may reach the server without an nginx of ours. classes: folder
-    of the worker classes (server/), on a host. version: of Python, as (3, 12). The rest are settings of the role
-    service.
+    same without. workers: how many. timeout: seconds that an event loop may stand still. bind: HOST:PORT, "" for the
+    socket that systemd passes. drain: seconds that requests may take to end. http: the package of http.py, where
+    clients may reach the server without an nginx of ours. classes: folder of the worker classes (server/), on a host.
+    version: of Python, as (3, 12). The rest are settings of the role service.
     """
 
     python: Sequence[str]
