@@ -83,11 +83,24 @@ class Seen:
 
 
 def read(host: Any, app: str, server: str) -> Seen:
-    """Read both from a host, once nothing is under way any more."""
-    time.sleep(1)
+    """Read both from a host, once nothing is under way any more: nginx logs a request when it has ended."""
+    wait_until_quiet(host, [LOG, f"/var/lib/{app}/seen.jsonl"])
     records = lines_of(host, f"/var/lib/{app}/seen.jsonl")
     logged = [line for line in lines_of(host, LOG) if line["server"] == server]
     return Seen(records, [line for line in logged if line["upstream"]])
+
+
+def wait_until_quiet(host: Any, paths: list[str]) -> None:
+    """Wait until nginx has no connection of a client's and the files have not grown for a second."""
+    deadline = time.monotonic() + PATIENCE
+    before = ""
+    while time.monotonic() < deadline:
+        open_ones = host.check_output("ss --no-header --tcp state established state close-wait '( sport = :80 )'")
+        sizes = host.check_output("stat --format=%%s %s %s", *paths)
+        if not open_ones and sizes == before:
+            return
+        before = sizes
+        time.sleep(1)
 
 
 def lines_of(host: Any, path: str) -> list[dict[str, Any]]:
