@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -119,15 +120,15 @@ class Runner:
             "PY_COLORS": "0",
             "ANSIBLE_HOME": str(CACHE / "ansible"),
             "FLEET_LAB_KEEP_ENGINE": "1",
+            "FLEET_AWS_URL": f"http://127.0.0.1:{free_port()}",
             "MOLECULE_EPHEMERAL_DIRECTORY": str(CACHE / "molecule" / checkout / stage),
             "PYTEST_ADDOPTS": f"--junitxml={report} --durations=15 --durations-min=5",
         }
         began = time.monotonic()
         state = Path(environment["MOLECULE_EPHEMERAL_DIRECTORY"], "state.yml")
         if state.is_file() and "created: true" in state.read_text():
-            # A run before was interrupted: Molecule would go on with its hosts, whatever its tests had done to them.
-            destroy = ["molecule", "destroy", "--scenario-name", stage]
-            subprocess.run(destroy, cwd=REPOSITORY, env=environment, check=False, capture_output=True)
+            # A run before was killed: Molecule would go on with its hosts, whatever its tests had done to them.
+            destroy(stage, environment)
         self.say(f"=== {stage} begins: {STAGES[stage]}")
         with log.open("wb") as output:
             # A process group of its own: an interrupt has to reach all that the stage has started.
@@ -141,6 +142,8 @@ class Runner:
         if self.live:
             follow(log, process)
         code = process.wait()
+        if self.stopping and "molecule" in STAGES[stage]:
+            destroy(stage, environment)
         self.processes.discard(process)
         text = log.read_text(errors="replace")
         seconds = round(time.monotonic() - began)
@@ -155,6 +158,20 @@ class Runner:
         for process in list(self.processes):
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGINT)
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on: other checkouts' tests may run at the same time."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def destroy(stage: str, environment: dict[str, str]) -> None:
+    """Remove what a scenario has made: its hosts, or its local AWS API."""
+    command = ["molecule", "destroy", "--scenario-name", stage]
+    subprocess.run(
+        command, cwd=REPOSITORY, env=environment, check=False, capture_output=True, start_new_session=True
+    )  # fmt: skip
 
 
 def follow(log: Path, process: subprocess.Popen[bytes]) -> None:
