@@ -53,7 +53,7 @@ def test_where_memory_does_not_hold_two_sets_it_grows_one_by_one(app: App, sampl
 
 def test_other_numbers_of_workers_are_measured_with_the_engine_that_serves(app: App) -> None:
     before, workers = app.state(), app.workers
-    words = ("--workers=1,2", "--rounds=1", "--seconds=1", "--while-serving", "--load=/serve/blocking?seconds=0.05")
+    words = ("--workers=1,2", "--rounds=1", "--seconds=2", "--while-serving", "--load=/serve/blocking?seconds=0.2")
     rc, said = app.command("tune", *words)
     assert rc == 0, said
     speeds = {entry["workers"]: entry["throughput"] for entry in said["tuned"]["rounds"]}
