@@ -21,7 +21,7 @@ PROGRAMS = Path(sys.executable).parent
 PATIENCE = "20"
 
 
-def wanted() -> dict[str, str]:
+def requirements() -> dict[str, str]:
     """Return the pinned versions by the collections' names."""
     listed = yaml.safe_load((REPOSITORY / "requirements.yml").read_text(encoding="utf-8"))["collections"]
     return {item["name"]: item["version"] for item in listed}
@@ -37,7 +37,7 @@ def version(name: str) -> str:
 
 def missing() -> dict[str, str]:
     """Return what is not there in its pinned version."""
-    return {name: pinned for name, pinned in wanted().items() if version(name) != pinned}
+    return {name: pinned for name, pinned in requirements().items() if version(name) != pinned}
 
 
 def from_galaxy() -> str:
@@ -69,7 +69,7 @@ def from_wheel() -> None:
         ]
         subprocess.run(command, check=True)
         (wheel,) = Path(folder).glob("ansible-*.whl")
-        prefixes = tuple(f"ansible_collections/{name.replace('.', '/')}/" for name in wanted())
+        prefixes = tuple(f"ansible_collections/{name.replace('.', '/')}/" for name in requirements())
         with zipfile.ZipFile(wheel) as opened:
             opened.extractall(TARGET, [name for name in opened.namelist() if name.startswith(prefixes)])
 
@@ -84,7 +84,7 @@ def main() -> None:
         from_wheel()
     if left := missing():
         sys.exit(f"bootstrap: not there in these versions: {left}")
-    print(f"bootstrap: collections {', '.join(f'{name} {pinned}' for name, pinned in wanted().items())}")
+    print(f"bootstrap: collections {', '.join(f'{name} {pinned}' for name, pinned in requirements().items())}")
 
 
 if __name__ == "__main__":

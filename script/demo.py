@@ -26,12 +26,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--module", default="main:app", metavar="M:A", help="what your app's server imports (main:app)")
     parser.add_argument("--health", default="/health", metavar="PATH", help="a path that answers 200 when it is well")
     parser.add_argument("--clean", action="store_true", help="remove the hosts and everything that was made")
-    given = parser.parse_args()
-    if not 1 <= given.hosts <= MOST_HOSTS:
-        parser.error(f"--hosts is {given.hosts}: allowed is a whole number from 1 to {MOST_HOSTS}")
-    if given.source and not given.source.is_dir():
-        parser.error(f"--source is {given.source}: there is no such folder")
-    return given
+    options = parser.parse_args()
+    if not 1 <= options.hosts <= MOST_HOSTS:
+        parser.error(f"--hosts is {options.hosts}: allowed is a whole number from 1 to {MOST_HOSTS}")
+    if options.source and not options.source.is_dir():
+        parser.error(f"--source is {options.source}: there is no such folder")
+    return options
 
 
 def is_free(port: int) -> bool:
@@ -55,22 +55,22 @@ def hosts(count: int) -> list[dict[str, Any]]:
     sizes = yaml.safe_load((REPOSITORY / "molecule/shared/hosts.yml").read_text())
     taken = {port for host in earlier.values() for port in host["publish"].values()}
     free = (port for port in range(FIRST_PORT, FIRST_PORT + 1000) if port not in taken and is_free(port))
-    found = []
+    machines = []
     for index in range(count):
         name = f"web{index + 1}"
         port = earlier[name]["publish"][80] if name in earlier else next(free)
-        found.append({**sizes[index % len(sizes)], "name": name, "publish": {80: port}})
-    return found
+        machines.append({**sizes[index % len(sizes)], "name": name, "publish": {80: port}})
+    return machines
 
 
-def settings(given: argparse.Namespace, machines: list[dict[str, Any]]) -> dict[str, Any]:
+def settings(options: argparse.Namespace, machines: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the group variables of the demo's hosts."""
     ports = {host["name"]: host["publish"][80] for host in machines}
     return {
-        "app_name": "demo" if given.source else "counter",
-        "app_source": str((given.source or REPOSITORY / "app").resolve()),
-        "app_module": given.module,
-        "service_health_path": given.health,
+        "app_name": "demo" if options.source else "counter",
+        "app_source": str((options.source or REPOSITORY / "app").resolve()),
+        "app_module": options.module,
+        "service_health_path": options.health,
         "service_boot_timeout": 120,
         "proxy_server_names": ["localhost", "127.0.0.1", "{{ inventory_hostname }}", "{{ ansible_host }}"],
         "demo_ports": ports,
@@ -96,10 +96,10 @@ def run(title: str, *command: str | Path) -> None:
 def main() -> None:
     """Bring the hosts up, deploy, verify, and say what to open."""
     began = time.monotonic()
-    given = arguments()
-    machines = hosts(given.hosts)
+    options = arguments()
+    machines = hosts(options.hosts)
     inventory = HOME / "inventory"
-    variables = settings(given, machines)
+    variables = settings(options, machines)
     lab: list[str | Path] = [sys.executable, REPOSITORY / "molecule/shared/lab.py"]
     before = inventory / "group_vars" / "app.yml"
     if before.is_file() and yaml.safe_load(before.read_text())["app_name"] != variables["app_name"]:
@@ -116,8 +116,8 @@ def main() -> None:
     (inventory / "group_vars" / "app.yml").write_text(yaml.safe_dump(variables, sort_keys=False))
 
     ansible = Path(sys.executable).with_name("ansible-playbook")
-    wanted: list[str | Path] = ["--hosts", HOME / "hosts.yml", "--inventory", inventory / "lab.yml"]
-    run(f"Start {given.hosts} hosts", *lab, "up", "--name", "demo", *wanted)
+    files: list[str | Path] = ["--hosts", HOME / "hosts.yml", "--inventory", inventory / "lab.yml"]
+    run(f"Start {options.hosts} hosts", *lab, "up", "--name", "demo", *files)
     run("Deploy: ansible-playbook deploy.yml", ansible, "-i", inventory, "deploy.yml")
     table = HOME / "fleet.txt"
     verify: list[str | Path] = ["playbooks/verify.yml", "-e", f"verify_table={table}"]

@@ -44,13 +44,13 @@ from dataclasses import dataclass
 class Settings:
     """What the last deploy set; a default counts where a version before did not know of one."""
 '''
-MADE = "Made by script/generate from {}. Edit that."
+NOTICE = "Made by script/generate from {}. Edit that."
 
 
 def outputs(root: Path) -> dict[str, str]:
     """Return the text of each file that is made, by its name below the project's root."""
     made = load(root)
-    found = {
+    files = {
         "docs/settings.md": page(made),
         "docs/settings.schema.json": compact(schema(made)),
         "playbooks/vars/settings.yml": playbook_variables(made),
@@ -58,9 +58,9 @@ def outputs(root: Path) -> dict[str, str]:
         "plugins/module_utils/host/settings.py": host_reader(made),
     }
     for role in (owner for owner in made.owners if owner != PLAYBOOKS):
-        found[f"roles/{role}/defaults/main.yml"] = defaults(made, role)
-        found[f"roles/{role}/meta/argument_specs.yml"] = specs(made, role)
-    return found
+        files[f"roles/{role}/defaults/main.yml"] = defaults(made, role)
+        files[f"roles/{role}/meta/argument_specs.yml"] = specs(made, role)
+    return files
 
 
 def wrapped(text: str, indent: str) -> str:
@@ -83,7 +83,7 @@ def about(setting: Setting) -> str:
 
 def defaults(made: Definitions, role: str) -> str:
     """Return a role's defaults, each with its reason before it."""
-    lines = ["---", f"# {MADE.format('settings.yml')}"]
+    lines = ["---", f"# {NOTICE.format('settings.yml')}"]
     for setting in made.of(role):
         if setting.has_default:
             lines += [wrapped(about(setting), "# "), f"{setting.name}: {scalar(setting.default)}"]
@@ -93,7 +93,7 @@ def defaults(made: Definitions, role: str) -> str:
 def specs(made: Definitions, role: str) -> str:
     """Return a role's argument_specs: every entry knows all settings, and some need more."""
     owner = made.owners[role]
-    lines = ["---", f"# {MADE.format('settings.yml')}", "argument_specs:"]
+    lines = ["---", f"# {NOTICE.format('settings.yml')}", "argument_specs:"]
     anchor = " &options"
     for entry, text in owner.entries.items():
         lines += [f"  {entry}:", f"    short_description: {text}"]
@@ -122,19 +122,19 @@ def option_lines(made: Definitions, role: str) -> Iterator[str]:
 def option(setting: Setting, *, own: bool) -> dict[str, Any]:
     """Return what argument_specs can say of a setting: its type, its choices, its default in its own role."""
     rule = setting.rule
-    found: dict[str, Any] = {"type": "str" if "or" in rule else setting.type}
-    found |= {key: rule[key] for key in ("elements", "choices") if key in rule}
+    fields: dict[str, Any] = {"type": "str" if "or" in rule else setting.type}
+    fields |= {key: rule[key] for key in ("elements", "choices") if key in rule}
     if rule.get("secret"):
-        found["no_log"] = True
+        fields["no_log"] = True
     if not setting.has_default:
-        return found if rule.get("optional") else found | {"required": True}
-    return found | {"default": setting.default} if own else found
+        return fields if rule.get("optional") else fields | {"required": True}
+    return fields | {"default": setting.default} if own else fields
 
 
 def playbook_variables(made: Definitions) -> str:
     """Return the playbooks' settings with their defaults, as `_fleet.batches` and `_tune.rounds`: they have no role."""
     casts = {"int": " | int", "bool": " | bool"}
-    lines = ["---", f"# {MADE.format('playbooks/settings.yml')}"]
+    lines = ["---", f"# {NOTICE.format('playbooks/settings.yml')}"]
     for prefix in (prefix for prefix in made.prefixes if prefix.rstrip("_") not in made.owners and prefix != "app_"):
         lines.append(f"_{prefix.rstrip('_')}:")
         for setting in made.of(PLAYBOOKS):
@@ -159,7 +159,7 @@ def for_host(made: Definitions) -> list[Setting]:
 def host_template(made: Definitions) -> str:
     """Return the template of /etc/APP/release.json; secrets have files of their own."""
     casts = {"int": " | int", "bool": " | bool"}
-    lines = [f"{{# {MADE.format('settings.yml')} #}}", "{{ _service_host | combine({"]
+    lines = [f"{{# {NOTICE.format('settings.yml')} #}}", "{{ _service_host | combine({"]
     lines += [
         f"  '{setting.host}': {setting.name}{casts.get(setting.type, '')},"
         for setting in for_host(made)
@@ -170,7 +170,7 @@ def host_template(made: Definitions) -> str:
 
 def host_reader(made: Definitions) -> str:
     """Return the module with the fields of those settings, with their defaults for what an older deploy wrote."""
-    lines = [READER.format(MADE.format("roles/service/settings.yml"))]
+    lines = [READER.format(NOTICE.format("roles/service/settings.yml"))]
     for setting in for_host(made):
         type_, default = field(setting)
         lines += [wrapped(about(setting), "    #: "), f"    {setting.host}: {type_} = {default}"]
@@ -187,10 +187,10 @@ def field(setting: Setting) -> tuple[str, str]:
     return ("bool", repr(default)) if setting.type == "bool" else ("str", json.dumps(default))
 
 
-def compact(found: dict[str, Any], indent: str = "") -> str:
+def compact(fields: dict[str, Any], indent: str = "") -> str:
     """Return JSON with a line for each key of the outer object and each setting."""
     lines = []
-    for key, value in found.items():
+    for key, value in fields.items():
         inner = compact(value, " ").rstrip() if key == "properties" else scalar(value)
         lines.append(f"{indent} {scalar(key)}: {inner}")
     return "{\n" + ",\n".join(lines) + f"\n{indent}}}\n"
@@ -199,7 +199,7 @@ def compact(found: dict[str, Any], indent: str = "") -> str:
 def page(made: Definitions) -> str:
     """Return docs/settings.md."""
     titles = {PLAYBOOKS: "Playbooks"}
-    lines = [PREFACE.format(MADE.format("roles/*/settings.yml and playbooks/settings.yml"))]
+    lines = [PREFACE.format(NOTICE.format("roles/*/settings.yml and playbooks/settings.yml"))]
     lines += [f"- **{effect}**: {text}" for effect, text in EFFECTS.items()]
     for owner in made.owners:
         lines += ["", f"## {titles.get(owner, owner)}", "", HEAD, *map(row, made.of(owner))]
@@ -229,18 +229,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, fail where something differs")
     parser.add_argument("--root", type=Path, default=Path(__file__).parents[1], help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    wanted = outputs(given.root)
+    options = parser.parse_args()
+    files = outputs(options.root)
     differ = [
         name
-        for name, text in wanted.items()
-        if not (given.root / name).exists() or (given.root / name).read_text(encoding="utf-8") != text
+        for name, text in files.items()
+        if not (options.root / name).exists() or (options.root / name).read_text(encoding="utf-8") != text
     ]
     for name in differ:
-        if not given.check:
-            (given.root / name).write_text(wanted[name], encoding="utf-8")
-        print(f"{name} {'differs from its settings.yml: run script/generate' if given.check else 'has been written'}")
-    return 1 if differ and given.check else 0
+        if not options.check:
+            (options.root / name).write_text(files[name], encoding="utf-8")
+        print(f"{name} {'differs from its settings.yml: run script/generate' if options.check else 'has been written'}")
+    return 1 if differ and options.check else 0
 
 
 if __name__ == "__main__":

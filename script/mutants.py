@@ -138,14 +138,14 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100, help="so many, drawn at random; 0: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--module", action="append", metavar="PATH", help="this one only; more than once for more")
-    given = parser.parse_args()
-    modules = given.module or [str(path.relative_to(REPOSITORY)) for each in MODULES for path in REPOSITORY.glob(each)]
+    args = parser.parse_args()
+    modules = args.module or [str(file.relative_to(REPOSITORY)) for glob in MODULES for file in REPOSITORY.glob(glob)]
     tested = sorted(filter(tests_of, modules))
     print("without unit tests:", *sorted({*modules} - {*tested}), flush=True)
     every = [(module, *mutant) for module in tested for mutant in mutants((REPOSITORY / module).read_text())]
     with tempfile.TemporaryDirectory() as place:
-        number = min(given.count or len(every), len(every))
-        ends = run(random.Random(given.seed).sample(every, number), Path(place))  # noqa: S311
+        number = min(args.count or len(every), len(every))
+        ends = run(random.Random(args.seed).sample(every, number), Path(place))  # noqa: S311
     counts = ", ".join(f"{ends.count(end)} {end}" for end in ("killed", "timed out", "survived"))
     print(f"{len(ends)} of {len(every)} mutants: {counts}: {100 * ends.count('killed') / len(ends):.0f} % killed")
 

@@ -11,20 +11,20 @@ from plugins.module_utils.settings.rules import allowed, kind_of
 TEMPLATE = {"type": "string", "pattern": r"\{[{%]"}
 
 
-def schema(made: Definitions) -> dict[str, Any]:
+def schema(definitions: Definitions) -> dict[str, Any]:
     """Return the schema of a file of variables.
 
     Names with a prefix of ours that are no settings are refused; those with `app_` are not, as a schema cannot see
     whether another variable names them.
     """
-    prefixes = "|".join(prefix for prefix in made.prefixes if prefix != "app_")
-    names = [*made.settings, *sorted(made.internal)]
+    prefixes = "|".join(prefix for prefix in definitions.prefixes if prefix != "app_")
+    names = [*definitions.settings, *sorted(definitions.internal)]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Settings of fastapi-fleet",
         "type": ["object", "null"],
         "propertyNames": {"anyOf": [{"enum": names}, {"not": {"pattern": f"^({prefixes})"}}]},
-        "properties": {name: property_of(setting) for name, setting in made.settings.items()},
+        "properties": {name: property_of(setting) for name, setting in definitions.settings.items()},
     }
 
 

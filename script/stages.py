@@ -205,17 +205,17 @@ def main() -> int:
     """Run the stages that were asked for, or all; return 0 where nothing failed."""
     parser = argparse.ArgumentParser(prog="script/test", description="Run every test, or those of some stages.")
     parser.add_argument("stages", nargs="*", metavar="STAGE", help=", ".join(STAGES))
-    asked = parser.parse_args().stages
-    if unknown := [stage for stage in asked if stage not in STAGES]:
+    names = parser.parse_args().stages
+    if unknown := [stage for stage in names if stage not in STAGES]:
         parser.error(f"no stage {unknown[0]}; there are: {' '.join(STAGES)}")
-    wanted = [stage for stage in STAGES if not asked or stage in asked]
+    selected = [stage for stage in STAGES if not names or stage in names]
     began = time.monotonic()
     with engine(), tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(AT_ONCE) as pool:
-        runner = Runner(Path(folder), live=len(wanted) == 1)
+        runner = Runner(Path(folder), live=len(selected) == 1)
         # SIGINT, too: a shell that starts this in the background has it ignored, here and in all stages.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
-        stages = [pool.submit(runner.run, stage) for stage in wanted]
+        stages = [pool.submit(runner.run, stage) for stage in selected]
         try:
             results = [stage.result() for stage in stages]
         except KeyboardInterrupt:

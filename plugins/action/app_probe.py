@@ -7,7 +7,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
-from ..plugin_utils.texts import asked, renderer
+from ..plugin_utils.texts import renderer, text_id
 
 #: As in the role's defaults: whoever sets service_user has chosen the account.
 DEFAULT_USER = "{{ app_name }}"
@@ -27,6 +27,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         texts = {item["path"]: render(item["template"], {}) for item in args.get("secrets") or []}
         args |= {"secrets": texts, "user_given": variables.get("service_user", DEFAULT_USER) != DEFAULT_USER}
         done = dict(self._execute_module(module_name=self._task.action, module_args=args, task_vars=task_vars))
-        for path, seen in done.get("ansible_facts", {}).get("app_probe", {}).get("secrets", {}).items():
-            seen["asked"] = asked(texts[path])
+        for path, secret in done.get("ansible_facts", {}).get("app_probe", {}).get("secrets", {}).items():
+            secret["text_id"] = text_id(texts[path])
         return result | done

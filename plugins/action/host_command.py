@@ -22,14 +22,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the task on one host. In check mode it is skipped."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _unused, given = self.validate_argument_spec(
+        _unused, arguments = self.validate_argument_spec(
             {"argv": {"type": "list", "elements": "str", "required": True}, "stdin": {"type": "str", "default": "\n"}}
         )
         if self._task.check_mode:
             return result | {"skipped": True, "msg": "Not called in check mode"}
         # With input, as modules are pipelined: no terminal is made, which would mix stderr into stdout.
-        data = given["stdin"].encode("utf-8", "surrogateescape")
-        done = self._low_level_execute_command(shlex.join(given["argv"]), sudoable=True, in_data=data)
-        said = {"rc": done["rc"], "stdout": done["stdout"].rstrip("\r\n"), "stderr": done["stderr"].rstrip("\r\n")}
+        data = arguments["stdin"].encode("utf-8", "surrogateescape")
+        done = self._low_level_execute_command(shlex.join(arguments["argv"]), sudoable=True, in_data=data)
+        output = {"rc": done["rc"], "stdout": done["stdout"].rstrip("\r\n"), "stderr": done["stderr"].rstrip("\r\n")}
         failure = {"failed": True, "msg": "non-zero return code"} if done["rc"] else {}
-        return result | {"cmd": given["argv"], "changed": True} | said | failure
+        return result | {"cmd": arguments["argv"], "changed": True} | output | failure

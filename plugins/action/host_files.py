@@ -11,9 +11,9 @@ from typing import Any
 from ansible.plugins.action import ActionBase
 
 from ..module_utils.host.file_state import matches
-from ..plugin_utils.texts import asked, renderer
+from ..plugin_utils.texts import renderer, text_id
 
-Seen = Mapping[str, Mapping[str, str] | None]
+States = Mapping[str, Mapping[str, str] | None]
 #: The name under which later templates find the hash of those before them.
 FINGERPRINT = "host_files_fingerprint"
 #: In the place of a secret's digest where the host has no key yet and makes none, in check mode.
@@ -36,13 +36,13 @@ def with_sources(items: list[dict[str, Any]], find: Any) -> Iterator[dict[str, A
             yield {**others, "path": str(path), "content": file.read_text(encoding="utf-8")}
 
 
-def stale(items: list[dict[str, Any]], seen: Iterable[str], folder: str) -> Iterator[dict[str, Any]]:
+def stale(items: list[dict[str, Any]], paths: Iterable[str], folder: str) -> Iterator[dict[str, Any]]:
     """Give an item that removes each file below `folder` that was seen there and is none of the items.
 
     What an earlier version has installed, and folders that hold nothing else.
     """
     kept = {str(parent) for item in items for parent in (Path(item["path"]), *Path(item["path"]).parents)}
-    others = {path for path in seen if path.startswith(f"{folder}/")} - kept
+    others = {path for path in paths if path.startswith(f"{folder}/")} - kept
     emptied = {str(parent) for path in others for parent in Path(path).relative_to(folder).parents}
     emptied = {str(Path(folder, name)) for name in emptied - {"."}} - kept
     for path in (*sorted(others), *sorted(emptied, reverse=True)):
@@ -60,37 +60,36 @@ def with_templates(
     marked = [item for item in items if item.get("fingerprint") and not item.get("secret")]
     texts = {item["path"]: render(item["template"], {}) for item in marked}
     digest = hashlib.sha256("\0".join([*texts.values(), salt]).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    found = []
+    contents = []
     for item in items:
         plain = {key: item[key] for key in item if key not in ("template", "fingerprint")}
         if item["path"] in texts:
             plain["content"] = texts[item["path"]]
         elif "template" in item:
             plain["content"] = render(item["template"], {FINGERPRINT: digest})
-        found.append(plain)
-    return found, digest
+        contents.append(plain)
+    return contents, digest
 
 
 def digests_of(secrets: Mapping[str, str], probed: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Return the host's own digest of each secret that it was asked about in this run, as it is wanted now."""
     known = {path: probed.get(path, {}) for path in secrets}
-    same = {path: seen for path, seen in known.items() if seen.get("asked") == asked(secrets[path])}
-    return {path: seen["wanted"] for path, seen in same.items() if seen["wanted"]}
+    same = {path: secret for path, secret in known.items() if secret.get("text_id") == text_id(secrets[path])}
+    return {path: secret["digest"] for path, secret in same.items() if secret["digest"]}
 
 
 def is_kept(path: str, digest: str | None, probed: Mapping[str, Mapping[str, Any]]) -> bool:
     """Return whether a host has a secret as it is wanted, for root only; `digest` is that of what is wanted."""
-    return bool(digest) and probed[path]["found"] == {
+    return bool(digest) and probed[path]["state"] == {
         "keyed": digest, "owner": "root", "group": "root", "mode": "0600",
     }  # fmt: skip
 
 
-def all_right(args: Mapping[str, Any], seen: Seen, probed: Mapping[str, Mapping[str, Any]]) -> bool:
+def all_right(args: Mapping[str, Any], states: States, probed: Mapping[str, Mapping[str, Any]]) -> bool:
     """Return whether all files and secrets of a task were seen to be right."""
     digests = digests_of(args.get("secrets") or {}, probed)
-    return all(item["path"] in seen and matches(item, seen[item["path"]]) for item in args.get("files") or []) and all(
-        is_kept(path, digests.get(path), probed) for path in args.get("secrets") or {}
-    )
+    files = all(item["path"] in states and matches(item, states[item["path"]]) for item in args.get("files") or [])
+    return files and all(is_kept(path, digests.get(path), probed) for path in args.get("secrets") or {})
 
 
 def needs_switch(probe: Mapping[str, Any], release: str, fingerprint: str) -> bool:
@@ -112,11 +111,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         variables = task_vars or {}
         args = {**self._task.args}
         probe = variables.get("ansible_facts", {}).get("app_probe", {})
-        seen, probed = probe.get("files"), probe.get("secrets", {})
+        states, probed = probe.get("files"), probe.get("secrets", {})
 
         items = list(with_sources(args.get("files") or [], lambda name: self._find_needle("files", name)))
         if folder := args.pop("sole_owner_of", ""):
-            items += stale(items, seen or {}, str(folder))
+            items += stale(items, states or {}, str(folder))
         release = args.pop("release", None)
         marked = [item["path"] for item in items if item.get("fingerprint") and item.get("secret")]
         items, digest = with_templates(items, renderer(self, variables), str(args.pop("salt", "")))
@@ -126,7 +125,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
         done: dict[str, Any] = {"changed": False, "paths": []}
         digests = digests_of(args["secrets"], probed)
-        if seen is None or not all_right(args, seen, probed):
+        if states is None or not all_right(args, states, probed):
             done = dict(self._execute_module(module_name=self._task.action, module_args=args, task_vars=task_vars))
             digests |= done.get("digests", {})
         done["fingerprint"] = "-".join([digest, *(digests.get(path, UNKNOWN) for path in marked)])

@@ -32,13 +32,13 @@ from ansible.plugins.action import ActionBase
 UNKNOWN, NONE = "unknown", "none"
 FEW = 4  # hosts: after the canary all others at once
 WIDTH = 240  # characters of a reason in the table
-#: What the hosts have said, by the variable that keeps it.
-SAID = (
+#: Results of the hosts' tasks, by the variable that keeps them.
+RESULTS = (
     "service_probe", "service_files", "release_id", "fleet_failure", "service_run", "service_switch",
-    "service_status", "service_restore", "aws_fleet_told",
+    "service_status", "service_restore", "aws_fleet_target",
 )  # fmt: skip
 
-Said = Mapping[str, Any]
+Result = Mapping[str, Any]
 
 
 class CannotGoBackError(Exception):
@@ -60,26 +60,26 @@ def short(text: object) -> str:
     return line if len(line) <= WIDTH else f"{line[:WIDTH]} …"
 
 
-def answer(result: Said) -> dict[str, Any]:
+def answer(result: Result) -> dict[str, Any]:
     """Return what the host's command said, an empty object where it said nothing of the kind."""
     try:
-        said = json.loads(result.get("stdout") or "{}")
+        output = json.loads(result.get("stdout") or "{}")
     except ValueError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return output if isinstance(output, dict) else {}
 
 
-def done(result: Said) -> bool:
+def done(result: Result) -> bool:
     """Return whether the host's command was called and succeeded."""
     return result.get("rc") == 0 and not result.get("unreachable")
 
 
-def failed(result: Said) -> bool:
+def failed(result: Result) -> bool:
     """Return whether the host's command was called and did not succeed, as far as is known."""
     return bool(result) and not result.get("skipped") and not done(result)
 
 
-def reason(result: Said) -> str:
+def reason(result: Result) -> str:
     """Return why a call of the host's command failed."""
     texts = [answer(result).get("error"), result.get("stderr"), result.get("msg"), f"exit code {result.get('rc')}"]
     return short(next(text for text in texts if text))
@@ -96,7 +96,7 @@ class Settings:
     check: bool = False
 
     @classmethod
-    def of(cls, args: Said, check: bool) -> Settings:
+    def of(cls, args: Result, check: bool) -> Settings:
         """Return the settings as a task gives them, in which a number may be a text."""
         return cls(
             list(args.get("batches") or ()),
@@ -112,22 +112,22 @@ class Host:
     """One host: what it has said in this run, and what follows from that."""
 
     name: str
-    said: Said
+    results: Result
     release: str
     dropped: bool = False
 
-    def result(self, name: str) -> Said:
+    def result(self, name: str) -> Result:
         """Return what a task kept, nothing where it has not run."""
-        found = self.said.get(name)
-        return found if isinstance(found, Mapping) else {}
+        value = self.results.get(name)
+        return value if isinstance(value, Mapping) else {}
 
     @property
-    def _probe(self) -> Said:
-        found = self.result("service_probe").get("ansible_facts", {}).get("app_probe", {})
-        return found if isinstance(found, Mapping) else {}
+    def _probe(self) -> Result:
+        facts = self.result("service_probe").get("ansible_facts", {}).get("app_probe", {})
+        return facts if isinstance(facts, Mapping) else {}
 
     @property
-    def before(self) -> Said:
+    def before(self) -> Result:
         """The record of what was live when the run began."""
         return self._probe.get("live") or {}
 
@@ -142,15 +142,15 @@ class Host:
         return bool(self.result("service_switch").get("unreachable"))
 
     @property
-    def asked_again(self) -> Said:
+    def live_again(self) -> Result:
         """The record of what is live on a host that was lost, once it could be asked again and was done."""
-        said = answer(self.result("service_status"))
-        return {} if said.get("lock") else said.get("live") or {}
+        status = answer(self.result("service_status"))
+        return {} if status.get("lock") else status.get("live") or {}
 
     @property
     def switched(self) -> bool:
         """Whether the host has switched in this run, as it said itself."""
-        again = self.asked_again
+        again = self.live_again
         finished = again.get("release") == self.release and again.get("at") != self.before.get("at")
         return done(self.result("service_switch")) or (self.lost and finished)
 
@@ -163,10 +163,10 @@ class Host:
     def now(self) -> str:
         """The release that is live, by what the host said last."""
         back, switch = self.result("service_restore"), self.result("service_switch")
-        if self.unreached or back.get("unreachable") or (self.lost and not self.asked_again):
+        if self.unreached or back.get("unreachable") or (self.lost and not self.live_again):
             return UNKNOWN
-        said = (answer(back).get("live"), self.asked_again, answer(switch).get("live"), self.before)
-        return str(next((live["release"] for live in said if live), NONE))
+        records = (answer(back).get("live"), self.live_again, answer(switch).get("live"), self.before)
+        return str(next((live["release"] for live in records if live), NONE))
 
     @property
     def failure(self) -> str:
@@ -179,18 +179,18 @@ class Host:
             yield f"not reached: {short(self.result('service_probe').get('msg', ''))}"
         if self.dropped:
             yield "lost while it was prepared; nothing was switched on it"
-        if self.said.get("fleet_failure"):
-            yield f"not prepared: {short(self.said['fleet_failure'])}"
+        if self.results.get("fleet_failure"):
+            yield f"not prepared: {short(self.results['fleet_failure'])}"
         if failed(migration):
             how = reason(migration) if migration.get("unreachable") else f"exit code {migration.get('rc')}"
             yield f"the migration failed: {how}"
         if failed(back):
             yield f"not taken back: {reason(back)}"
         if self.lost:
-            settled = f"it runs {self.now}" if self.asked_again else "it finishes the switch or goes back by itself"
-            yield f"the connection was lost during the switch; {settled}"
-        if self.result("aws_fleet_told").get("failed"):
-            yield f"not back in the load balancer: {short(self.result('aws_fleet_told').get('msg', ''))}"
+            ending = f"it runs {self.now}" if self.live_again else "it finishes the switch or goes back by itself"
+            yield f"the connection was lost during the switch; {ending}"
+        if self.result("aws_fleet_target").get("failed"):
+            yield f"not back in the load balancer: {short(self.result('aws_fleet_target').get('msg', ''))}"
         if failed(switch):
             yield f"{answer(switch).get('outcome', 'failed')}: {reason(switch)}"
 
@@ -209,10 +209,10 @@ class Host:
         return "would switch" if settings.check else "to be switched"
 
 
-def decide(names: Sequence[str], dropped: Sequence[str], settings: Settings, said: Mapping[str, Said]) -> Said:
+def decide(names: Sequence[str], dropped: Sequence[str], settings: Settings, results: Mapping[str, Result]) -> Result:
     """Return what is to be done next, and how things stand. `dropped`: hosts that Ansible has lost."""
-    release = next((str(said[name]["release_id"]) for name in names if said[name].get("release_id")), "")
-    hosts = [Host(name, said[name], release, name in dropped) for name in names]
+    release = next((str(results[name]["release_id"]) for name in names if results[name].get("release_id")), "")
+    hosts = [Host(name, results[name], release, name in dropped) for name in names]
     bad = {host.name: host.failure for host in hosts if host.failure}
     stops = [f"the migration failed on {host.name}" for host in hosts if failed(host.result("service_run"))]
     if len(bad) > settings.max_failures:
@@ -252,22 +252,22 @@ def decide(names: Sequence[str], dropped: Sequence[str], settings: Settings, sai
     }
 
 
-def go_back(wanted: str, statuses: Mapping[str, Said]) -> str:
+def go_back(release: str, statuses: Mapping[str, Result]) -> str:
     """Return the release that all hosts can go back to. Hosts that cannot be reached keep no others from it."""
     answers = {name: answer(status) for name, status in statuses.items() if not status.get("unreachable")}
-    wrong = [f"{name}: {reason(statuses[name])}" for name, said in answers.items() if "releases" not in said]
+    wrong = [f"{name}: {reason(statuses[name])}" for name, output in answers.items() if "releases" not in output]
     targets: dict[str, str] = {}
-    for name, said in answers.items():
-        there = {entry["id"]: entry.get("bad") for entry in said.get("releases", [])}
-        if not there and "releases" not in said:
+    for name, output in answers.items():
+        releases = {entry["id"]: entry.get("bad") for entry in output.get("releases", [])}
+        if not releases and "releases" not in output:
             continue
-        target = wanted or said.get("rollback_to")
+        target = release or output.get("rollback_to")
         if not target:
-            wrong.append(f"{name}: there is nothing to go back to: {said.get('no_rollback')}")
-        elif target not in there:
-            wrong.append(f"{name}: release {target} is not on this host; there are: {', '.join(there) or 'none'}")
-        elif there[target]:
-            wrong.append(f"{name}: release {target} is marked bad: {there[target]}")
+            wrong.append(f"{name}: there is nothing to go back to: {output.get('no_rollback')}")
+        elif target not in releases:
+            wrong.append(f"{name}: release {target} is not on this host; there are: {', '.join(releases) or 'none'}")
+        elif releases[target]:
+            wrong.append(f"{name}: release {target} is marked bad: {releases[target]}")
         else:
             targets[name] = target
     if not wrong and len(set(targets.values())) > 1:
@@ -278,21 +278,21 @@ def go_back(wanted: str, statuses: Mapping[str, Said]) -> str:
     return next(iter(targets.values()), "")
 
 
-def as_if_probed(target: str, said: Mapping[str, Said]) -> dict[str, Said]:
+def as_if_probed(target: str, results: Mapping[str, Result]) -> dict[str, Result]:
     """Return what hosts said that were asked for their status, as if it had been a deploy's."""
-    found: dict[str, Said] = {}
-    for name, of_host in said.items():
-        status = of_host.get("service_status", {})
+    probed: dict[str, Result] = {}
+    for name, tasks in results.items():
+        status = tasks.get("service_status", {})
         live = answer(status).get("live") or {}
         probe = {
             "unreachable": status.get("unreachable"), "msg": status.get("msg"),
             "ansible_facts": {"app_probe": {"live": live}},
         }  # fmt: skip
-        found[name] = {
+        probed[name] = {
             "service_probe": probe, "service_files": {"needs_switch": live.get("release") != target},
-            "release_id": target, "service_switch": of_host.get("service_switch", {}),
+            "release_id": target, "service_switch": tasks.get("service_switch", {}),
         }  # fmt: skip
-    return found
+    return probed
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -306,29 +306,29 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         """Run the task, once for all hosts."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         hostvars = (task_vars or {})["hostvars"]
-        args: Said = self._task.args
+        args: Result = self._task.args
         begun: dict[str, Any] = (
             self._begin(args) if "hosts" in args else hostvars["localhost"]["ansible_facts"]["rollout"]
         )
         names: list[str] = begun["hosts"]
-        said: Mapping[str, Said] = {
-            name: {key: hostvars[name][key] for key in SAID if key in hostvars[name]} for name in names
+        results: Mapping[str, Result] = {
+            name: {key: hostvars[name][key] for key in RESULTS if key in hostvars[name]} for name in names
         }
         if begun["back"]:
             try:
-                statuses = {name: said[name].get("service_status", {}) for name in names}
+                statuses = {name: results[name].get("service_status", {}) for name in names}
                 target = begun.get("release") or go_back(str(args.get("back_to") or ""), statuses)
             except CannotGoBackError as error:
                 return result | {"failed": True, "msg": str(error)}
-            said = as_if_probed(target, said)
-        unfit = [name for name in names if said[name].get("service_probe", {}).get("failed")]
+            results = as_if_probed(target, results)
+        unfit = [name for name in names if results[name].get("service_probe", {}).get("failed")]
         if unfit:
             msg = f"{', '.join(unfit)} cannot take the app, for the reasons above. Nothing was changed on any host."
             return result | {"failed": True, "msg": msg}
-        state = {**begun, **decide(names, begun["dropped"], Settings(**begun["settings"]), said)}
+        state = {**begun, **decide(names, begun["dropped"], Settings(**begun["settings"]), results)}
         return result | {"changed": False, "ansible_facts": {"rollout": state}}
 
-    def _begin(self, args: Said) -> dict[str, Any]:
+    def _begin(self, args: Result) -> dict[str, Any]:
         """Return what stays the same for the whole run."""
         return {
             "hosts": list(args["hosts"]),

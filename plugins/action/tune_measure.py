@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Have a host measure numbers of workers, show each step as it comes, and return what the host says in the end.
 
-The host measures by itself, and ends when nobody has looked at it for some time: so it ends soon after the run that
+The host measures by itself, and ends when nobody has polled it for some time: so it ends soon after the run that
 asked for it, however that ended. `argv` is the host's command, `options` are words for it. A refusal is no failure;
 the result has `rc`, `stdout` and `stderr`, as a command's has.
 """
@@ -20,7 +20,7 @@ display = Display()
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
-    """Start it, then look at it until it is over."""
+    """Start it, then poll it until it is over."""
 
     TRANSFERS_FILES = False
 
@@ -34,16 +34,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return dict(self._low_level_execute_command(shlex.join([*argv, *words]), sudoable=True, in_data=b"\n"))
 
         done = call("--detach", *map(str, self._task.args["options"]))
-        seen, parent = 0, os.getppid()
-        # A run that was killed leaves this process behind: then nobody is to look any more.
+        steps, parent = 0, os.getppid()
+        # A run that was killed leaves this process behind: then nobody is to poll any more.
         while os.getppid() == parent and done["rc"] == 0:
-            done = call("--look", f"--seen={seen}")
+            done = call("--poll", f"--shown={steps}")
             if done["rc"] != 0:
                 break
-            found = json.loads(done["stdout"])
-            for step in found["new"]:
+            poll = json.loads(done["stdout"])
+            for step in poll["new"]:
                 display.display(f"  {(task_vars or {}).get('inventory_hostname')}: {step}")
-            seen += len(found["new"])
-            if not found["running"]:
-                return result | {"rc": 0, "stdout": found["said"], "stderr": ""}
+            steps += len(poll["new"])
+            if not poll["running"]:
+                return result | {"rc": 0, "stdout": poll["outcome"], "stderr": ""}
         return result | {key: done[key] for key in ("rc", "stdout", "stderr")}

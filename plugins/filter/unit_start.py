@@ -38,12 +38,12 @@ from typing import Any
 from ..module_utils.workers.engines import Start, engine
 
 
-def unit_start(given: Mapping[str, Any]) -> str:
+def unit_start(settings: Mapping[str, Any]) -> str:
     """Return the lines `Type=` and `ExecStart=`; see DOCUMENTATION."""
-    options: dict[str, Any] = {key: value for key, value in given.items() if key != "engine"}
+    options: dict[str, Any] = {key: value for key, value in settings.items() if key != "engine"}
     options |= {"app": "${FLEET_MODULE}", "attribute": "${FLEET_APP}", "workers": "${FLEET_WORKERS}"}
-    server = engine(str(given["engine"]))
-    lines = server.command(Start(**{**options, "version": tuple(given.get("version", (3, 10)))}))
+    server = engine(str(settings["engine"]))
+    lines = server.command(Start(**{**options, "version": tuple(settings.get("version", (3, 10)))}))
     return f"Type={server.unit_type}\nExecStart=" + " \\\n    ".join(map(" ".join, lines))
 
 

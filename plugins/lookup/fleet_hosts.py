@@ -63,7 +63,7 @@ GROUP = "app"
 PREFIX = "fastapi-fleet:"
 SHAPES = ("instances", "autoscaling")
 #: The settings that say which fleet is meant.
-MEANT = ("app_name", "aws_fleet_environment", "aws_fleet_name", "aws_fleet_region", "aws_fleet_shape")
+SELECTORS = ("app_name", "aws_fleet_environment", "aws_fleet_name", "aws_fleet_region", "aws_fleet_shape")
 SHOWN = 5  # hosts in a message
 #: As roles/aws_fleet/defaults/main.yml has it.
 ENVIRONMENT = "production"
@@ -85,11 +85,11 @@ class Owner:
     @classmethod
     def of(cls, tags: View, region: str) -> Owner:
         """Return what tags say; "" for one that is missing."""
-        said = {name: str(tags.get(f"{PREFIX}{name}", "")) for name in ("app", "environment", "fleet", "shape")}
-        return cls(**said, region=region)
+        names = {name: str(tags.get(f"{PREFIX}{name}", "")) for name in ("app", "environment", "fleet", "shape")}
+        return cls(**names, region=region)
 
     @classmethod
-    def meant(cls, settings: View) -> Owner:
+    def of_settings(cls, settings: View) -> Owner:
         """Return what these settings mean, with the defaults of the role aws_fleet."""
         app = str(settings.get("app_name") or "")
         environment = _named(settings, "aws_fleet_environment", ENVIRONMENT)
@@ -112,10 +112,10 @@ class Owner:
 
 def _named(settings: View, name: str, default: str) -> str:
     """Return a name of the fleet's. One that is empty, as of a variable that is not set, would mean another fleet."""
-    found = settings.get(name, default)
-    if found in {"", None}:
-        raise AnsibleError(f"{name} is {found!r}; allowed: a name, or leave it out for {default!r}")
-    return str(found)
+    value = settings.get(name, default)
+    if value in {"", None}:
+        raise AnsibleError(f"{name} is {value!r}; allowed: a name, or leave it out for {default!r}")
+    return str(value)
 
 
 def owner_of(view: View) -> Owner | None:
@@ -123,8 +123,8 @@ def owner_of(view: View) -> Owner | None:
 
     Whatever the inventory calls its variables: `hostvars_prefix` is a setting of it.
     """
-    tags = _mapping(view, "tags", lambda found: any(str(key).startswith(PREFIX) for key in found))
-    place = _mapping(view, "placement", lambda found: "region" in found)
+    tags = _mapping(view, "tags", lambda value: any(str(key).startswith(PREFIX) for key in value))
+    place = _mapping(view, "placement", lambda value: "region" in value)
     return Owner.of(tags, str(place["region"]) if place else "") if tags is not None else None
 
 
@@ -132,11 +132,11 @@ def _mapping(view: View, word: str, fits: Callable[[View], bool]) -> View | None
     for name in view:
         if word in name:
             try:
-                found = view[name]
+                value = view[name]
             except AnsibleError:  # a template of somebody's that cannot be evaluated: AWS's are plain texts
                 continue
-            if isinstance(found, Mapping) and fits(found):
-                return found
+            if isinstance(value, Mapping) and fits(value):
+                return value
     return None
 
 
@@ -147,36 +147,36 @@ def choose(names: Iterable[str], views: Mapping[str, View], *, scaling: bool = F
     AnsibleError, with the reason, where there is no host, where the fleet has another shape than the settings say,
     where the same name is in two regions and none was asked for, and where a host's own settings are another fleet's.
     """
-    own = Owner.meant(views["localhost"])
+    own = Owner.of_settings(views["localhost"])
     if own.shape not in {"", *SHAPES}:
         raise AnsibleError(f"aws_fleet_shape is {own.shape!r}; allowed: {', '.join(SHAPES)}")
     if own.shape == "autoscaling":
         if scaling:
             return [], ""
         raise AnsibleError(scales(own, views))
-    found: list[str] = []
+    hosts: list[str] = []
     others: dict[Owner, list[str]] = {}
     regions = set()
     for name in names:
         owner = owner_of(views[name])
         if owner is None:
-            found.append(name)
+            hosts.append(name)
             continue
         is_own = owner.same_fleet(own)
         if is_own:
             refuse_other_settings(name, views[name], own)
         if is_own and owner.shape == "instances":
             regions.add(owner.region)
-            found.append(name)
+            hosts.append(name)
         else:
             others.setdefault(owner, []).append(name)
     if len(regions) > 1:
         listed = ", ".join(sorted(regions))
         raise AnsibleError(f"{own.fleet} is in {listed}: set aws_fleet_region, which says which of them is meant")
-    if not found:
+    if not hosts:
         raise AnsibleError(no_host(own, views))
-    left = "; ".join(f"{len(left)} × {owner}: {shown(left)}" for owner, left in others.items())
-    return found, f"Left out, as this run is for {own.fleet}: {left}" if left else ""
+    excluded = "; ".join(f"{len(excluded)} × {owner}: {shown(excluded)}" for owner, excluded in others.items())
+    return hosts, f"Left out, as this run is for {own.fleet}: {excluded}" if excluded else ""
 
 
 def scales(own: Owner, views: Mapping[str, View]) -> str:
@@ -197,31 +197,31 @@ def shown(names: Sequence[str]) -> str:
 
 def refuse_other_settings(name: str, view: View, own: Owner) -> None:
     """Raise AnsibleError where a host of this fleet has settings of another one, as by group_vars of its own."""
-    there = Owner.meant(view)
-    if not there.same_fleet(own):
+    owner = Owner.of_settings(view)
+    if not owner.same_fleet(own):
         raise AnsibleError(
             f"{name} carries the tags of {own.fleet} (app {own.app}, environment {own.environment}), but for this host "
-            f"app_name, aws_fleet_environment and aws_fleet_name mean {there.fleet} (app {there.app}, environment "
-            f"{there.environment}). Set them for all hosts alike. Nothing was changed on any host"
+            f"app_name, aws_fleet_environment and aws_fleet_name mean {owner.fleet} (app {owner.app}, environment "
+            f"{owner.environment}). Set them for all hosts alike. Nothing was changed on any host"
         )
 
 
 def no_host(own: Owner, views: Mapping[str, View]) -> str:
     """Say why there is no host of the fleet, and which fleets there are."""
-    there: dict[Owner, int] = {}
+    fleets: dict[Owner, int] = {}
     for owner in owners(views):
-        there[owner] = there.get(owner, 0) + 1
-    if not there:
+        fleets[owner] = fleets.get(owner, 0) + 1
+    if not fleets:
         return "the inventory has no host in the group app"
     if not own.app:
         return "app_name is not set for localhost: set it in group_vars/all or with -e, it says which fleet is meant"
-    listed = "; ".join(f"{number} × {owner}" for owner, number in sorted(there.items(), key=str))
-    if any(owner.same_fleet(own) and owner.shape == "instances" for owner in there):
+    listed = "; ".join(f"{number} × {owner}" for owner, number in sorted(fleets.items(), key=str))
+    if any(owner.same_fleet(own) and owner.shape == "instances" for owner in fleets):
         return (
             f"the inventory has hosts of {own.fleet}, but none of them in the group app, where inventory/aws_ec2.yml "
             f"puts them by their tags. There are: {listed}"
         )
-    if any(owner.same_fleet(own) and owner.shape == "autoscaling" for owner in there):
+    if any(owner.same_fleet(own) and owner.shape == "autoscaling" for owner in fleets):
         shape = repr(own.shape) if own.shape else "not set"
         return (
             f"{own.fleet} is a scaling group, but aws_fleet_shape is {shape}. A fleet keeps its shape: set it to "
@@ -243,7 +243,7 @@ def owners(views: Mapping[str, View]) -> Iterator[Owner]:
 
 def refuse_other_plays(known: View, local: View) -> None:
     """Raise AnsibleError where a play has settings of its own, as from `import_playbook` with `vars`."""
-    for name in MEANT:
+    for name in SELECTORS:
         if name in known and known[name] != local.get(name):
             raise AnsibleError(
                 f"{name} is {known[name]!r} for this play, but {local.get(name, 'not set')!r} for localhost, whose "
@@ -251,11 +251,11 @@ def refuse_other_plays(known: View, local: View) -> None:
             )
 
 
-def refuse_limit(limit: str, left: Container[str], found: Sequence[str], own: str) -> None:
+def refuse_limit(limit: str, limited: Container[str], hosts: Sequence[str], own: str) -> None:
     """Raise AnsibleError where --limit leaves none of the hosts: a run without any would end well."""
-    if not any(name in left for name in found):
+    if not any(name in limited for name in hosts):
         raise AnsibleError(
-            f"--limit {limit} leaves nothing of {own}, which has {shown(found)}. Which fleet is meant is said by "
+            f"--limit {limit} leaves nothing of {own}, which has {shown(hosts)}. Which fleet is meant is said by "
             "app_name, aws_fleet_environment, aws_fleet_name and aws_fleet_region, not by --limit"
         )
 
@@ -273,21 +273,22 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             raise AnsibleError("-e tags=… hides the tags by which hosts are chosen; a playbook's tags: --tags")
         known = variables or {}
         views = known.get("hostvars") or self._views()
-        own = {name: self._templar.template(known[name]) for name in MEANT if name in known}
+        own = {name: self._templar.template(known[name]) for name in SELECTORS if name in known}
         refuse_other_plays(own, views["localhost"])
         names = known.get("groups", {}).get(GROUP, [])
         only = self.get_option("tune_host")
-        found, said = choose(names, views, scaling=self.get_option("scaling"))
+        hosts, notice = choose(names, views, scaling=self.get_option("scaling"))
         if only is not None:
-            if only not in found:
+            if only not in hosts:
                 reason = "-e tune_host=HOST has to name one host of the group app"
-                raise AnsibleError(f"{reason}; this fleet has: {shown(found)}")
-            found, said = [only], ""
+                raise AnsibleError(f"{reason}; this fleet has: {shown(hosts)}")
+            hosts, notice = [only], ""
         if limit := context.CLIARGS.get("subset"):
-            refuse_limit(str(limit), self._left(views), found or ["localhost"], Owner.meant(views["localhost"]).fleet)
-        if said:
-            display.display(said, stderr=True)  # what a callback writes to stdout may be meant for a machine
-        return found
+            fleet = Owner.of_settings(views["localhost"]).fleet
+            refuse_limit(str(limit), self._left(views), hosts or ["localhost"], fleet)
+        if notice:
+            display.display(notice, stderr=True)  # what a callback writes to stdout may be meant for a machine
+        return hosts
 
     def _views(self) -> Mapping[str, View]:
         """Return the hosts' variables where Ansible gives a lookup none yet: in a first play, and for --list-hosts."""

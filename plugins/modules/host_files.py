@@ -151,7 +151,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.host.digests import keyed, make_key, read_key
 from ..module_utils.host.file_set import difference, put_checked, secret_file
-from ..module_utils.host.file_state import file_as_found, matches
+from ..module_utils.host.file_state import file_state, matches
 
 FILE_SPEC: dict[str, Any] = {
     "path": {"type": "path", "required": True},
@@ -187,8 +187,8 @@ def main() -> None:
     try:
         key = read_key(key_file) if key_file else None
         new_key = key_file if key is None else None
-        open_changes = [item for item in shown if not matches(item, file_as_found(Path(item["path"])))]
-        secret_changes = [item for item in hidden if not matches(item, file_as_found(Path(item["path"])))]
+        open_changes = [item for item in shown if not matches(item, file_state(Path(item["path"])))]
+        secret_changes = [item for item in hidden if not matches(item, file_state(Path(item["path"])))]
         diff = [difference(item) for item in open_changes]
         if new_key and not module.check_mode:
             key = make_key(new_key)

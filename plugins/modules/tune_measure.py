@@ -10,7 +10,7 @@ short_description: Have a host measure numbers of workers, and show each step as
 version_added: "0.2.0"
 description:
   - Starts the measurement on the host and looks at it until it is over. The host measures by itself, and ends when
-    nobody has looked at it for some time, so soon after the run that asked for it, however that ended.
+    nobody has polled it for some time, so soon after the run that asked for it, however that ended.
   - Runs as an action plugin. A refusal is no failure of the task.
 options:
   argv:

@@ -114,14 +114,14 @@ class TuneError(Exception):
     """What keeps from measuring, or from a result; the message says what to do."""
 
 
-def said(status: str, app: str, host: str) -> dict[str, Any]:
+def live_status(status: str, app: str, host: str) -> dict[str, Any]:
     """Return what the host says that it runs; TuneError where it runs nothing."""
     try:
-        found = json.loads(status)
-        found["inputs"] = found["plan"]["inputs"]
+        record = json.loads(status)
+        record["inputs"] = record["plan"]["inputs"]
     except (ValueError, KeyError, TypeError) as error:
         raise TuneError(f"{app} has no live release on {host} to measure: deploy first. Nothing was changed") from error
-    return dict(found)
+    return dict(record)
 
 
 def tuned(result: Mapping[str, Any], app: str, host: str) -> dict[str, Any]:
@@ -133,13 +133,13 @@ def tuned(result: Mapping[str, Any], app: str, host: str) -> dict[str, Any]:
             "Deploy once, then measure"
         )
     try:
-        found = json.loads(text)
+        outcome = json.loads(text)
     except ValueError:
-        found = {"error": f"measuring was ended from outside, and the private slot removed: {errors or 'no reason'}"}
-    if "error" in found:
-        log = [f"  | {line}" for line in found.get("log", [])]
-        raise TuneError("\n".join([f"{host} was not measured: {found['error']}", *log]))
-    return dict(found["tuned"])
+        outcome = {"error": f"measuring was ended from outside, and the private slot removed: {errors or 'no reason'}"}
+    if "error" in outcome:
+        log = [f"  | {line}" for line in outcome.get("log", [])]
+        raise TuneError("\n".join([f"{host} was not measured: {outcome['error']}", *log]))
+    return dict(outcome["tuned"])
 
 
 def group_file(inventory: Path, group: str) -> Path:
@@ -180,13 +180,13 @@ def check(params: Mapping[str, Any]) -> Path | None:
 
 def before(params: Mapping[str, Any]) -> dict[str, Any]:
     """Return what to try and how long it takes."""
-    status = said(params["status"], params["app"], params["host"])
+    status = live_status(params["status"], params["app"], params["host"])
     path = check(params)
-    given = params["settings"]
-    numbers = sorted({int(number) for number in given["workers"]}) or numbers_to_try(
+    settings = params["settings"]
+    numbers = sorted({int(number) for number in settings["workers"]}) or numbers_to_try(
         rule(status["inputs"]), int(status["planned"])
     )
-    seconds = len(numbers) * int(given["rounds"]) * (float(given["seconds"]) + CHANGE_SECONDS)
+    seconds = len(numbers) * int(settings["rounds"]) * (float(settings["seconds"]) + CHANGE_SECONDS)
     return {"numbers": numbers, "minutes": round(seconds / 60, 1), "path": str(path or "")}
 
 
@@ -249,18 +249,18 @@ def sentence(choice: Choice, by_rule: int, allowed: int) -> str:
 
 def remarks(choice: Choice, rounds: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what should be known about a choice."""
-    found = []
+    notes = []
     if choice.bound_by == "sweep":
-        found.append(f"{choice.workers} is the largest number that was tried: more may be better (tune_workers)")
+        notes.append(f"{choice.workers} is the largest number that was tried: more may be better (tune_workers)")
     if choice.bound_by == "memory":
-        found.append(f"{choice.best} workers would serve more, but memory does not hold them during a switch")
+        notes.append(f"{choice.best} workers would serve more, but memory does not hold them during a switch")
     if choice.sure is None:
-        found.append("with fewer than 3 rounds, nothing can be said of how sure this is (tune_rounds)")
+        notes.append("with fewer than 3 rounds, nothing can be said of how sure this is (tune_rounds)")
     elif choice.sure < SURE:
-        found.append("the rounds differ much from each other: measure longer (tune_rounds, tune_seconds)")
+        notes.append("the rounds differ much from each other: measure longer (tune_rounds, tune_seconds)")
     if max(entry["load_cpu"] for entry in rounds) > LOAD_BUSY:
-        found.append("the load program was busy all the time: the highest figures may be its own limit")
-    return found
+        notes.append("the load program was busy all the time: the highest figures may be its own limit")
+    return notes
 
 
 def after(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -296,10 +296,10 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        found = before(module.params) if module.params["tuned"] is None else after(module.params)
+        result = before(module.params) if module.params["tuned"] is None else after(module.params)
     except (TuneError, OSError) as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=False, **found)
+    module.exit_json(changed=False, **result)
 
 
 if __name__ == "__main__":

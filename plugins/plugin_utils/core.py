@@ -13,9 +13,9 @@ OLDEST = (2, 19)
 
 def refuse_old_core(version: str = __version__) -> None:
     """Raise AnsibleOptionsError where ansible-core is too old; a newer one than was tried is taken."""
-    found = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
-    if found < OLDEST:
-        series = ".".join(map(str, found))
+    running = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    if running < OLDEST:
+        series = ".".join(map(str, running))
         raise AnsibleOptionsError(
             f"ansible-core {series} is too old; webfleet.fastapi needs {OLDEST[0]}.{OLDEST[1]} or newer. "
             "Nothing was changed on any host."

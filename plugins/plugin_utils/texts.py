@@ -23,7 +23,7 @@ from ansible.template import trust_as_template  # noqa: E402
 _RUN = os.urandom(32)
 
 
-def asked(text: str) -> str:
+def text_id(text: str) -> str:
     """Return by what a later task of this run knows a text again; the key is in no other run and in no file."""
     return hmac.new(_RUN, text.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:32]
 

@@ -408,7 +408,7 @@ def test_refusal_says_why_with_the_log_and_what_serves_on(log: list[str]) -> Non
             {"release": "old"},
             "It had traffic, then the host went back by itself: release old serves again.",
         ),
-        ("stays, though not well", {"release": "new123"}, "Release new123 is live now."),
+        ("kept live although unhealthy", {"release": "new123"}, "Release new123 is live now."),
         ("unfinished", {"release": "new123"}, "Release new123 is live now."),
     ],
 )

@@ -190,7 +190,7 @@ def test_refused_settings_never_reach_the_slot_that_serves(app: App) -> None:
     before = (app.live, app.slot)
     done = playbook("deploy.yml", "--limit", "web1", variables={"service_env": {"PYTHONHOME": "/nowhere"}})
     assert done.returncode != 0
-    assert "fell over while starting" in done.stdout
+    assert "failed while starting" in done.stdout
     app.host.check_output(f"kill -KILL {app.master}")
     count = before[0]["workers"]
     said = ""

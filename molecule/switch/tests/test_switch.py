@@ -388,5 +388,5 @@ def test_link_that_became_a_file_is_not_written_over(app: App, second: str) -> N
     finally:
         app.host.check_output(f"mv -f /run/kept.sock {link}")
     assert rc == 2, said
-    assert f"{link} is no link, which no switch makes; nothing was changed" in said["error"]
+    assert f"{link} is no link, which counter-release did not create; nothing was changed" in said["error"]
     assert app.state() == before

@@ -135,7 +135,7 @@ def test_private_slot_that_is_the_live_one_is_refused(app: App) -> None:
         reason = refused(app)
     finally:
         app.host.check_output(f"ln -sfn {before} {link}")
-    assert "tune.sock, which no switch makes; nothing was changed" in reason
+    assert "tune.sock, which counter-release did not create; nothing was changed" in reason
 
 
 def test_load_tool_that_is_missing_is_named(app: App) -> None:

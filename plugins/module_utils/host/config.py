@@ -144,7 +144,7 @@ class Config(Settings):
 
     def workers_of(self, slot: str) -> int:
         """Return how many workers a slot shall run, as it was switched to: who went back has those of that time."""
-        return self.record_of(slot).workers or self.workers
+        return self.record_of(slot).plan.workers or self.workers
 
     def engine_of(self, slot: str) -> Engine:
         """Return the engine that a slot runs: another one than the settings name, before and after a change of it."""

@@ -67,7 +67,7 @@ def cut_over(context: Context, request: Request) -> Transaction:
     check_engine(manifest, request.release, server)
     refusal = server.refusal(manifest.get("packages", {}))
     _refuse_or_note(context, request, refusal and f"the release has {refusal}", "Raise it in the app")
-    workers = first = settings.record.workers
+    workers = first = settings.record.plan.workers
     if settings.number_is_data:
         first = Overlap(context, old, new).first(workers, server, request.going_back)
     transaction = Transaction(

@@ -99,15 +99,15 @@ def _fetch_part(order: Order, part: str, server: Server, out: IO[bytes]) -> None
     sha256, size = order.artifact[f"{part}_sha256"], order.artifact[f"{part}_size"]
     address = server.address(part_name(order.app, sha256))
     try:
-        found = download(address, size, server, out)
+        digest = download(address, size, server, out)
     except ValueError as error:
         raise _refusal(order, part, address, str(error)) from error
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise UnpackError(f"{order.root} is full: {error}. Nothing was changed. Make room.") from error
         raise
-    if found != sha256:
-        reason = f"its bytes are other ones (sha256 {found[:12]}…) than were built"
+    if digest != sha256:
+        reason = f"its bytes are other ones (sha256 {digest[:12]}…) than were built"
         raise _refusal(order, part, address, reason)
 
 

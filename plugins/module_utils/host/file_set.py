@@ -69,7 +69,7 @@ def put_checked(items: list[dict[str, Any]], *commands: list[str]) -> str:
     before: dict[Path, dict[str, Any]] = {}
     for item in items:
         for path in (*missing_folders(Path(item["path"])), Path(item["path"])):
-            before.setdefault(path, as_found(path))
+            before.setdefault(path, current_item(path))
     refused, done = "", False
     try:
         for item in items:
@@ -78,8 +78,8 @@ def put_checked(items: list[dict[str, Any]], *commands: list[str]) -> str:
         done = not refused
     finally:
         if not done:
-            for found in reversed(before.values()):
-                put(found)
+            for former in reversed(before.values()):
+                put(former)
     return refused
 
 
@@ -94,7 +94,7 @@ def refusal(command: list[str]) -> str:
     return f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip() or f'exit code {done.returncode}'}"
 
 
-def as_found(path: Path) -> dict[str, Any]:
+def current_item(path: Path) -> dict[str, Any]:
     """Return the item that would make the path what it is now."""
     item: dict[str, Any] = {"path": str(path), "content": None, "link": None, "state": "present", "mode": None}
     if path.is_symlink():

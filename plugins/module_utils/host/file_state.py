@@ -14,7 +14,7 @@ from .digests import keyed, sha256
 DEFAULT_MODES = {"present": "0644", "directory": "0755"}
 
 
-def file_as_found(path: Path, key: bytes | None = None) -> dict[str, str] | None:
+def file_state(path: Path, key: bytes | None = None) -> dict[str, str] | None:
     """Return a link's target, or the content's digest, owner and mode; None where nothing is there.
 
     The digest is `sha256`, or with a key `keyed`; that of a folder is empty. Nothing is known of what cannot be read.
@@ -51,14 +51,14 @@ def mode_of(item: Mapping[str, Any]) -> int:
     return int(item.get("mode") or DEFAULT_MODES[item.get("state", "present")], 8)
 
 
-def matches(item: Mapping[str, Any], found: Mapping[str, str] | None) -> bool:
+def matches(item: Mapping[str, Any], current: Mapping[str, str] | None) -> bool:
     """Return whether a path was found to be what an item of host_files describes."""
     state = item.get("state", "present")
-    if state == "absent" or found is None:
-        return state == "absent" and found is None
+    if state == "absent" or current is None:
+        return state == "absent" and current is None
     if item.get("link"):
-        return found == {"link": item["link"]}
-    return dict(found) == {
+        return current == {"link": item["link"]}
+    return dict(current) == {
         "sha256": "" if state == "directory" else sha256(content_of(item)),
         "owner": item.get("owner", "root"),
         "group": item.get("group", "root"),

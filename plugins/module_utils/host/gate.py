@@ -116,7 +116,7 @@ class _Gate:
         state = self.context.state(self.slot)
         if state.restarts > self.restarts or state.down:
             unit = self.config.service(self.slot)
-            raise GateError(f"{unit} fell over while starting (result: {state.result}, restarts: {state.restarts})")
+            raise GateError(f"{unit} failed while starting (result: {state.result}, restarts: {state.restarts})")
         return state
 
     def _missing(self, pids: list[int]) -> str:

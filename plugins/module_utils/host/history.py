@@ -13,8 +13,9 @@ from .config import Config
 from .files import read_object, write_atomically, write_object
 
 MOST_LINES, FEWEST_LINES = 1000, 500
-SWITCHED, REFUSED, WENT_BACK, STAYS = "switched", "refused", "went back", "stays, though not well"
-
+SWITCHED, REFUSED, WENT_BACK, STAYS = "switched", "refused", "went back", "kept live although unhealthy"
+#: What made its release the live one; the last is how versions before 0.2 wrote STAYS.
+LIVE = (SWITCHED, STAYS, "stays, though not well")
 
 #: Files of lines: what was switched; which workers were recycled, which must not push the first out of its file.
 SWITCHES, RECYCLED = "history.jsonl", "recycled.jsonl"
@@ -69,7 +70,7 @@ def served(config: Config) -> list[str]:
         left, to = entry.get("from"), entry.get("to")
         if left and releases[-1:] != [left]:
             releases.append(str(left))
-        if entry.get("result") in (SWITCHED, STAYS):
+        if entry.get("result") in LIVE:
             if entry.get("verb") == "restore" and left:
                 releases.pop()
             releases.append(str(to))

@@ -29,11 +29,11 @@ _HEAD = 64
 class _Index:
     """Finds any of many forms in a text, in a time that hardly grows with how many they are."""
 
-    def __init__(self, found: Iterable[str]) -> None:
+    def __init__(self, forms: Iterable[str]) -> None:
         #: Forms by their heads; the sizes of heads by what they begin with.
         self._heads: dict[str, list[str]] = {}
         self._sizes: dict[str, set[int]] = {}
-        for form in found:
+        for form in forms:
             head = form[:_HEAD]
             self._heads.setdefault(head, []).append(form)
             self._sizes.setdefault(form[:LEAST_PART], set()).add(len(head))
@@ -133,10 +133,10 @@ def _joined(text: str, edge: str) -> tuple[str, list[int], list[int]]:
     return "".join(bare), starts, places
 
 
-def _merged(found: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+def _merged(places: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return places in their order, those that overlap or touch as one: no secret hides the rest of another one."""
     merged: list[tuple[int, int]] = []
-    for start, stop in sorted(found):
+    for start, stop in sorted(places):
         if merged and start <= merged[-1][1]:
             merged[-1] = (merged[-1][0], max(stop, merged[-1][1]))
         else:

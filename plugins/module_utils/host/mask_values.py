@@ -65,8 +65,8 @@ _FRAME = " \t\r\n\"'()[]{}"
 def values(text: str) -> Iterator[tuple[str, str]]:
     """Return names and values of an environment file, as systemd reads it (systemd.exec(5), EnvironmentFile=)."""
     for name, quoted, bare in _ASSIGNMENT.findall(text):
-        found = [_unescaped(double, r'["\\`$\n]') + single for double, single in _QUOTED.findall(quoted)]
-        yield name, "".join(found) + _unescaped(bare, r"[\s\S]").strip()
+        parts = [_unescaped(double, r'["\\`$\n]') + single for double, single in _QUOTED.findall(quoted)]
+        yield name, "".join(parts) + _unescaped(bare, r"[\s\S]").strip()
 
 
 def _unescaped(text: str, escaped: str) -> str:

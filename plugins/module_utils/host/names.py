@@ -40,7 +40,7 @@ MOST_LETTERS = 31  # of app_name
 LEAST_UID, MOST_UID = 500, 999
 
 
-def taken(app: str, user: str, user_given: bool, root: Path = Path("/")) -> str:
+def conflict(app: str, user: str, user_given: bool, root: Path = Path("/")) -> str:
     """Say what has the app's name on a host and is not this app's own, "" where nothing has.
 
     `user_given`: the account was chosen, so it may be anybody's. Everything of the name is the app's where a deploy has

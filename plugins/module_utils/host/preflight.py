@@ -57,20 +57,21 @@ def check_not_bad(config: Config, release: str, same_settings: bool) -> None:
 
 
 def check_state(config: Config) -> None:
-    """Refuse what no switch makes: somebody else's work is not to be overwritten, nor trusted."""
+    """Refuse what APP-release did not create: somebody else's work is not to be overwritten, nor trusted."""
     allowed = {str(config.socket(slot)) for slot in SLOTS}
+    foreign = f"which {config.app}-release did not create; nothing was changed"
     if _is_there(config.live_link) and _target(config.live_link) not in allowed:
         # ln would put the link into a folder.
         first = "remove it and " if config.live_link.is_dir() and not config.live_link.is_symlink() else ""
         raise HostError(
-            f"{config.live_link} is {_what(config.live_link)}, which no switch makes; nothing was changed. Find out "
-            f"what did, then {first}point it at the slot that serves, {SLOTS[0]} or {SLOTS[1]}: "
+            f"{config.live_link} is {_kind(config.live_link)}, {foreign}. Find out what did, then {first}"
+            f"point it at the slot that serves, {SLOTS[0]} or {SLOTS[1]}: "
             f"ln -sfn {config.socket(SLOTS[0])} {config.live_link}"
         )
     for slot in SLOTS:
         link = config.root / "slots" / slot
         if _is_there(link) and _target(link).rpartition("/")[0] != str(config.root / "releases"):
-            raise HostError(f"{link} is {_what(link)}, which no switch makes; nothing was changed. Remove it")
+            raise HostError(f"{link} is {_kind(link)}, {foreign}. Remove it")
 
 
 def check_room(config: Config) -> None:
@@ -101,7 +102,7 @@ def _target(path: Path) -> str:
     return os.readlink(path) if path.is_symlink() else ""
 
 
-def _what(path: Path) -> str:
+def _kind(path: Path) -> str:
     if path.is_symlink():
         return f"a link to {os.readlink(path)}"
     return "a folder" if path.is_dir() else "no link"

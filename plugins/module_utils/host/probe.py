@@ -20,9 +20,9 @@ from typing import Any
 from ..workers.limits import memory_of, planned_mib, read_groups, text_of
 from ..workers.plan import plan_workers
 from .digests import PREFIX, keyed, read_key, sha256
-from .file_state import file_as_found
+from .file_state import file_state
 from .files import read_object
-from .names import taken
+from .names import conflict
 from .proc import children, memory_mib, seconds_old
 from .records import SlotRecord, fleet_of, live_record, live_slot
 
@@ -76,10 +76,10 @@ def serving(record: SlotRecord, root: Path, active: bool, key: bytes | None) -> 
     return {"release": record.release, "fingerprint": record.public().get("fingerprint", "")}
 
 
-def secret_as_found(path: Path, wanted: str, key: bytes | None) -> dict[str, Any]:
+def secret_state(path: Path, content: str, key: bytes | None) -> dict[str, Any]:
     """Return digests of a secret file as it is wanted and as it is, "" and None without a key."""
-    there = file_as_found(path, key) if key else None
-    return {"wanted": keyed(key, wanted.encode("utf-8", "surrogateescape")), "found": there}
+    current = file_state(path, key) if key else None
+    return {"digest": keyed(key, content.encode("utf-8", "surrogateescape")), "state": current}
 
 
 def python_version(python: str) -> str:
@@ -130,9 +130,9 @@ def releases_on_disk(root: Path) -> list[dict[str, Any]]:
 def states(*units: str) -> dict[str, tuple[bool, int]]:
     """Return for each unit whether systemd says that it is active, and its main process, 0 where it has none."""
     command = ["systemctl", "show", "--property=Id,ActiveState,MainPID", *units]
-    shown = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    output = subprocess.run(command, capture_output=True, text=True, check=False).stdout
     by_unit = {}
-    for block in shown.split("\n\n"):
+    for block in output.split("\n\n"):
         properties = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         by_unit[properties.get("Id", "")] = (
             properties.get("ActiveState") == "active",
@@ -146,7 +146,7 @@ def files_of(app: str) -> dict[str, dict[str, str] | None]:
     patterns = [pattern.format(app=app) for pattern in FILES]
     paths = {path for pattern in patterns for path in Path("/").glob(pattern)}
     paths |= {Path("/", pattern) for pattern in patterns if "*" not in pattern}
-    return {str(path): file_as_found(path) for path in sorted(paths) if path.is_symlink() or not path.is_dir()}
+    return {str(path): file_state(path) for path in sorted(paths) if path.is_symlink() or not path.is_dir()}
 
 
 def nginx_version() -> str:
@@ -204,7 +204,7 @@ def refusal(facts: Mapping[str, Any], params: Mapping[str, Any]) -> str:
     """Say why the app is not to be deployed to this host, "" where it may."""
     if other := foreign(facts["fleet"], params):
         return other
-    reasons = unfit(facts, params), taken(params["app"], params["user"] or params["app"], params["user_given"])
+    reasons = unfit(facts, params), conflict(params["app"], params["user"] or params["app"], params["user_given"])
     if reason := "; ".join(filter(None, reasons)):
         return f"{platform.node()} cannot run {params['app']}: {reason}. Nothing was changed on it."
     return ""
@@ -229,7 +229,7 @@ def probe(params: Mapping[str, Any]) -> dict[str, Any]:
     state = states(service, socket, nginx) if systemd else dict.fromkeys((service, socket, nginx), (False, 0))
     main_pid = state[service][1] if live else 0
     # Of one worker, a main process may have no child: it serves by itself.
-    pids = children(main_pid) or [main_pid] * (live.workers == 1) if main_pid else []
+    pids = children(main_pid) or [main_pid] * (live.plan.workers == 1) if main_pid else []
     measured = measured_mib(pids) or kept
     key = read_key(Path(params["key_file"])) if params["key_file"] else None
     secrets = params["secrets"].items()
@@ -252,7 +252,7 @@ def probe(params: Mapping[str, Any]) -> dict[str, Any]:
             "user": user_exists(params["user"] or app),
             "nginx": nginx_version(),
             "files": files_of(app),
-            "secrets": {path: secret_as_found(Path(path), text, key) for path, text in secrets},
+            "secrets": {path: secret_state(Path(path), text, key) for path, text in secrets},
             "has_key": key is not None,
             "nginx_active": state[nginx][0],
         },

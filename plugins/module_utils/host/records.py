@@ -30,7 +30,6 @@ class SlotRecord:
 
     release: str = ""
     slot: str = ""
-    workers: int = 0
     plan: WorkerPlan = field(default_factory=lambda: WorkerPlan(0))
     fingerprint: str = ""
     engine: str = FIRST_ENGINE
@@ -51,13 +50,12 @@ class SlotRecord:
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> SlotRecord:
         """Read a record. Raises ValueError, TypeError and AttributeError where a field is something else."""
-        workers = int(data.get("workers") or 0)
-        plan = data.get("plan") or {}
+        # Version 0.1 wrote the number of workers alone.
+        plan = {"workers": int(data.get("workers") or 0), **(data.get("plan") or {})}
         return cls(
             release=str(data.get("release") or ""),
             slot=str(data.get("slot") or ""),
-            workers=workers,
-            plan=WorkerPlan.parse({"workers": workers, **plan}),
+            plan=WorkerPlan.parse(plan),
             fingerprint=str(data.get("fingerprint") or ""),
             engine=str(data.get("engine") or FIRST_ENGINE),  # earlier records have none: there was only one
             settings=str(data.get("settings") or "wanted"),
@@ -77,7 +75,7 @@ class SlotRecord:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the record as plain data for JSON, an empty object where there is none."""
-        return {**asdict(self), "plan": self.plan.as_dict()} if self else {}
+        return {**asdict(self), "workers": self.plan.workers, "plan": self.plan.as_dict()} if self else {}
 
     def public(self) -> dict[str, Any]:
         """Return what may leave the host: no digests of files, and no plain hash of secrets."""

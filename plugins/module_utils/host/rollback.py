@@ -16,13 +16,13 @@ from .systemd import SystemdError
 
 
 class WentBackError(RefusedError):
-    """The release had traffic and was not well; the one before it serves again."""
+    """The release was unhealthy under traffic; the one before it serves again."""
 
     outcome = history.WENT_BACK
 
 
 class StaysError(RefusedError):
-    """The release had traffic and is not well, and there is none to go back to, so it stays."""
+    """The release is unhealthy under traffic, and there is none to go back to, so it is kept live."""
 
     outcome = history.STAYS
 
@@ -57,7 +57,7 @@ def finish_rollback(context: Context, transaction: Transaction) -> None:
     history.mark_bad(config, transaction.release, transaction.trouble, config.record_of(new).fingerprint)
     drain(context, new)
     take_back(context, new)
-    _grow(context, new, old, config.live_record().workers)
+    _grow(context, new, old, config.live_record().plan.workers)
     transaction.end(context, history.WENT_BACK, transaction.trouble)
 
 
@@ -82,4 +82,4 @@ def _bring_up(context: Context, slot: str) -> None:
     if not context.state(slot).down and burst(context, slot, [], 1).good:
         return
     context.systemd.start(context.config.socket_unit(slot), context.config.service(slot))
-    prove(context, slot, context.config.record_of(slot).workers, context.state(slot).restarts)
+    prove(context, slot, context.config.record_of(slot).plan.workers, context.state(slot).restarts)

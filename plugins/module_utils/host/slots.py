@@ -54,11 +54,9 @@ def settings_for(
         )
     contents = {kind: path.read_bytes() for kind, path in (kept if use_kept else wanted).items()}
     before = config.live_record()
-    present = SlotRecord(
-        workers=config.workers, plan=config.plan, fingerprint=config.fingerprint, engine=config.engine
-    )  # fmt: skip
+    present = SlotRecord(plan=config.plan, fingerprint=config.fingerprint, engine=config.engine)
     own = served if use_kept else present
-    environment = {**variables(config, release, manifest), WORKERS: str(own.workers), "FLEET_ENGINE": own.engine}
+    environment = {**variables(config, release, manifest), WORKERS: str(own.plan.workers), "FLEET_ENGINE": own.engine}
     files = {
         str(path): f"{PREFIX}{config.digest(contents[kind])}" if kind == "environment" else sha256(contents[kind])
         for kind, path in config.slot_files(slot).items()

@@ -21,7 +21,7 @@ def verify(context: Context) -> dict[str, Any]:
     if slot is None or not record:
         missing = [f"{config.app} has no live release on this host"]
         return {"live": record.public(), "fleet": config.fleet, "differences": missing}
-    proof = probe(context, slot, record.workers)
+    proof = probe(context, slot, record.plan.workers)
     seen = proof.as_dict()
     lock, transaction = holder(config), Transaction.read(config)
     cut_off = "" if lock is not None or transaction is None else transaction.release

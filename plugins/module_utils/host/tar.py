@@ -42,17 +42,17 @@ def limits_of(stream: IO[bytes], size: int, part: str) -> Limits:
     Parts that earlier versions wrote say nothing of themselves.
     """
     most, start = ceiling(size), stream.tell()
-    found = _DECLARATION.match(stream.read(len(gzip_header(0, 0))))
+    declaration = _DECLARATION.match(stream.read(len(gzip_header(0, 0))))
     stream.seek(start)
-    if not found:
+    if not declaration:
         return most
-    said = Limits(int(found[1]), int(found[2]), exact=True)
-    if said.bytes > most.bytes or said.files > most.files:
+    declared = Limits(int(declaration[1]), int(declaration[2]), exact=True)
+    if declared.bytes > most.bytes or declared.files > most.files:
         raise ArchiveError(
-            f"its {part} part says that it unpacks to {said.bytes:,} bytes and {said.files:,} files; so few packed "
-            f"bytes may unpack to {most.bytes:,} and {most.files:,}"
+            f"its {part} part says that it unpacks to {declared.bytes:,} bytes and {declared.files:,} files; so few "
+            f"packed bytes may unpack to {most.bytes:,} and {most.files:,}"
         )
-    return said
+    return declared
 
 
 class GzipMember(io.RawIOBase):
@@ -78,17 +78,17 @@ class GzipMember(io.RawIOBase):
             if not self._data:
                 raise ArchiveError(_SHORT)
             try:
-                found = self._engine.decompress(self._data, len(buffer))
+                chunk = self._engine.decompress(self._data, len(buffer))
             except zlib.error as error:
                 raise ArchiveError(f"it is damaged: {error}") from error
-            taken = len(self._data) - len(self._engine.unconsumed_tail)
-            self.excess = max(0, self.excess + len(found) - RATIO_MAX * taken)
+            packed = len(self._data) - len(self._engine.unconsumed_tail)
+            self.excess = max(0, self.excess + len(chunk) - RATIO_MAX * packed)
             self._data = self._engine.unconsumed_tail
-            if found:
-                buffer[: len(found)] = found
+            if chunk:
+                buffer[: len(chunk)] = chunk
                 if self._digest:
-                    self._digest.update(found)
-                return len(found)
+                    self._digest.update(chunk)
+                return len(chunk)
         return 0
 
     def end(self) -> int:
@@ -186,8 +186,8 @@ def _text(name: bytes) -> str:
 def _pax_name(raw: IO[bytes], size: int, name: bytes) -> bytes:
     """Return the name of the member that a PAX header is for, else the header's own."""
     data = raw.read(min(size, 2 * PATH_MAX))
-    if found := re.search(rb"^\d+ (?:GNU\.sparse\.name|path)=(.*)$", data, re.MULTILINE):
-        return found[1]
+    if path := re.search(rb"^\d+ (?:GNU\.sparse\.name|path)=(.*)$", data, re.MULTILINE):
+        return path[1]
     raw.read(-size % 512)
     following = _header(raw) if size == len(data) else None
     return following[0] if following else name

@@ -99,8 +99,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--caller", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--detach", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--leased", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--look", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--seen", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--poll", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--shown", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--clean", action="store_true", help="only remove what a killed run may have left")
 
 
@@ -116,21 +116,21 @@ def command(context: Context, call: Call) -> Outcome:
             # Nobody fetches the outcome; systemd has made the file anew to run this.
             lease.end()
         return Outcome()
-    if options.look:
-        return Outcome(0, lease.poll(options.seen))
+    if options.poll:
+        return Outcome(0, lease.poll(options.shown))
     plan = Measurement.read(config, options)
     check_state(config)
     if not options.in_unit:
         return _start(context, call, lease, plan)
     here = ancestors(plan.caller)
 
-    def is_wanted() -> bool:
+    def is_leased() -> bool:
         return lease.is_polled() if options.leased else ancestors(plan.caller) == here
 
     if options.leased:
         context = replace(context, report=lease.reporter(context.report))
     with locked(config, "tune", call.by, plan.limit(config)):
-        return Outcome(0, measure(context, plan, is_wanted))
+        return Outcome(0, measure(context, plan, is_leased))
 
 
 def _start(context: Context, call: Call, lease: Lease, plan: Measurement) -> Outcome:
@@ -184,7 +184,7 @@ class Traffic:
         return " and ".join(causes)
 
 
-def measure(context: Context, plan: Measurement, is_wanted: Callable[[], bool] = lambda: True) -> dict[str, Any]:
+def measure(context: Context, plan: Measurement, is_leased: Callable[[], bool] = lambda: True) -> dict[str, Any]:
     """Measure each number in each round, upwards and downwards in turn; return every figure.
 
     It ends early where the figures are not wanted any more. HostError before anything was changed, or with the private
@@ -199,14 +199,14 @@ def measure(context: Context, plan: Measurement, is_wanted: Callable[[], bool] =
         )
     context.report(f"starting release {record.release} in a private slot, beside the live one ({live})")
 
-    def check_wanted() -> None:
-        if not is_wanted():
-            raise HostError("whoever asked for this is gone: measuring was stopped, the private slot is removed")
+    def check_lease() -> None:
+        if not is_leased():
+            raise HostError("the caller ended or stopped polling: measuring was stopped, the private slot is removed")
 
     with Slot(context, live, plan.limit(context.config)) as slot:
         for path, _unused in plan.load:
             slot.check(path)
-        rounds = _Rounds(context, plan, slot, traffic, check_wanted)
+        rounds = _Rounds(context, plan, slot, traffic, check_lease)
         for number in range(1, plan.rounds + 1):
             rounds.measure(number)
     return {
@@ -235,17 +235,17 @@ class _Rounds:
     """The figures of all rounds so far; `numbers` are those that memory holds."""
 
     def __init__(
-        self, context: Context, plan: Measurement, slot: Slot, traffic: Traffic, check_wanted: Callable[[], None]
+        self, context: Context, plan: Measurement, slot: Slot, traffic: Traffic, check_lease: Callable[[], None]
     ) -> None:
         self.context, self.plan, self.slot, self.traffic = context, plan, slot, traffic
-        self.check_wanted = check_wanted
+        self.check_lease = check_lease
         self.numbers, self.figures = list(plan.workers), list[dict[str, Any]]()
         self.notes: list[str] = []
 
     def measure(self, number: int) -> None:
         """Measure each number of workers, upwards in the first round, downwards in the second, and so on."""
         for workers in self.numbers if number % 2 else self.numbers[::-1]:
-            self.check_wanted()
+            self.check_lease()
             _check_drained(self.plan, self.traffic)
             if workers not in self.numbers:
                 continue
@@ -255,7 +255,7 @@ class _Rounds:
                 )
                 self.numbers = [least for least in self.numbers if least < workers]
                 continue
-            self.figures.append({"round": number, **measure_once(self.slot, self.plan, self.check_wanted)})
+            self.figures.append({"round": number, **measure_once(self.slot, self.plan, self.check_lease)})
             throughput = self.figures[-1]["throughput"]
             self.context.report(f"round {number}: {workers} workers, {throughput:g} requests a second")
 
@@ -264,7 +264,7 @@ class _Rounds:
         return [entry for entry in self.figures if entry["workers"] in self.numbers]
 
 
-def measure_once(slot: Slot, plan: Measurement, check_wanted: Callable[[], None]) -> dict[str, Any]:
+def measure_once(slot: Slot, plan: Measurement, check_lease: Callable[[], None]) -> dict[str, Any]:
     """Send the load for a while; return the figures."""
     main_pid = slot.context.state(SLOT).main_pid
     pids = slot.context.pids(SLOT)
@@ -278,10 +278,10 @@ def measure_once(slot: Slot, plan: Measurement, check_wanted: Callable[[], None]
             "X-Forwarded-Host": slot.context.config.health_host, "User-Agent": "release-tune",
         },
     }  # fmt: skip
-    seen = fire([{**settings, "skip": number} for number in range(programs)], check_wanted)
-    took = sorted(seconds for one in seen for seconds in one["took"])
+    figures = fire([{**settings, "skip": number} for number in range(programs)], check_lease)
+    took = sorted(seconds for one in figures for seconds in one["took"])
     bad: dict[str, int] = {}
-    for one in seen:
+    for one in figures:
         for status, count in one["bad"].items():
             bad[status] = bad.get(status, 0) + count
     wrong = sum(bad.values())
@@ -296,13 +296,13 @@ def measure_once(slot: Slot, plan: Measurement, check_wanted: Callable[[], None]
         "workers": len(pids),
         "requests": len(took),
         "bad": wrong,
-        "throughput": round(sum(len(one["took"]) / one["seconds"] for one in seen), 2),
+        "throughput": round(sum(len(one["took"]) / one["seconds"] for one in figures), 2),
         "p50_ms": round(1000 * took[len(took) // 2], 2),
         "p99_ms": round(1000 * took[min(len(took) - 1, len(took) * 99 // 100)], 2),
-        "cpu_ms": round(1000 * seen[0]["cpu"] / len(took), 3),
+        "cpu_ms": round(1000 * figures[0]["cpu"] / len(took), 3),
         "pss_mib": round(memory_mib(main_pid) + sum(sizes), 1),
         "worker_mib": round(max(sizes), 1),
-        "load_cpu": round(max(one["own"] for one in seen), 2),
+        "load_cpu": round(max(one["own"] for one in figures), 2),
     }
 
 
@@ -313,15 +313,15 @@ def _check_drained(plan: Measurement, traffic: Traffic) -> None:
         raise HostError(f"this host got traffic again, {requests}: measuring was stopped, the private slot is removed")
 
 
-def fire(settings: Sequence[dict[str, Any]], check_wanted: Callable[[], None]) -> list[dict[str, Any]]:
-    """Run load programs side by side; return what each saw. `check_wanted` raises where that is not wanted any more."""
+def fire(settings: Sequence[dict[str, Any]], check_lease: Callable[[], None]) -> list[dict[str, Any]]:
+    """Run load programs side by side; return what each saw. `check_lease` raises where the lease has ended."""
     deadline = time.monotonic() + sum(settings[0][key] for key in ("warm", "seconds", "drain")) + CHANGE_SECONDS
     programs = [
         subprocess.Popen([sys.executable, "-I", "-B", str(LOAD), json.dumps(one)], stdout=subprocess.PIPE, text=True)
         for one in settings
     ]
     try:
-        return [json.loads(_output(program, deadline, check_wanted)) for program in programs]
+        return [json.loads(_output(program, deadline, check_lease)) for program in programs]
     except ValueError as error:
         raise HostError(f"the load program failed: {error}") from error
     finally:
@@ -329,9 +329,9 @@ def fire(settings: Sequence[dict[str, Any]], check_wanted: Callable[[], None]) -
             program.kill()
 
 
-def _output(program: subprocess.Popen[str], deadline: float, check_wanted: Callable[[], None]) -> str:
+def _output(program: subprocess.Popen[str], deadline: float, check_lease: Callable[[], None]) -> str:
     while True:
-        check_wanted()
+        check_lease()
         try:
             return program.communicate(timeout=1)[0]
         except subprocess.TimeoutExpired as error:

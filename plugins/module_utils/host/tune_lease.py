@@ -23,8 +23,8 @@ class Lease:
     def __init__(self, context: Context) -> None:
         self.context, run = context, context.config.run
         self.unit = f"{context.config.app}-release-tune"
-        self.polled, self.steps, self.output = (run / f"tune.{kind}" for kind in ("looked", "steps", "output"))
-        self._seen, self._since = 0, context.clock.monotonic()
+        self.polled, self.steps, self.output = (run / f"tune.{kind}" for kind in ("polled", "steps", "output"))
+        self._last_poll, self._since = 0, context.clock.monotonic()
 
     def begin(self) -> Path:
         """Make the files; return the one for the outcome."""
@@ -52,15 +52,15 @@ class Lease:
         """Return whether somebody has polled lately. The file's time is only compared with itself."""
         now = self.context.clock.monotonic()
         with contextlib.suppress(OSError):
-            if (polled := self.polled.stat().st_mtime_ns) != self._seen:
-                self._seen, self._since = polled, now
+            if (polled := self.polled.stat().st_mtime_ns) != self._last_poll:
+                self._last_poll, self._since = polled, now
         if now - self._since <= LEASE_SECONDS:
             return True
         self.end()
         return False
 
-    def poll(self, seen: int) -> dict[str, Any]:
-        """Wait for steps that the caller has not seen, for a while; `said` is the outcome once it has ended."""
+    def poll(self, shown: int) -> dict[str, Any]:
+        """Wait for steps that the caller has not shown yet, for a while; `outcome` is there once it has ended."""
         clock = self.context.clock
         deadline = clock.monotonic() + POLL_SECONDS
         while True:
@@ -68,10 +68,10 @@ class Lease:
             if running:
                 os.utime(self.polled)
             steps = self.steps.read_text(encoding="utf-8").splitlines()
-            if not running or len(steps) > seen or clock.monotonic() > deadline:
+            if not running or len(steps) > shown or clock.monotonic() > deadline:
                 break
             clock.sleep(0.3)
-        state = {"new": steps[seen:], "running": running, "said": self.output.read_text(encoding="utf-8")}
+        state = {"new": steps[shown:], "running": running, "outcome": self.output.read_text(encoding="utf-8")}
         if not running:
             self.end()
         return state

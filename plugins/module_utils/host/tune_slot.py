@@ -94,7 +94,7 @@ class Slot:
         try:
             prove(self.context, SLOT, number)
         except GateError as error:
-            raise HostError(f"with {number} workers, the private slot is not well: {error}") from error
+            raise HostError(f"with {number} workers, the private slot is unhealthy: {error}") from error
         return True
 
     def check(self, path: str) -> None:

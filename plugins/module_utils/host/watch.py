@@ -121,7 +121,7 @@ class Watch:
         unit = self.config.service(self.slot)
         state = self.context.state(self.slot)
         if state.down or state.restarts > self._restarts:
-            return f"{unit} fell over (result: {state.result}, restarts: {state.restarts})"
+            return f"{unit} failed (result: {state.result}, restarts: {state.restarts})"
         now = set(self.context.workers(self.slot, state))
         self._died += len(self._seen - now)
         self._seen = now

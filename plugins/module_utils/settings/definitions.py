@@ -111,21 +111,21 @@ class Definitions:
 
         A setting whose default no role in use has may be missing. Raises DefinitionError for what matches nothing.
         """
-        wanted: dict[str, bool] = {}
+        needed: dict[str, bool] = {}
         for role in roles:
             if role not in self.owners:
                 raise DefinitionError(f"there is no role {role}")
-            wanted |= {setting.name: True for setting in self.of(role)}
-            wanted = dict.fromkeys(self.owners[role].uses, False) | wanted
+            needed |= {setting.name: True for setting in self.of(role)}
+            needed = dict.fromkeys(self.owners[role].uses, False) | needed
         for pattern in names:
             matching = [name for name in self.settings if fnmatchcase(name, pattern)]
             if not matching:
                 raise DefinitionError(f"there is no setting {pattern}")
-            wanted |= {name: self.settings[name].owner != PLAYBOOKS for name in matching}
+            needed |= {name: self.settings[name].owner != PLAYBOOKS for name in matching}
         return {
-            name: setting.rule if wanted[name] or not setting.has_default else {**setting.rule, "optional": True}
+            name: setting.rule if needed[name] or not setting.has_default else {**setting.rule, "optional": True}
             for name, setting in self.settings.items()
-            if name in wanted
+            if name in needed
         }
 
 
@@ -139,15 +139,15 @@ def load(root: Path = ROOT) -> Definitions:
         path = root / PLAYBOOKS / "settings.yml" if owner == PLAYBOOKS else root / "roles" / owner / "settings.yml"
         if not path.exists():
             continue
-        found: dict[str, Any] = yaml_load(path.read_text(encoding="utf-8"))
-        for name, data in found["settings"].items():
+        document: dict[str, Any] = yaml_load(path.read_text(encoding="utf-8"))
+        for name, data in document["settings"].items():
             if name in settings:
                 raise DefinitionError(f"{path}: {name} is defined by {settings[name].owner}, too")
             settings[name] = _setting(name, owner, data, path)
-        inputs = found.get("inputs", {})
-        owners[owner] = Owner(found.get("entries", {}), tuple(found.get("uses", ())), inputs)
-        prefixes += [f"{word}_" for word in found["prefixes"]]
-        internal.update(found.get("internal", ()), *inputs.values())
+        inputs = document.get("inputs", {})
+        owners[owner] = Owner(document.get("entries", {}), tuple(document.get("uses", ())), inputs)
+        prefixes += [f"{word}_" for word in document["prefixes"]]
+        internal.update(document.get("internal", ()), *inputs.values())
     return Definitions(settings, owners, tuple(prefixes), frozenset(internal))
 
 

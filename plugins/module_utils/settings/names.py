@@ -41,25 +41,25 @@ def distance(one: str, other: str) -> int:
 
 def index(settings: Iterable[str]) -> dict[int, list[tuple[str, int]]]:
     """Return, for each length of a name, the settings that it could be, with how many edits they allow."""
-    found: dict[int, list[tuple[str, int]]] = {}
+    by_length: dict[int, list[tuple[str, int]]] = {}
     for setting in settings:
         edits = next((edits for length, edits in EDITS if len(setting) >= length), 0)
         for length in range(len(setting) - edits, len(setting) + edits + 1):
-            found.setdefault(length, []).append((setting, edits))
-    return found
+            by_length.setdefault(length, []).append((setting, edits))
+    return by_length
 
 
 def near(name: str, lengths: Mapping[int, list[tuple[str, int]]]) -> str:
     """Return the setting that a name without a prefix of ours is most likely meant as, "" for none."""
-    letters, found = set(name), []
+    letters, candidates = set(name), []
     for setting, edits in lengths.get(len(name), ()):
         # Cheap, and enough for nearly all: each edit brings in one letter and takes one away at most.
         if len(letters.symmetric_difference(setting)) <= 2 * edits and (apart := distance(name, setting)) <= edits:
-            found.append((apart, setting))
-    return min(found)[1] if found else ""
+            candidates.append((apart, setting))
+    return min(candidates)[1] if candidates else ""
 
 
-def meant(name: str, settings: Iterable[str]) -> str:
+def nearest(name: str, settings: Iterable[str]) -> str:
     """Return the setting that a name with a prefix of ours is most likely meant as, "" where none is like it."""
     apart, setting = min((distance(name, setting), setting) for setting in settings)
     if apart <= max(2, len(name) // 5):
@@ -82,7 +82,7 @@ def unknown(variables: Mapping[str, Any], definitions: Definitions) -> list[str]
         if name in settings or name in definitions.internal or name in facts or name.startswith(("_", "ansible_")):
             continue
         prefix = next((prefix for prefix in definitions.prefixes if name.startswith(prefix)), "")
-        guess = meant(name, settings) if prefix else near(name, lengths)
+        guess = nearest(name, settings) if prefix else near(name, lengths)
         if prefix or guess:
             suspects[name] = f"did you mean {guess}?" if guess else NEITHER.format(prefix)
     if suspects:
@@ -93,14 +93,14 @@ def unknown(variables: Mapping[str, Any], definitions: Definitions) -> list[str]
 
 def used(names: Iterable[str], variables: Mapping[str, Any]) -> set[str]:
     """Return those of the names that the value of another variable names."""
-    wanted = {name: re.compile(rf"\b{re.escape(name)}\b") for name in names}
-    found: set[str] = set()
+    patterns = {name: re.compile(rf"\b{re.escape(name)}\b") for name in names}
+    matches: set[str] = set()
     for variable, value in variables.items():
         if variable in VIEWS:
             continue
         for text in texts(value):
-            found |= {name for name, word in wanted.items() if name != variable and word.search(text)}
-    return found
+            matches |= {name for name, word in patterns.items() if name != variable and word.search(text)}
+    return matches
 
 
 def texts(value: object) -> Iterator[str]:

@@ -145,9 +145,9 @@ def complaints(rules: Mapping[str, Rule], read: Callable[[str], object]) -> list
 
     `read` returns a setting's value; it raises KeyError where there is none, ValueError where it cannot be evaluated.
     """
-    found: dict[str, str] = {}
+    lines: dict[str, str] = {}
     for name, rule in rules.items():
-        if rule.get("after") in found:
+        if rule.get("after") in lines:
             continue
         try:
             value = read(name)
@@ -158,5 +158,5 @@ def complaints(rules: Mapping[str, Rule], read: Callable[[str], object]) -> list
         else:
             reason = fault(value, rule) or _alone(value, rule, read)
         if reason:
-            found[name] = f"{name} {reason}; allowed: {allowed(rule)}"
-    return list(found.values())
+            lines[name] = f"{name} {reason}; allowed: {allowed(rule)}"
+    return list(lines.values())

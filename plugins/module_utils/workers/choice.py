@@ -52,11 +52,11 @@ def numbers_to_try(rule: int, live: int = 1) -> list[int]:
 
     The rule's own and the live number are always among them.
     """
-    found, number = {rule, live}, 1
+    numbers, number = {rule, live}, 1
     while number < 2 * rule:
-        found.add(number)
+        numbers.add(number)
         number = max(number + 1, round(number * 4 / 3))
-    return sorted({*found, 2 * rule})
+    return sorted({*numbers, 2 * rule})
 
 
 def choose(rounds: Mapping[int, Sequence[float]], most: int) -> Choice:

@@ -40,10 +40,10 @@ COLUMNS = {
 
 def by_number(rounds: Sequence[Mapping[str, Any]], figure: str) -> dict[int, list[float]]:
     """Return one figure of all rounds by number of workers, in the order of the rounds."""
-    found: dict[int, list[float]] = {}
+    values: dict[int, list[float]] = {}
     for entry in sorted(rounds, key=lambda entry: (entry["workers"], entry["round"])):
-        found.setdefault(entry["workers"], []).append(float(entry[figure]))
-    return found
+        values.setdefault(entry["workers"], []).append(float(entry[figure]))
+    return values
 
 
 def rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -51,7 +51,7 @@ def rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     figures = {name: by_number(result["rounds"], name) for name in COLUMNS}
     figures["throughput"] = paired(figures["throughput"])
     best = median(figures["throughput"][result["choice"]["best"]])
-    found = []
+    table = []
     for number in figures["throughput"]:
         marks = {
             "chosen": result["choice"]["workers"], "live": result["live"], "rule of thumb": result["rule"],
@@ -60,8 +60,8 @@ def rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
         names = [name for name, value in marks.items() if value == number]
         names += ["over memory"] if number > result["most"] else []
         medians = {name: median(values[number]) for name, values in figures.items()}
-        found.append({"workers": number, **medians, "ratio": medians["throughput"] / best, "what": ", ".join(names)})
-    return found
+        table.append({"workers": number, **medians, "ratio": medians["throughput"] / best, "what": ", ".join(names)})
+    return table
 
 
 def short(value: float) -> str:

@@ -90,11 +90,11 @@ def group_folders(controller: str, memberships: Mapping[str, str], mounts: list[
         # PID 1 is in a group of its own, beside the one that its services are in.
         path = f"{path.removesuffix('/').removesuffix('/init.scope')}/{below}"
     mine = [mount for mount in mounts if controller in mount.controllers]
-    seen = [mount for mount in mine if f"{path}/".startswith(f"{mount.group.rstrip('/')}/") and ".." not in path]
-    if not seen:
+    visible = [mount for mount in mine if f"{path}/".startswith(f"{mount.group.rstrip('/')}/") and ".." not in path]
+    if not visible:
         return [mount.point for mount in mine]
     folders = []
-    for mount in seen:
+    for mount in visible:
         parts = [part for part in path[len(mount.group.rstrip("/")) :].split("/") if part]
         folders += ["/".join([mount.point.rstrip("/"), *parts[:depth]]) for depth in range(len(parts) + 1)]
     return folders

@@ -139,13 +139,13 @@ def plan_workers(
         raise WorkerPlanError(f"quota is {quota}: allowed are numbers of CPUs above 0")
     parse_whole("service_workers_max", workers_max, WORKERS_MIN, WORKERS_MAX, word="")
     size = parse_whole("worker_mib", worker_mib, 1, WORKER_MIB_MAX)
-    asked = parse_workers(workers)
+    fixed = parse_workers(workers)
 
     cpu_bound, by_cpu, cpu_sum = _by_cpu(vcpus, affinity, quota)
     each, origin = (size, "") if size else (measured_mib, " as measured") if measured_mib else (WORKER_MIB, "")
     memory = memory_mib if memory_limit_mib is None else min(memory_mib, memory_limit_mib)
     by_memory = workers_by_memory(memory, each, reserve_mib, sets)
-    if asked is None and not origin and memory < each:
+    if fixed is None and not origin and memory < each:
         limited = f" by limit, of {memory_mib}" if memory < memory_mib else ""
         raise WorkerPlanError(
             f"memory is {memory} MiB{limited}, less than one worker takes, {each} MiB: allowed are more memory, "
@@ -155,9 +155,9 @@ def plan_workers(
     def plan(number: int, bound_by: str, reason: str) -> WorkerPlan:
         return WorkerPlan(number, bound_by, f"{_count(number)}{reason}", inputs, tuple(notes))
 
-    if asked is not None:
+    if fixed is not None:
         return plan(
-            asked, "setting", f" as set (the rule says {cpu_sum} = {by_cpu}, memory would allow {by_memory}{origin})"
+            fixed, "setting", f" as set (the rule says {cpu_sum} = {by_cpu}, memory would allow {by_memory}{origin})"
         )
     number = min(by_cpu, by_memory, workers_max)
     if number == by_cpu:

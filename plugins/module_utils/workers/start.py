@@ -29,7 +29,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .engines import DEFAULT, ENGINES, Engine, Start
+from .engines import DEFAULT, Engine, Start, engine
 from .limits import read_groups, read_machine
 from .plan import WORKER_MIB_MAX, WORKERS_MAX, WorkerPlan, WorkerPlanError, parse_whole, plan_workers
 
@@ -47,7 +47,7 @@ def plan(root: Path, environment: Mapping[str, str], workers: str | None) -> Wor
         # Compose files set variables to nothing rather than not at all.
         return parse_whole(name, environment.get(name) or "auto", low, high)
 
-    asked = parse_whole("--workers", workers or "auto", 1, WORKERS_MAX) or whole("WEB_CONCURRENCY", 1, WORKERS_MAX)
+    fixed = parse_whole("--workers", workers or "auto", 1, WORKERS_MAX) or whole("WEB_CONCURRENCY", 1, WORKERS_MAX)
     reserve = whole("FLEET_RESERVE_MIB", 0, WORKER_MIB_MAX)
     machine, groups = read_machine(root), read_groups(root)
     most, size = whole("FLEET_WORKERS_MAX", 1, WORKERS_MAX), whole("FLEET_WORKER_MIB", 1, WORKER_MIB_MAX)
@@ -58,7 +58,7 @@ def plan(root: Path, environment: Mapping[str, str], workers: str | None) -> Wor
             quota=groups.quota,
             memory_mib=machine["memory_mib"] or 1,
             memory_limit_mib=groups.memory_limit_mib,
-            workers=asked or "auto",
+            workers=fixed or "auto",
             workers_max=most or WORKERS_MAX,
             worker_mib=size or "auto",
             reserve_mib=64 if reserve is None else reserve,
@@ -81,7 +81,7 @@ def address(environment: Mapping[str, str]) -> tuple[str, str]:
 
 
 def command(environment: Mapping[str, str], app: str, workers: int, options: Sequence[str] = ()) -> list[str]:
-    """Return the server's command line. Raises WorkerPlanError for a bad setting."""
+    """Return the server's command line. Raises ValueError for a bad setting."""
     address(environment)
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(\))?", app):
         raise WorkerPlanError(f"the app is {app!r}: allowed is MODULE:ATTRIBUTE, for example main:app")
@@ -95,21 +95,18 @@ def command(environment: Mapping[str, str], app: str, workers: int, options: Seq
         http=HTTP,
         shared_memory=SHM if os.access(SHM, os.W_OK) else "",
     )
-    *words, last = (word for group in chosen(environment).command(start) for word in group)
+    *words, last = (word for group in engine_of(environment).command(start) for word in group)
     return [*words, *options, last]
 
 
-def chosen(environment: Mapping[str, str]) -> Engine:
-    """Return the engine that FLEET_ENGINE names. Raises WorkerPlanError."""
-    name = environment.get("FLEET_ENGINE") or DEFAULT.name
-    if name not in ENGINES:
-        raise WorkerPlanError(f"FLEET_ENGINE is {name!r}: allowed are {', '.join(ENGINES)}")
-    return ENGINES[name]
+def engine_of(environment: Mapping[str, str]) -> Engine:
+    """Return the engine that FLEET_ENGINE names. Raises ValueError."""
+    return engine(environment.get("FLEET_ENGINE") or DEFAULT.name, "FLEET_ENGINE")
 
 
 def check_server(environment: Mapping[str, str]) -> None:
-    """Refuse versions that the engine refuses. Raises WorkerPlanError."""
-    server, versions = chosen(environment), {}
+    """Refuse versions that the engine refuses. Raises ValueError."""
+    server, versions = engine_of(environment), {}
     for package in server.packages:
         # Of one that is missing, Python itself says so.
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -148,25 +145,25 @@ def main(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     parser.add_argument("--check", action="store_true", help="ask the running server for its health path")
     parser.add_argument("--workers", metavar="N", help="so many, whatever the plan says")
     parser.add_argument("--root", type=Path, default=Path("/"), help="where /proc and /sys are, for tests")
-    given = parser.parse_args(own)
+    arguments = parser.parse_args(own)
     try:
-        if given.check:
+        if arguments.check:
             trouble = healthy(environment)
-            print(trouble or "well")
+            print(trouble or "healthy")
             return 1 if trouble else 0
-        made = plan(given.root, environment, given.workers)
-        start = command(environment, given.app, made.workers, options)
+        worker_plan = plan(arguments.root, environment, arguments.workers)
+        start = command(environment, arguments.app, worker_plan.workers, options)
         check_server(environment)
-    except WorkerPlanError as error:
+    except ValueError as error:
         print(f"workers.start: {error}", file=sys.stderr)
         return 2
-    if given.print:
-        print(json.dumps({**made.as_dict(), "command": start}, indent=1, ensure_ascii=False))
+    if arguments.print:
+        print(json.dumps({**worker_plan.as_dict(), "command": start}, indent=1, ensure_ascii=False))
         return 0
-    for line in (made.reason, *(f"note: {note}" for note in made.notes)):
+    for line in (worker_plan.reason, *(f"note: {note}" for note in worker_plan.notes)):
         print(line, flush=True)
     # Gunicorn reads the variable whatever --workers says, and ends where it is no number: "" or auto.
-    return os.execve(start[0], start, {**environment, "WEB_CONCURRENCY": str(made.workers)})
+    return os.execve(start[0], start, {**environment, "WEB_CONCURRENCY": str(worker_plan.workers)})
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from ansible.template import Templar
 
 from plugins.action import host_files
 from plugins.action.app_probe import DEFAULT_USER, ActionModule
-from plugins.plugin_utils.texts import asked
+from plugins.plugin_utils.texts import text_id
 
 
 def run(folder: Path, answer: dict[str, Any], **variables: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -37,14 +37,14 @@ def run(folder: Path, answer: dict[str, Any], **variables: Any) -> tuple[dict[st
 
 
 def probed(text: str = "keyed") -> dict[str, Any]:
-    return {"ansible_facts": {"app_probe": {"secrets": {"/etc/web/secret": {"wanted": text, "found": None}}}}}
+    return {"ansible_facts": {"app_probe": {"secrets": {"/etc/web/secret": {"digest": text, "state": None}}}}}
 
 
 def test_host_gets_the_texts_and_the_answer_a_mark_of_each(tmp_path: Path) -> None:
     sent, result = run(tmp_path, probed())
     assert (sent["name"], sent["secrets"]) == ("app_probe", {"/etc/web/secret": "A=1\n"})
     (seen,) = result["ansible_facts"]["app_probe"]["secrets"].values()
-    assert seen["asked"] == asked("A=1\n") != asked("A=2\n")
+    assert seen["text_id"] == text_id("A=1\n") != text_id("A=2\n")
     known = host_files.digests_of({"/etc/web/secret": "A=1\n"}, result["ansible_facts"]["app_probe"]["secrets"])
     assert known == {"/etc/web/secret": "keyed"}, "both actions have one key"
 

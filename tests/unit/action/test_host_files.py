@@ -19,7 +19,7 @@ from plugins.action.host_files import (
     with_sources,
     with_templates,
 )
-from plugins.module_utils.host.file_state import file_as_found, matches
+from plugins.module_utils.host.file_state import file_state, matches
 from plugins.module_utils.host.probe import files_of
 
 ME = {"owner": pwd.getpwuid(os.geteuid()).pw_name, "group": grp.getgrgid(os.getegid()).gr_name}
@@ -57,7 +57,7 @@ def test_a_path_is_right_where_it_is_just_what_is_wanted(there: str, wanted: str
     os.umask(0o022)
     THERE[there](path)  # type: ignore[no-untyped-call]
     item = {"path": str(path), **WANTED[wanted], **ME}
-    assert matches(item, file_as_found(path)) == (RIGHT.get(there) == wanted)
+    assert matches(item, file_state(path)) == (RIGHT.get(there) == wanted)
 
 
 @pytest.mark.parametrize(
@@ -83,10 +83,10 @@ def test_what_was_not_looked_at_is_not_known_to_be_right() -> None:
 def test_a_folder_is_right_with_its_owner_and_mode_and_an_empty_file_is_none(tmp_path: Path) -> None:
     item = {"path": "x", "state": "directory", **ME}
     tmp_path.chmod(0o755)
-    assert matches(item, file_as_found(tmp_path))
-    assert not matches({**item, "mode": "0750"}, file_as_found(tmp_path))
+    assert matches(item, file_state(tmp_path))
+    assert not matches({**item, "mode": "0750"}, file_state(tmp_path))
     (tmp_path / "empty").write_text("")
-    assert not matches({**item, "mode": "0644"}, file_as_found(tmp_path / "empty"))
+    assert not matches({**item, "mode": "0644"}, file_state(tmp_path / "empty"))
 
 
 def test_a_source_that_is_a_folder_becomes_its_python_files(tmp_path: Path) -> None:

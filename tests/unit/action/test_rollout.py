@@ -12,19 +12,19 @@ from plugins.action.rollout import CannotGoBackError, Settings, as_if_probed, de
 
 OLD, NEW = "old000000000", "new000000000"
 LOST = {"unreachable": True, "msg": "Task failed: no route to host\nand more"}
-Said = dict[str, Any]
+Result = dict[str, Any]
 
 
 def live(release: str, at: int = 1) -> dict[str, Any]:
     return {"release": release, "slot": "blue", "at": at}
 
 
-def says(rc: int, **answer: object) -> Said:
+def says(rc: int, **answer: object) -> Result:
     """What `command` keeps of a call of the host's command."""
     return {"rc": rc, "stdout": json.dumps(answer), "stderr": "", "msg": ""}
 
 
-def prepared(before: str = OLD, wants: bool = True, **more: Any) -> Said:
+def prepared(before: str = OLD, wants: bool = True, **more: Any) -> Result:
     """A host that everything has been put on."""
     record = live(before) if before else {}
     probe = {"ansible_facts": {"app_probe": {"live": record}}}
@@ -34,11 +34,11 @@ def prepared(before: str = OLD, wants: bool = True, **more: Any) -> Said:
     return {"service_probe": probe, "service_files": files, "release_id": NEW, **more}
 
 
-def switched(before: str = OLD, **more: Any) -> Said:
+def switched(before: str = OLD, **more: Any) -> Result:
     return prepared(before, service_switch=says(0, outcome="switched", live=live(NEW, 2)), **more)
 
 
-def refused(**more: Any) -> Said:
+def refused(**more: Any) -> Result:
     return prepared(service_switch=says(1, outcome="refused", live=live(OLD), error="/health answers 500"), **more)
 
 
@@ -100,7 +100,7 @@ def test_every_kind_of_failure_counts_against_the_budget(most: int, stops: bool)
     ],
     ids=["unreachable", "unprepared", "nothing done", "went back", "no answer", "lost"],
 )
-def test_one_failed_host_stops_the_rollout_and_the_others_go_back(failing: Said, what: str) -> None:
+def test_one_failed_host_stops_the_rollout_and_the_others_go_back(failing: Result, what: str) -> None:
     state = decided({"a": switched(), "b": failing, "c": prepared()})
     assert (state["restore"], list(state["failed"])) == (["a"], ["b"])
     assert told(state, "b")[2] == what
@@ -116,7 +116,7 @@ def test_host_that_ansible_lost_while_preparing_counts_as_failed() -> None:
 
 def test_host_that_is_not_back_in_the_load_balancer_counts_as_failed() -> None:
     told_no = {"failed": True, "msg": "timed out waiting for healthy"}
-    state = decided({"web1": switched(aws_fleet_told=told_no), "web2": switched(aws_fleet_told={"failed": False})})
+    state = decided({"web1": switched(aws_fleet_target=told_no), "web2": switched(aws_fleet_target={"failed": False})})
     assert state["failed"] == {"web1": "not back in the load balancer: timed out waiting for healthy"}
 
 
@@ -152,7 +152,7 @@ def test_host_that_went_back_is_told_and_is_no_failure() -> None:
         (LOST, "unknown", "not taken back: Task failed: no route to host"),
     ],
 )
-def test_host_that_could_not_go_back_is_named(back: Said, now: str, what: str) -> None:
+def test_host_that_could_not_go_back_is_named(back: Result, now: str, what: str) -> None:
     state = decided({"a": switched(service_restore=back), "b": refused()})
     assert told(state, "a") == (OLD, now, what.replace("Task failed: ", ""))
     assert list(state["failed"]) == ["a", "b"]
@@ -176,7 +176,7 @@ def test_lost_host_is_asked_again_and_goes_back_where_it_has_switched() -> None:
 
 
 @pytest.mark.parametrize("status", [LOST, says(0, live=live(OLD), lock={"by": "alice"})], ids=["gone", "still at it"])
-def test_lost_host_that_is_not_settled_is_unknown(status: Said) -> None:
+def test_lost_host_that_is_not_settled_is_unknown(status: Result) -> None:
     state = decided({"a": prepared(service_switch=LOST, service_status=status)})
     assert (state["lost"], state["restore"]) == ([], [])
     assert told(state, "a")[1:] == (
@@ -203,12 +203,12 @@ def test_migration_runs_on_the_first_good_host_that_gets_another_release() -> No
 
 
 @pytest.mark.parametrize("said", [{"a": prepared(NEW)}, {"a": prepared(NEW, wants=False)}, {"a": refused()}])
-def test_no_migration_without_a_new_release_or_once_stopped(said: dict[str, Said]) -> None:
+def test_no_migration_without_a_new_release_or_once_stopped(said: dict[str, Result]) -> None:
     assert decided(said, migrate=True)["migrate"] == []
 
 
 @pytest.mark.parametrize("run", [says(3), LOST])
-def test_failed_migration_stops_all_whatever_the_budget(run: Said) -> None:
+def test_failed_migration_stops_all_whatever_the_budget(run: Result) -> None:
     state = decided({"a": prepared(service_run=run), "b": prepared()}, migrate=True, max_failures=9)
     assert (state["switch"], state["stop"]) == ([], "the migration failed on a")
     why = "no route to host" if run is LOST else "exit code 3"
@@ -236,7 +236,7 @@ def test_notes_of_hosts_are_passed_on() -> None:
 # Going back
 
 
-def status(now: str = NEW, back: str | None = OLD, bad: str = "") -> Said:
+def status(now: str = NEW, back: str | None = OLD, bad: str = "") -> Result:
     releases = [
         {"id": NEW, "live": now == NEW, "bad": None},
         {"id": OLD, "live": now == OLD, "bad": bad or None},
@@ -262,7 +262,7 @@ def test_all_go_back_to_the_same_release() -> None:
     ],
     ids=["nothing", "different", "unknown", "bad", "not deployed"],
 )
-def test_what_cannot_be_gone_back_to_is_said_before_anything_changes(wanted: str, b: Said, lines: list[str]) -> None:
+def test_what_cannot_be_gone_back_to_is_said_before_anything_changes(wanted: str, b: Result, lines: list[str]) -> None:
     with pytest.raises(CannotGoBackError) as caught:
         go_back(wanted, {"a": status(), "b": b})
     said = str(caught.value).splitlines()

@@ -114,7 +114,7 @@ def test_what_is_asked_one_patient_request_then_a_burst_then_one_at_a_time(slot:
 @pytest.mark.parametrize("active", ["failed", "inactive"])
 def test_a_unit_that_fell_over_ends_it_at_once(slot: Slot, active: str) -> None:
     slot.unit = UnitState(active, "exit-code", 0, 0)
-    assert fails(slot, r"counter@green.service fell over while starting \(result: exit-code, restarts: 0\)") == 0
+    assert fails(slot, r"counter@green.service failed while starting \(result: exit-code, restarts: 0\)") == 0
 
 
 def test_a_unit_that_is_about_to_start_is_waited_for(slot: Slot) -> None:

@@ -254,7 +254,7 @@ def test_version_0_1_kept_no_history_but_knew_the_one_before(host: Host) -> None
     live = {"release": "bbb", "slot": "green", "previous": "aaa", "workers": 3}
     write_object(host.config.root / "live.json", live)
     host.config.live_link.symlink_to(host.config.socket("green"))
-    assert (host.config.live_record().release, host.config.live_record().workers) == ("bbb", 3)
+    assert (host.config.live_record().release, host.config.live_record().plan.workers) == ("bbb", 3)
     assert host.candidates == ["aaa"]
     host.switched("ccc")
     assert host.config.live_slot() == "blue"

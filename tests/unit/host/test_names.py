@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from plugins.action.app_probe import DEFAULT_USER
-from plugins.module_utils.host.names import COMMENT, OWN, taken
+from plugins.module_utils.host.names import COMMENT, OWN, conflict
 from tests.unit.rendering import REPOSITORY, template
 
 MARKED = "# Written by fastapi-fleet.\n"
@@ -61,7 +61,7 @@ def deployed(root: Path, app: str = "shop", **settings: str) -> None:
 
 
 def test_name_that_nobody_has_is_free(accounts: Accounts, tmp_path: Path) -> None:
-    assert taken("shop", "shop", False, tmp_path) == ""
+    assert conflict("shop", "shop", False, tmp_path) == ""
 
 
 # Accounts and groups
@@ -70,7 +70,7 @@ def test_name_that_nobody_has_is_free(accounts: Accounts, tmp_path: Path) -> Non
 def test_account_of_the_systems_is_refused_with_what_it_is_and_what_can_be_done(
     accounts: Accounts, tmp_path: Path
 ) -> None:
-    assert taken("backup", "backup", False, tmp_path) == (
+    assert conflict("backup", "backup", False, tmp_path) == (
         "app_name is 'backup', but there is already what no deploy of this app has made: the account backup "
         "(number 34, home /var/backups). Choose another app_name, for example backup-app; or, where the app is to run "
         "as that account, set service_user: backup"
@@ -80,7 +80,7 @@ def test_account_of_the_systems_is_refused_with_what_it_is_and_what_can_be_done(
 def test_long_name_is_not_made_longer_than_a_name_may_be(accounts: Accounts, tmp_path: Path) -> None:
     for name, offered in (("a" * 27, True), ("a" * 28, False)):
         accounts.add(name, 60)
-        said = taken(name, name, False, tmp_path)
+        said = conflict(name, name, False, tmp_path)
         assert (f"{name}-app" in said) is offered
         assert "Choose another app_name" in said
 
@@ -89,25 +89,25 @@ def test_long_name_is_not_made_longer_than_a_name_may_be(accounts: Accounts, tmp
 def test_account_that_was_chosen_may_be_anybodys(
     accounts: Accounts, tmp_path: Path, app: str, user: str, given: bool
 ) -> None:
-    assert taken(app, user, given, tmp_path) == ""
+    assert conflict(app, user, given, tmp_path) == ""
 
 
 def test_group_whose_rights_a_new_account_would_get_is_refused(accounts: Accounts, tmp_path: Path) -> None:
-    assert taken("docker", "docker", False, tmp_path) == (
+    assert conflict("docker", "docker", False, tmp_path) == (
         "app_name is 'docker', but there is already what no deploy of this app has made: the group docker, without an "
         "account of that name. Choose another app_name, for example docker-app"
     )
-    assert taken("docker", "docker", True, tmp_path) == ""
-    assert taken("shop", "docker", True, tmp_path) == ""
+    assert conflict("docker", "docker", True, tmp_path) == ""
+    assert conflict("shop", "docker", True, tmp_path) == ""
 
 
 def test_account_with_the_apps_mark_is_its_own(accounts: Accounts, tmp_path: Path) -> None:
     """A first deploy was cut off after it, or playbooks/image.yml made it."""
     for gecos in (COMMENT.format(app="shop"), COMMENT.format(app="shop") + ",,,"):
         accounts.add("shop", 999, gecos=gecos)
-        assert taken("shop", "shop", False, tmp_path) == ""
+        assert conflict("shop", "shop", False, tmp_path) == ""
     accounts.add("shop", 999, gecos=COMMENT.format(app="another"))
-    assert "the account shop" in taken("shop", "shop", False, tmp_path)
+    assert "the account shop" in conflict("shop", "shop", False, tmp_path)
 
 
 @pytest.mark.parametrize(("user", "given"), [("shop", False), ("web", True)])
@@ -118,9 +118,11 @@ def test_account_that_somebody_has_marked_says_that_all_of_that_name_is_the_apps
     for path in ("etc/shop/shop.conf", "var/lib/shop/data", "srv/shop/site/index.html"):
         write(tmp_path, path, "mine")
     accounts.add("root", os.geteuid(), gecos="root", home="/root")
-    assert f"{tmp_path}/etc/shop, {tmp_path}/srv/shop, {tmp_path}/var/lib/shop" in taken("shop", user, given, tmp_path)
+    assert f"{tmp_path}/etc/shop, {tmp_path}/srv/shop, {tmp_path}/var/lib/shop" in conflict(
+        "shop", user, given, tmp_path
+    )
     accounts.add(user, 1002, gecos=COMMENT.format(app="shop"))
-    assert taken("shop", user, given, tmp_path) == ""
+    assert conflict("shop", user, given, tmp_path) == ""
 
 
 def test_mark_is_the_one_that_the_role_makes() -> None:
@@ -146,7 +148,7 @@ def test_account_that_a_deploy_has_used_before_is_the_apps(
     """Version 0.1 noted no user; whoever had chosen another one and does so no more would get a strange account."""
     accounts.add("shop", 120, gecos="Shop")
     deployed(tmp_path, **settings)
-    assert (taken("shop", "shop", False, tmp_path) == "") is free
+    assert (conflict("shop", "shop", False, tmp_path) == "") is free
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def test_account_in_an_image_that_an_earlier_version_made_is_known_by_its_form(
     accounts.add("shop", **{"uid": 998, **change})  # type: ignore[arg-type]
     if image:
         write(tmp_path, REFUSE, MARKED)
-    assert (taken("shop", "shop", False, tmp_path) == "") is (free and image)
+    assert (conflict("shop", "shop", False, tmp_path) == "") is (free and image)
 
 
 # Units, folders and files
@@ -205,20 +207,20 @@ def test_what_somebody_else_has_made_is_refused_by_its_path(
 ) -> None:
     write(tmp_path, path, "mine\n")
     accounts.add("root", os.geteuid(), gecos="root", home="/root")
-    assert taken("shop", "shop", False, tmp_path) == (
+    assert conflict("shop", "shop", False, tmp_path) == (
         f"app_name is 'shop', but there is already what no deploy of this app has made: {tmp_path}/{named or path}. "
         "Choose another app_name, for example shop-app"
     )
     if path not in {"etc/shop", "etc/shop/release.json"}:
         deployed(tmp_path)
-        assert taken("shop", "shop", False, tmp_path) == "", "a host that has the app"
+        assert conflict("shop", "shop", False, tmp_path) == "", "a host that has the app"
 
 
 @pytest.mark.parametrize("target", ["/dev/null", "/usr/lib/systemd/system/that-was-removed.service"])
 def test_unit_that_is_masked_or_an_alias_is_there(accounts: Accounts, tmp_path: Path, target: str) -> None:
     (tmp_path / "etc/systemd/system").mkdir(parents=True)
     (tmp_path / "etc/systemd/system/shop.service").symlink_to(target)
-    assert "shop.service" in taken("shop", "shop", False, tmp_path)
+    assert "shop.service" in conflict("shop", "shop", False, tmp_path)
 
 
 #: What the steps of a first deploy leave where they are cut off, and an app that was removed in part.
@@ -247,7 +249,7 @@ LEFT: dict[str, dict[str, str]] = {
 def test_what_the_app_has_left_itself_is_no_obstacle(accounts: Accounts, tmp_path: Path, files: dict[str, str]) -> None:
     for path, text in files.items():
         write(tmp_path, path, text)
-    assert taken("shop", "shop", False, tmp_path) == ""
+    assert conflict("shop", "shop", False, tmp_path) == ""
 
 
 @pytest.mark.parametrize(
@@ -260,13 +262,13 @@ def test_state_is_the_apps_where_it_is_its_users_or_nobodys(
     write(tmp_path, "var/lib/shop/data")
     if owner != "nobody any more":
         accounts.add(owner, os.geteuid(), gecos=COMMENT.format(app="shop"))
-    assert (taken("shop", "shop", False, tmp_path) == "") is free
+    assert (conflict("shop", "shop", False, tmp_path) == "") is free
 
 
 def test_everything_that_is_in_the_way_is_named_at_once(accounts: Accounts, tmp_path: Path) -> None:
     write(tmp_path, "etc/init.d/backup")
     write(tmp_path, "etc/backup/x")
-    said = taken("backup", "backup", False, tmp_path)
+    said = conflict("backup", "backup", False, tmp_path)
     assert f"home /var/backups), {tmp_path}/etc/init.d/backup, {tmp_path}/etc/backup. Choose another app_name" in said
     assert "service_user" not in said, "another account would not help"
 
@@ -280,4 +282,4 @@ def test_folders_of_the_app_are_those_that_the_roles_use() -> None:
 def test_settings_that_are_damaged_or_of_another_app_are_none(accounts: Accounts, tmp_path: Path) -> None:
     for text in ("", "[]", '{"app": "another"}', "\0"):
         write(tmp_path, "etc/shop/release.json", text)
-        assert f"{tmp_path}/etc/shop" in taken("shop", "shop", False, tmp_path)
+        assert f"{tmp_path}/etc/shop" in conflict("shop", "shop", False, tmp_path)

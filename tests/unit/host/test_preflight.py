@@ -121,7 +121,7 @@ def test_what_no_switch_makes_is_neither_trusted_nor_overwritten(
     for words in (("activate", "bbb"), ("rollback",), ("restore", "aaa"), ("recover",)):
         found = run(*words)
         assert (found.code, found.json["outcome"]) == (2, "nothing done")
-        assert f"{path} is {what}, which no switch makes; nothing was changed" in found.json["error"]
+        assert f"{path} is {what}, which counter-release did not create; nothing was changed" in found.json["error"]
     assert (tree(host.folder), len(host.systemd.calls)) == (before, calls)
 
 

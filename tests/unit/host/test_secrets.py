@@ -18,9 +18,9 @@ from plugins.module_utils.host import probe as probe_module
 from plugins.module_utils.host.config import Config, HostError
 from plugins.module_utils.host.cutover import ACTIVATE, Request
 from plugins.module_utils.host.digests import KEY, KEY_BYTES, keyed, make_key, read_key
-from plugins.module_utils.host.probe import probe, secret_as_found, serving
+from plugins.module_utils.host.probe import probe, secret_state, serving
 from plugins.module_utils.host.records import SlotRecord
-from plugins.plugin_utils.texts import asked
+from plugins.plugin_utils.texts import text_id
 from tests.unit.host.fake_systemd import Host
 
 WEAK = 'PIN="4711"\n'
@@ -101,10 +101,10 @@ def test_record_that_leaves_the_host_has_no_plain_hash(fingerprint: str | None, 
 
 def wanted(path: Path, text: str) -> dict[str, Any]:
     """Return what the probe says of a secret file, as the action of the same name completes it."""
-    seen = secret_as_found(path, text, read_key(path.with_name(KEY)))
-    if seen["found"]:  # a host's are root's
-        seen["found"] |= {"owner": "root", "group": "root"}
-    return {str(path): {**seen, "asked": asked(text)}}
+    seen = secret_state(path, text, read_key(path.with_name(KEY)))
+    if seen["state"]:  # a host's are root's
+        seen["state"] |= {"owner": "root", "group": "root"}
+    return {str(path): {**seen, "text_id": text_id(text)}}
 
 
 def put(path: Path, text: str, mode: int = 0o600) -> None:
@@ -140,7 +140,7 @@ def test_without_a_key_nothing_is_known_to_be_right(key: Path) -> None:
     put(path, WEAK)
     key.unlink()
     probed = wanted(path, WEAK)
-    assert (probed[str(path)]["wanted"], probed[str(path)]["found"]) == ("", None)
+    assert (probed[str(path)]["digest"], probed[str(path)]["state"]) == ("", None)
     assert not all_right({"secrets": {str(path): WEAK}}, {}, probed)
 
 
@@ -164,7 +164,7 @@ def test_probe_says_nothing_that_a_weak_secret_could_be_searched_for_in(
             assert hashlib.new(algorithm, text.encode()).hexdigest()[:16] not in said
     assert [text for text in ("0123456789abcdef", WEAK, key.read_bytes().hex()) if text in said] == []
     seen = facts["app_probe"]["secrets"][str(path)]
-    assert seen["wanted"] == seen["found"]["keyed"] == keyed(read_key(key), WEAK.encode())
+    assert seen["digest"] == seen["state"]["keyed"] == keyed(read_key(key), WEAK.encode())
 
 
 # The module, the host's command and the action mean the same

@@ -178,7 +178,7 @@ def test_traffic_that_comes_meanwhile_ends_it(serving: Host, slot: FakeSlot, mon
 
 
 def test_it_ends_when_it_is_not_wanted_any_more(host: Host, slot: FakeSlot) -> None:
-    with pytest.raises(HostError, match="whoever asked for this is gone"):
+    with pytest.raises(HostError, match="the caller ended or stopped polling"):
         measure(host.context(), wanted(host), lambda: len(slot.sizes) < 2)
     assert (slot.gone, slot.sizes) == (True, [1, 2])
 
@@ -202,7 +202,7 @@ def test_detached_run_ends_when_nobody_polls_it(host: Host, monkeypatch: pytest.
     monkeypatch.setattr(host.systemd, "state", lambda _: UnitState("active", "success", 1, 0))
     assert lease.is_polled()
     report("one")
-    assert lease.poll(0) == {"new": ["one"], "running": True, "said": ""}
+    assert lease.poll(0) == {"new": ["one"], "running": True, "outcome": ""}
     before = host.clock.now
     assert lease.poll(1)["new"] == []
     assert POLL_SECONDS <= host.clock.now - before < POLL_SECONDS + 1, "a poll waits for a step, for a while"
@@ -220,7 +220,7 @@ def test_detached_run_ends_when_nobody_polls_it(host: Host, monkeypatch: pytest.
     report("two")
     output.write_text("{}")
     monkeypatch.setattr(host.systemd, "state", lambda _: UnitState("inactive", "success", 0, 0))
-    assert lease.poll(0) == {"new": ["two"], "running": False, "said": "{}"}
+    assert lease.poll(0) == {"new": ["two"], "running": False, "outcome": "{}"}
     assert os.listdir(host.config.run) == []
 
 

@@ -237,13 +237,13 @@ def test_a_release_that_is_well_stays(slot: Slot) -> None:
 def test_a_unit_that_fell_over_is_trouble(slot: Slot, active: str) -> None:
     watched = slot.watch()
     slot.now = UnitState(active, "exit-code", 0, 2)
-    assert look(slot, watched) == "counter@green.service fell over (result: exit-code, restarts: 2)"
+    assert look(slot, watched) == "counter@green.service failed (result: exit-code, restarts: 2)"
 
 
 def test_a_unit_that_systemd_has_started_anew_is_trouble(slot: Slot) -> None:
     watched = slot.watch()
     slot.now = dataclasses.replace(slot.now, restarts=3)
-    assert "fell over" in look(slot, watched)
+    assert "service failed" in look(slot, watched)
 
 
 def test_restarts_of_before_are_not_held_against_it(slot: Slot) -> None:

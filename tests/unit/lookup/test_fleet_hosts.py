@@ -120,16 +120,16 @@ def placed(region: str, **more: str) -> dict[str, Any]:
 def test_a_fleet_of_the_same_name_in_another_region_is_another_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_REGION", raising=False)
     hosts = {"i-eu": placed("eu-central-1"), "i-us": placed("us-east-1")}
-    meant = {"aws_fleet_environment": "staging"}
+    of_settings = {"aws_fleet_environment": "staging"}
     with pytest.raises(AnsibleError, match="shop-staging is in eu-central-1, us-east-1: set aws_fleet_region"):
-        choose(hosts, views(meant, hosts))
-    found, said = choose(hosts, views(meant | {"aws_fleet_region": "us-east-1"}, hosts))
+        choose(hosts, views(of_settings, hosts))
+    found, said = choose(hosts, views(of_settings | {"aws_fleet_region": "us-east-1"}, hosts))
     assert found == ["i-us"]
     assert said.endswith("1 × shop-staging (app shop, environment staging, instances, eu-central-1): i-eu")
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
-    assert choose(hosts, views(meant, hosts))[0] == ["i-eu"]
+    assert choose(hosts, views(of_settings, hosts))[0] == ["i-eu"]
     with pytest.raises(AnsibleError, match="no host of shop-staging"):
-        choose(["i-us"], views(meant, {"i-us": hosts["i-us"]}))
+        choose(["i-us"], views(of_settings, {"i-us": hosts["i-us"]}))
 
 
 def test_an_inventory_without_hosts_says_so() -> None:
@@ -156,8 +156,8 @@ def test_playbooks_roles_and_hosts_mean_the_same_fleet(settings: dict[str, str])
     """Three places have these defaults, as none can see the others'."""
     given = {"app_name": "shop", "aws_fleet_shape": "instances", **settings}
     own = value("aws_fleet", "_aws_fleet_own", **given)
-    meant = Owner.meant(given)
-    assert {"app": meant.app, "environment": meant.environment, "name": meant.fleet} == own
+    of_settings = Owner.of_settings(given)
+    assert {"app": of_settings.app, "environment": of_settings.environment, "name": of_settings.fleet} == own
     assert value("service", "service_fleet", **given) == own["name"]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from plugins.module_utils.host.file_set import difference, put, put_checked
-from plugins.module_utils.host.file_state import file_as_found, matches
+from plugins.module_utils.host.file_state import file_state, matches
 
 OWNER = pwd.getpwuid(os.getuid()).pw_name
 GROUP = grp.getgrgid(os.getgid()).gr_name
@@ -23,7 +23,7 @@ FAILS = [sys.executable, "-c", "import sys; sys.exit('line 3 is wrong')"]
 
 
 def is_as_wanted(item: dict[str, Any]) -> bool:
-    return matches(item, file_as_found(Path(item["path"])))
+    return matches(item, file_state(Path(item["path"])))
 
 
 def item(path: Path, content: str | None = None, **more: Any) -> dict[str, Any]:
@@ -308,7 +308,7 @@ def test_what_belongs_to_nobody_is_there_all_the_same(tmp_path: Path, monkeypatc
     """As after an account was removed: it is not taken for absent."""
     monkeypatch.setattr(pwd, "getpwuid", lambda number: {}[number])
     (tmp_path / "it").write_text("text")
-    found = file_as_found(tmp_path / "it")
+    found = file_state(tmp_path / "it")
     assert found is not None
     assert found["owner"] == str(os.geteuid())
     assert not matches({"path": "it", "state": "absent"}, found)
@@ -316,7 +316,7 @@ def test_what_belongs_to_nobody_is_there_all_the_same(tmp_path: Path, monkeypatc
 
 def test_what_is_no_file_is_never_right(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "it")
-    found = file_as_found(tmp_path / "it") or {}
+    found = file_state(tmp_path / "it") or {}
     for state in ("present", "directory", "absent"):
         assert not is_as_wanted(
             item(tmp_path / "it", state=state, mode=f"{(tmp_path / 'it').stat().st_mode & 0o7777:o}")

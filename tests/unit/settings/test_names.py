@@ -50,7 +50,7 @@ OWN = (
     "ansible_host", "ansible_user", "inventory_hostname", "group_names", "instance_id", "tags", "placement",
     "appname", "map_name", "app", "service", "proxy", "http_proxy", "my_service_workers", "vault_service_env", "env",
     "database_url", "workers", "release", "host_addresses", "demo_ports", "bundle_server_names", "services", "fleet",
-    "_service_files", "__service_said", "tuned_load", "server_names", "health_path", "drain_timeout", "environment",
+    "_service_files", "__service_proof", "tuned_load", "server_names", "health_path", "drain_timeout", "environment",
 )  # fmt: skip
 
 

@@ -246,7 +246,7 @@ def test_the_health_check_tells_well_from_ill(machine: Path, port: int, status: 
     process = started(machine, "--check", FLEET_BIND=f"0.0.0.0:{port}", FLEET_HEALTH_PATH=f"/up/{status}")
     out, error = process.communicate(timeout=30)
     assert (process.returncode, error) == (code, "")
-    assert out == ("well\n" if code == 0 else f"/up/{status} answered {status}\n")
+    assert out == ("healthy\n" if code == 0 else f"/up/{status} answered {status}\n")
 
 
 def test_where_nobody_answers_the_health_check_fails(machine: Path) -> None:

@@ -26,8 +26,8 @@ def load(path: Iterable[str], package: str) -> dict[str, Engine]:
 ENGINES = {DEFAULT.name: DEFAULT, **load(__path__, __name__)}
 
 
-def engine(name: str) -> Engine:
-    """Return an engine by its name. Raises ValueError that names the ones there are."""
+def engine(name: str, setting: str = "service_engine") -> Engine:
+    """Return an engine by its name, which this setting has. Raises ValueError with the names that are allowed."""
     if name not in ENGINES:
-        raise ValueError(f"{name!r} is no engine; there are: {', '.join(ENGINES)}")
+        raise ValueError(f"{setting} is {name!r}: allowed are {', '.join(ENGINES)}")
     return ENGINES[name]

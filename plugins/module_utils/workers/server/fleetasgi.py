@@ -39,8 +39,8 @@ class Worker(ASGIWorker):  # type: ignore[misc]
     async def _serve_one(self, scope: Message, receive: Receive, send: Send) -> None:
         """Tell the app who the client is, which nginx says and the socket does not; keep an eye on WebSockets."""
         if scope["type"] in ("http", "websocket") and not scope.get("client"):
-            said = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
-            scope["client"] = (said[-1].decode("latin-1").strip(), 0) if said else None
+            addresses = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+            scope["client"] = (addresses[-1].decode("latin-1").strip(), 0) if addresses else None
         if scope["type"] == "websocket":
             self._websockets.add(send)
         try:
@@ -51,6 +51,6 @@ class Worker(ASGIWorker):  # type: ignore[misc]
     async def _shutdown(self) -> None:
         """Tell WebSockets that the service restarts; they would be cut off when the time to end is over."""
         closing = [send({"type": "websocket.close", "code": SERVICE_RESTART}) for send in self._websockets]
-        said = asyncio.gather(*closing, return_exceptions=True)
+        closed = asyncio.gather(*closing, return_exceptions=True)
         await super()._shutdown()
-        said.cancel()
+        closed.cancel()
