@@ -67,7 +67,7 @@ def probe(context: Context, slot: str, planned: int, tries: int = 20) -> Proof:
 def burst(context: Context, slot: str, pids: list[int], count: int = 0, limit: float = math.inf) -> Answers:
     """Ask for the slot's health several times at once; `limit` (seconds) can shorten the wait for an answer."""
     seconds = max(0.1, min(context.config.health_timeout, limit))
-    return context.request(slot, context.config.health_path, seconds, count or BURST * max(1, len(pids)), pids)
+    return context.request(slot, context.config.health_path, seconds, count or BURST * len(pids), pids)
 
 
 def prove(context: Context, slot: str, workers: int, restarts: int = 0, low_priority: bool = False) -> str:
@@ -154,8 +154,8 @@ class _Gate:
         Whatever the app answers will do, but a server error or no answer: that is what clients would get.
         """
         for path in self.config.warmup_paths:
-            answers = self.context.request(self.slot, path, max(0.1, self.left()), BURST * max(1, workers))
-            bad = sorted({status for status in answers.statuses if not 0 < status < HTTPStatus.INTERNAL_SERVER_ERROR})
+            answers = self.context.request(self.slot, path, max(0.1, self.left()), BURST * workers)
+            bad = sorted({code for code in answers.statuses if not code or code >= HTTPStatus.INTERNAL_SERVER_ERROR})
             if bad:
                 reason = answers.error or f"it answers {', '.join(map(str, bad))}"
                 raise GateError(f"the warm-up request {path} (service_warmup_paths) failed: {reason}")

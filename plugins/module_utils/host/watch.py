@@ -106,7 +106,7 @@ class Watch:
         self._workers = config.workers_of(slot)
         self._died = 0
         self._bad = 0
-        self._next_probe = 0.0
+        self._next_probe = context.clock.monotonic()
 
     def trouble(self) -> str:
         """Probe once; return what is wrong, "" where nothing is. Costs one request a second."""

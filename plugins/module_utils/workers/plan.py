@@ -84,7 +84,9 @@ def parse_whole(name: str, value: object, low: int, high: int, word: str = "auto
     text = str(value).strip()
     if word and text == word:
         return None
-    if text.isascii() and text.isdigit() and not isinstance(value, bool) and low <= int(text[:10]) <= high:
+    # No longer than the largest: Python refuses to read thousands of digits.
+    is_whole = text.isascii() and text.isdigit() and not isinstance(value, bool) and len(text) <= len(str(high))
+    if is_whole and low <= int(text) <= high:
         return int(text)
     words = f"'{word}' and " if word else ""
     raise WorkerPlanError(f"{name} is {value!r}: allowed are {words}whole numbers from {low} to {high}")

@@ -48,6 +48,7 @@ class Slot(Systemd):
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
+        assert self.now < 1000, "this would not end"
         for moment, change in [entry for entry in self.later if entry[0] <= self.now]:
             self.later.remove((moment, change))
             vars(self).update(change)
@@ -102,7 +103,7 @@ def test_a_slot_that_is_well_gets_through_at_once(slot: Slot) -> None:
 def test_what_is_asked_one_patient_request_then_a_burst_then_one_at_a_time(slot: Slot) -> None:
     slot.prove()
     counts = [count for _, count, _ in slot.asked]
-    assert counts == [1, BURST * 3, 1, 1]
+    assert counts == [1, 12, 1, 1], "four for each of three workers"
     assert slot.asked[0][2] == FIRST_PATIENCE
     assert {url for url, _, _ in slot.asked} == {"/health"}
     assert slot.asked[1][2] == 5.0
@@ -131,6 +132,14 @@ def test_a_unit_that_systemd_started_anew_fell_over_but_for_restarts_of_before(s
     slot.at(1, {"unit": dataclasses.replace(slot.unit, restarts=3)})
     slot.pids = []
     assert fails(slot, "restarts: 3", restarts=2) < 2
+
+
+def test_unless_told_no_restart_is_known_of_and_nobody_else_needs_the_cpu(slot: Slot) -> None:
+    assert prove(slot.context(), "green", 3) == PROVED
+    assert slot.priorities == []
+    slot.unit = dataclasses.replace(slot.unit, restarts=1)
+    with pytest.raises(GateError, match="restarts: 1"):
+        prove(slot.context(), "green", 3)
 
 
 # --- the workers ----------------------------------------------------------------------------------
@@ -183,6 +192,33 @@ def test_good_is_200_to_399(slot: Slot, status: int, good: bool) -> None:
         assert slot.prove() == PROVED
     else:
         fails(slot, rf"/health answers {status} \(good is 200 to 399\)")
+
+
+def test_no_request_waits_longer_than_is_left_of_the_boot_timeout_but_a_tenth_of_a_second(slot: Slot) -> None:
+    slot.status, slot.answer_seconds = 503, 3.0
+    fails(slot, "not ready within 10 s .*: /health answers 503")
+    assert slot.asked[:2] == [("/health", 1, 1.0), ("/health", 12, 5.0)]
+    assert slot.asked[-1] == ("/health", 12, pytest.approx(0.9)), "asked 9.1 s after it began"
+    late = Slot(warmup_paths=("/a",))
+    late.answer_seconds = 4.0
+    assert late.prove() == PROVED
+    seconds = [seconds for _, _, seconds in late.asked]
+    assert seconds == [1.0, 5.0, 2.0, 0.1, 0.1], "it is well, only late"
+
+
+def test_a_boot_timeout_is_over_when_none_of_it_is_left() -> None:
+    slot = Slot(boot_timeout=1.0)
+    slot.error = "timed out"
+    assert fails(slot, r"not ready within 1 s \(service_boot_timeout\): /health gave no answer yet") == 1
+    assert len(slot.asked) == 1
+
+
+def test_workers_that_stop_answering_are_told_of_with_the_reason() -> None:
+    """The first request was answered, so it is no slot that boots."""
+    slot = Slot(boot_timeout=6.0)
+    slot.answer_seconds = 0.5
+    slot.at(0.6, {"error": "refused"})
+    fails(slot, r"not ready within 6 s .*: /health gave no answer within 5 s \(refused\)")
 
 
 def test_an_app_that_becomes_well_in_time_gets_through(slot: Slot) -> None:
@@ -241,7 +277,19 @@ def test_a_burst_with_one_bad_answer_is_not_good(slot: Slot) -> None:
 def test_each_warm_up_path_is_asked_for_once_health_is_proved() -> None:
     slot = Slot(warmup_paths=("/a", "/b"))
     assert slot.prove() == PROVED
-    assert [(url, count) for url, count, _ in slot.asked][-2:] == [("/a", BURST * 3), ("/b", BURST * 3)]
+    assert slot.asked[-2:] == [("/a", 12, 10.0), ("/b", 12, 10.0)], "each may take all that is left to boot"
+
+
+def test_a_warm_up_that_gets_no_answer_says_why(slot: Slot) -> None:
+    slot = Slot(warmup_paths=("/a",))
+    health = slot.ask
+
+    def ask(path: Path, url: str, host: str, timeout: float, count: int, pids: Iterable[int]) -> Answers:
+        refused = Answers([0] * count, error="timed out")
+        return refused if url == "/a" else health(path, url, host, timeout, count, pids)
+
+    slot.ask = ask  # type: ignore[method-assign]
+    fails(slot, r"the warm-up request /a \(service_warmup_paths\) failed: timed out$")
 
 
 @pytest.mark.parametrize(("status", "refused"), [(200, False), (404, False), (499, False), (500, True), (0, True)])
@@ -288,6 +336,29 @@ def test_a_probe_gives_up_after_its_tries_and_at_once_where_there_is_no_answer(s
     slot.error = "refused"
     proof = probe(slot.context(), "green", 3)
     assert (proof.trouble, proof.statuses, len(slot.asked)) == ("refused", (0,), 6)
+
+
+def test_a_probe_spreads_its_tries_over_three_seconds_the_first_at_once(slot: Slot) -> None:
+    """On a busy machine a worker may not get the CPU for a moment."""
+    slot.reach = 0
+    moments: list[float] = []
+    ask = slot.ask
+
+    def asked(path: Path, url: str, host: str, timeout: float, count: int, pids: Iterable[int]) -> Answers:
+        moments.append(slot.now - 100)
+        return ask(path, url, host, timeout, count, pids)
+
+    slot.ask = asked  # type: ignore[method-assign]
+    proof = probe(slot.context(), "green", 3)
+    assert (len(moments), proof.planned, proof.statuses) == (20, 3, (200,))
+    assert moments[:4] == pytest.approx([0, 0.02, 0.06, 0.12])
+    assert moments[-2:] == pytest.approx([2.7, 2.9]), "no longer than a fifth of a second between two"
+
+
+def test_a_probe_counts_only_workers_that_still_run(slot: Slot) -> None:
+    slot.pids = [11]
+    slot.ask = lambda *_: Answers([200], {11, 12})  # type: ignore[method-assign]
+    assert probe(slot.context(), "green", 1).answered == (11,)
 
 
 def test_a_probe_of_a_slot_that_is_down_asks_nobody(slot: Slot) -> None:

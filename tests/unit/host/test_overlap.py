@@ -323,19 +323,80 @@ def test_a_worker_that_was_asked_for_is_waited_for_and_then_asked_for_once_more(
 ) -> None:
     machine = Machine(Server(0, 40), Server(1000, 40).add(1), 4000, delay=math.inf)
     made = machine.overlap(None, "green")
-    for _ in range(int((ASK_SECONDS - STEP) / STEP)):
+    for _ in range(int(10 / STEP)):
         made.grow(3)
         machine.pass_time()
-    assert len(machine.asked) == 1, "its process may take some time to come"
-    machine.pass_time(ASK_SECONDS)
+    assert machine.asked == [("counter@green.service", 1)], "its process may take ten seconds to come"
     made.grow(3)
-    assert len(machine.asked) == 2, "the signal was lost"
+    assert machine.asked == [("counter@green.service", 1)] * 2, "the signal was lost"
+
+
+@pytest.mark.parametrize(("limit", "asked"), [(200, ("counter@green.service", 1)), (199, ("counter@blue.service", -1))])
+def test_a_worker_is_added_where_there_is_just_room_for_it(limit: float, asked: tuple[str, int]) -> None:
+    machine = Machine(Server(1, 40).add(3), Server(1000, 40).add(1), limit)
+    machine.idle = {2, 3, 4}
+    assert not machine.overlap().grow(2)
+    assert machine.asked == [asked]
+
+
+def test_a_slot_that_has_its_number_is_left_alone() -> None:
+    machine, made = tight()
+    assert made.grow(1)
+    assert machine.asked == []
+
+
+def test_of_two_old_workers_one_gives_way_but_not_both() -> None:
+    machine, made = tight(live=2)
+    machine.idle = {2, 3}
+    for _ in range(20):
+        made.grow(3)
+        machine.pass_time()
+    assert machine.asked.count(("counter@blue.service", -1)) == 1
+
+
+def test_once_the_old_slot_is_gone_its_size_counts_no_more() -> None:
+    """One that leaked takes more than the new ones ever will."""
+    machine = Machine(Server(1, 90).add(2), Server(1000, 40).add(1), 100)
+    made = machine.overlap()
+    assert made.each == 90
+    machine.servers["counter@blue.service"].workers, made.old = [], None
+    assert not made.grow(2)
+    assert (made.each, machine.asked) == (40, [("counter@green.service", 1)])
+    machine.servers["counter@green.service"].workers = []
+    assert not made.grow(2)
+    assert made.each == 40, "what is not there says nothing"
 
 
 def test_a_new_worker_counts_in_full_before_it_has_imported_the_app() -> None:
     machine = Machine(Server(1, 40).add(2), Server(1000, 1).add(2), 200)
     made = machine.overlap()
     assert made.used() == 160
+
+
+def test_what_both_take_is_that_of_their_workers_and_main_processes() -> None:
+    machine = Machine(Server(1, 0.5).add(2), Server(1000, 2).add(1), 200, main=0.25)
+    assert machine.overlap().used() == 2 * 0.5 + 2 + 2 * 0.25
+    assert machine.overlap(None, "green").used() == 2.25
+    assert machine.overlap().room() == 200 - 3.5
+    machine.servers["counter@green.service"].main_pid = 0
+    assert machine.overlap().used() == 1.25, "a slot that is down takes nothing"
+
+
+def test_a_server_that_is_its_own_worker_counts_once() -> None:
+    machine = Machine(Server(1, 40), Server(1000, 40), 200, main=30)
+    machine.servers["counter@blue.service"].workers = [1]
+    assert machine.overlap(None, "green").used() == 30
+    assert machine.overlap().used() == 60
+
+
+@pytest.mark.parametrize(("limit", "first"), [(0, 9), (-5, 9), (1, 0)])
+def test_a_limit_that_is_known_counts_however_small(limit: float, first: int) -> None:
+    machine = Machine(Server(1, 40).add(1), Server(0, 40), limit)
+    if first:
+        assert machine.overlap().first(9) == first
+    else:
+        with pytest.raises(HostError, match="does not hold even one new worker"):
+            machine.overlap().first(9)
 
 
 # --- real processes -------------------------------------------------------------------------------

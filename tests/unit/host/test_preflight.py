@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import errno
 import fcntl
-import functools
 import hashlib
 import io
 import json
@@ -31,9 +30,8 @@ from plugins.module_utils.host.context import Context
 from plugins.module_utils.host.digests import FINGERPRINT
 from plugins.module_utils.host.files import write_atomically
 from plugins.module_utils.host.locks import holder, locked
-from plugins.module_utils.host.mask import mask
 from plugins.module_utils.host.rollback import WentBackError
-from plugins.module_utils.host.systemd import Command, Systemd, SystemdError, UnitState
+from plugins.module_utils.host.systemd import SystemdError
 from plugins.module_utils.workers.plan import WorkerPlan
 from tests.unit.host.fake_systemd import Host
 
@@ -795,47 +793,6 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def program(folder: Path, name: str, script: str) -> None:
     (folder / name).write_text(f"#!/bin/sh\n{script}\n")
     (folder / name).chmod(0o755)
-
-
-def test_a_commands_dollars_reach_it_although_systemd_has_its_own_meaning_of_them(programs: Path) -> None:
-    program(programs, "systemd-run", """for word; do printf '%s\\n' "$word"; done""")
-    words = ("sh", "-c", 'for f in a; do echo "${f}" $f $$; done')
-    _, said = Systemd(str).run(Command(words, "counter", "shop", Path("/srv/a"), Path("/etc/e"), 300))
-    assert said.partition("\n--\n")[2] == 'sh\n-c\nfor f in a; do echo "$${f}" $$f $$$$; done\n'
-    assert "--property=User=shop" in said.splitlines()
-
-
-def test_bytes_that_are_no_text_do_not_end_a_switch(programs: Path) -> None:
-    for name in ("systemd-run", "journalctl", "systemctl"):
-        program(programs, name, "printf 'caf\\351\\n'")
-    systemd = Systemd(str)
-    assert systemd.run(Command(("x",), "counter", "shop", Path(), Path(), 1)) == (0, "caf\N{REPLACEMENT CHARACTER}\n")
-    assert systemd.journal("counter@blue.service", "") == ["caf\N{REPLACEMENT CHARACTER}"]
-    assert systemd.cursor() == ""
-    assert systemd.state("counter@blue.service") == UnitState("unknown", "unknown", 0, 0)
-
-
-@pytest.mark.fault(51)
-def test_what_the_app_prints_comes_in_without_its_secrets(host: Host, programs: Path) -> None:
-    """By whichever way: its log, and what a command of it says."""
-    database = "postgresql://shop:hunter2canary@db/shop"
-    host.want(f'DB="{database}"')
-    program(programs, "journalctl", f"""for n in $(seq 70); do echo "$n {database}"; done; printf '%s\\n' "$@" >&2""")
-    program(programs, "systemd-run", f"echo 'no connection to {database}'; echo 'hunter2canary' >&2; exit 3")
-    systemd = Systemd(functools.partial(mask, host.config))
-    command = Command(("x",), "counter", "shop", Path(), Path(), 1)
-    assert systemd.run(command) == (3, "no connection to ***\n***\n")
-    assert systemd.journal("counter@blue.service", "") == [f"{n} ***" for n in range(11, 71)]
-
-
-def test_secret_that_begins_above_the_first_line_that_is_shown_is_hidden(host: Host, programs: Path) -> None:
-    host.want('DB="begins-here-and-ends-there"')
-    lines = ["begins-here", "-and-ends-there", *["x"] * 59]
-    (programs / "journalctl.log").write_text("\n".join(lines) + "\n")
-    last = 'for word; do case $word in --lines=*) tail -n "${word#--lines=}" "$0.log";; esac; done'
-    program(programs, "journalctl", last)
-    found = Systemd(functools.partial(mask, host.config)).journal("counter@blue.service", "")
-    assert "ends" not in "".join(found)
 
 
 def test_run_reads_a_shell_command_where_that_is_asked(

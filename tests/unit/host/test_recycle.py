@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import os
 import signal
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ import pytest
 from plugins.module_utils.host import cli, history, recycle, status
 from plugins.module_utils.host.commands import VERBS, Call
 from plugins.module_utils.host.config import HostError
-from plugins.module_utils.host.gate import GateError, Proof
 from plugins.module_utils.host.locks import locked
 from plugins.module_utils.host.proc import seconds_old
 from plugins.module_utils.host.recycle import RecycleError
+from plugins.module_utils.host.sockets import Answers
+from plugins.module_utils.host.systemd import UnitState
 from tests.unit.host.fake_systemd import Host
 from tests.unit.host.test_switch import do
 from tests.unit.rendering import host as facts
@@ -27,50 +29,69 @@ LIMIT = 100
 
 
 class Slot:
-    """The live slot's workers, with MiB and age in seconds. Whoever is asked to retire leaves, and a new one comes."""
+    """The live slot's workers, with MiB and age in seconds. Whoever is asked to retire leaves, and a new one comes.
 
-    def __init__(self, host: Host, sizes: dict[int, float], fresh: float = 30) -> None:
-        self.host, self.sizes, self.fresh = host, sizes, fresh
+    By the host's clock: one leaves `leaving` seconds after it was asked to, the new one is up `coming` seconds later
+    (None: never), and a new one takes `fresh` MiB.
+    """
+
+    def __init__(self, host: Host, sizes: dict[int, float], fresh: float = 30, leaving: float = 0) -> None:
+        self.host, self.sizes, self.fresh, self.leaving = host, sizes, fresh, leaving
+        self.coming: float | None = 0.1
         self.ages = dict.fromkeys(sizes, 5000.0)
         self.retired: list[tuple[int, signal.Signals]] = []
         self.fewest = len(sizes)
-        self.trouble, self.deaf = "", False
+        self.deaf, self.restarts = False, 0
         self.silent: set[int] = set()
+        self.states = host.systemd.state
+        #: What happens at a moment of the clock.
+        self.later: list[tuple[float, Callable[[], object]]] = []
 
     def kill(self, pid: int, number: int) -> None:
         with pytest.raises(HostError, match="the lock is held: recycle"), locked(self.host.config, "activate", "bob"):
             pass
         self.retired.append((pid, signal.Signals(number)))
-        del self.sizes[pid]
+        if not self.deaf:
+            now = self.host.clock.now
+            self.later.append((now + self.leaving, lambda: self.sizes.pop(pid)))
+            if self.coming is not None:
+                self.later.append((now + self.leaving + self.coming, self.come))
 
-    def prove(self, *_: object) -> str:
-        self.fewest = min(self.fewest, len(self.sizes))
-        if self.trouble:
-            raise GateError(self.trouble)
+    def come(self) -> None:
         new = max([*self.sizes, *(pid for pid, _ in self.retired)]) + 1
         self.sizes[new], self.ages[new] = self.fresh, 2.0
-        return f"{len(self.sizes)} workers run"
 
-    def probe(self, context: object, slot: str, planned: int) -> Proof:
-        return Proof(planned, tuple(self.sizes), tuple(set(self.sizes) - self.silent), ("aaa",), (200,))
+    def pids(self, *_: object) -> list[int]:
+        for moment, happens in [entry for entry in self.later if entry[0] <= self.host.clock.now]:
+            self.later.remove((moment, happens))
+            happens()
+        self.fewest = min(self.fewest, len(self.sizes))
+        return sorted(self.sizes)
+
+    def state(self, unit: str) -> UnitState:
+        return dataclasses.replace(self.states(unit), restarts=self.restarts)
+
+    def ask(self, path: Path, url: str, host: str, timeout: float, count: int, pids: Iterable[int]) -> Answers:
+        return Answers([200] * count, set(self.sizes) - self.silent)
 
     def install(self, patch: pytest.MonkeyPatch) -> Slot:
         kernel = dataclasses.replace(
             self.host.kernel(),
-            worker_pids=lambda *_: sorted(self.sizes),
+            worker_pids=self.pids,
             memory_mib=lambda pid: self.sizes.get(pid, 0.0),
             seconds_old=lambda pid: self.ages[pid],
-            kill=lambda pid, number: None if self.deaf else self.kill(pid, number),
+            release_of=lambda _: "aaa",
+            kill=self.kill,
         )
         patch.setattr(self.host, "kernel", lambda: kernel)
-        patch.setattr(recycle, "prove", self.prove)
-        patch.setattr(recycle, "probe", self.probe)
+        patch.setattr(self.host, "ask", self.ask)
+        patch.setattr(self.host.systemd, "state", self.state)
         return self
 
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
-    made = Host(tmp_path, worker_memory_max_mib=LIMIT)
+    made = Host(tmp_path, worker_memory_max_mib=LIMIT, boot_timeout=5.0)
     service = made.folder / "units" / "counter@.service"
     worker_class = unit(template("service", "app@.service.j2", **ON))["Service.ExecStart"][0].split()[5]
     service.write_text(f"{service.read_text()} -k {worker_class}\n")
@@ -134,13 +155,14 @@ def test_worker_that_does_not_come_back_stops_it_and_no_other_is_touched(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slot = Slot(host, {1: 150, 2: 150, 3: 30}).install(monkeypatch)
-    slot.trouble = "2 of 3 workers run"
-    with pytest.raises(RecycleError, match="worker 1 was asked to leave, but 2 of 3 workers run"):
+    slot.coming = None
+    with pytest.raises(RecycleError, match=r"worker 1 was asked to leave, but not ready .*: 2 of 3 workers run"):
         run(host)
     with pytest.raises(RecycleError, match="but only 2 of 3 workers answer: not now"):
         run(host)
     assert lines(host) == [(1, "failed")]
-    slot.sizes[4], slot.ages[4], slot.trouble = 30, 2.0, ""
+    slot.come()
+    slot.coming = 0.1
     slot.silent = {3}
     with pytest.raises(RecycleError, match="but only 2 of 3 workers answer: not now"):
         run(host)
@@ -149,13 +171,71 @@ def test_worker_that_does_not_come_back_stops_it_and_no_other_is_touched(
     assert lines(host) == [(1, "failed"), (2, "replaced")]
 
 
-def test_worker_that_stays_is_given_up_on(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    host.config = dataclasses.replace(host.config, drain_timeout=-20, worker_timeout=10)
+def test_worker_that_stays_is_given_up_on_after_the_drain_and_the_heartbeat(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.config = dataclasses.replace(host.config, drain_timeout=5, worker_timeout=3)
     slot = Slot(host, {1: 150, 2: 30, 3: 30}).install(monkeypatch)
-    slot.deaf = True
-    with pytest.raises(RecycleError, match="worker 1 has not left within 0 s"):
+    slot.deaf, before = True, host.clock.now
+    with pytest.raises(RecycleError, match="worker 1 was asked to leave, but worker 1 has not left within 18 s"):
         run(host)
-    assert slot.fewest == 3
+    assert host.clock.now - before == pytest.approx(18, abs=0.2)
+    assert (lines(host), slot.fewest) == ([(1, "failed")], 3)
+
+
+def test_one_that_left_before_it_was_asked_to_is_replaced_all_the_same(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot = Slot(host, {1: 150, 2: 30, 3: 30}).install(monkeypatch)
+
+    def gone(pid: int, number: int) -> None:
+        slot.kill(pid, number)
+        raise ProcessLookupError
+
+    kernel = dataclasses.replace(host.kernel(), kill=gone)
+    monkeypatch.setattr(host, "kernel", lambda: kernel)
+    run(host)
+    assert lines(host) == [(1, "replaced")]
+
+
+def test_how_long_it_took_to_leave_and_in_all_is_written_down(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The restarts of before are not held against it."""
+    host.config = dataclasses.replace(host.config, drain_timeout=5, worker_timeout=3)
+    slot = Slot(host, {1: 150.4, 2: 30, 3: 30}, leaving=1.25).install(monkeypatch)
+    slot.coming, slot.restarts = 2.0, 4
+    steps = run(host)
+    record = host.config.live_record()
+    assert history.entries(host.config, history.RECYCLED)[-1].items() >= {
+        "verb": "recycle", "by": "timer", "release": "aaa", "switch": record.at, "worker": 1, "mib": 150,
+        "limit": LIMIT, "result": "replaced", "reason": "", "left": 1.3, "seconds": 3.3,
+    }.items()  # fmt: skip
+    assert steps == [
+        "replacing one: worker 1 takes 150 MiB, more than 100 (service_worker_memory_max_mib)",
+        "it left after 1.3 s; 3 workers run and each has answered /health",
+    ]
+
+
+def test_server_that_falls_over_meanwhile_ends_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.config = dataclasses.replace(host.config, drain_timeout=5, worker_timeout=3)
+    slot = Slot(host, {1: 150, 2: 150, 3: 30}, leaving=1.0).install(monkeypatch)
+    slot.later.append((host.clock.now + 0.5, lambda: setattr(slot, "restarts", 1)))
+    with pytest.raises(RecycleError, match=r"worker 1 was asked to leave, but counter@blue\.service fell over"):
+        run(host)
+    assert [pid for pid, _ in slot.retired] == [1]
+
+
+@pytest.mark.parametrize(("age", "replaced"), [(299, False), (300, True)])
+def test_worker_younger_than_five_minutes_is_not_replaced(
+    host: Host, monkeypatch: pytest.MonkeyPatch, age: float, replaced: bool
+) -> None:
+    slot = Slot(host, {1: 150, 2: 30, 3: 30}).install(monkeypatch)
+    slot.ages[1] = age
+    if not replaced:
+        with pytest.raises(RecycleError, match=f"only {age} s after it was started"):
+            run(host)
+    else:
+        run(host)
+    assert lines(host) == [(1, "replaced" if replaced else "stopped")]
 
 
 def test_never_beside_a_switch(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,6 +128,33 @@ def test_secrets_stay_readable_by_root_only(host: Host) -> None:
     assert config.kept_files("aaa")["environment"].parent.stat().st_mode & 0o777 == 0o700
 
 
+def test_what_is_no_secret_can_be_read_and_changed_by_root_only(host: Host) -> None:
+    do(host, "aaa")
+    config = host.config
+    readable = [config.slot_files("blue")["service"], config.slot_files("blue")["socket"]]
+    assert {path.stat().st_mode & 0o777 for path in readable} == {0o644}
+    assert (config.root / "slots").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_slot_record_says_what_runs_with_which_settings_since_when(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do(host, "aaa")
+    monkeypatch.setattr(host.clock, "time", lambda: 4_000_000_000.9)
+    newer = Host(host.folder, engine="asgi", plan={"workers": 2, "reason": "2 workers as set"})
+    newer.clock = host.clock
+    do(newer, "bbb")
+    record = newer.config.live_record()
+    assert (record.release, record.slot, record.previous, record.settings) == ("bbb", "green", "aaa", "wanted")
+    assert (record.workers, record.engine, record.fingerprint) == (2, "asgi", "first")
+    assert (record.plan.reason, record.at, record.closes_kept) == ("2 workers as set", 4_000_000_000, False)
+    files = {Path(path).name for path in record.files}
+    assert files == {path.name for path in newer.config.slot_files("green").values()} | {"green.env"}
+    environment = record.files[str(newer.config.slot_files("green")["environment"])]
+    service = record.files[str(newer.config.slot_files("green")["service"])]
+    assert environment.startswith("keyed:") is not service.startswith("keyed:"), "no plain hash of secrets"
+
+
 def test_when_the_link_cannot_move_everything_is_as_before(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     do(host, "aaa")
     before = host.live

@@ -12,13 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.module_utils.host import watch
 from plugins.module_utils.host.config import Config
 from plugins.module_utils.host.context import Clock, Context, Kernel
 from plugins.module_utils.host.files import write_object
 from plugins.module_utils.host.sockets import Answers
 from plugins.module_utils.host.systemd import Systemd, UnitState
-from plugins.module_utils.host.watch import BAD_PROBES, BEFORE_BYTES, BEFORE_SECONDS, LEAST_ERRORS, ProxyLog, Watch
+from plugins.module_utils.host.watch import (
+    BAD_PROBES,
+    BEFORE_BYTES,
+    BEFORE_SECONDS,
+    LEAST_ERRORS,
+    Count,
+    ProxyLog,
+    Watch,
+)
 from plugins.module_utils.workers.plan import WorkerPlan
 
 MAIN = 77
@@ -47,6 +54,22 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "counter.watch.log"
 
 
+# --- the figures ----------------------------------------------------------------------------------
+
+
+def test_errors_are_counted_in_percent_of_all_requests() -> None:
+    count = Count()
+    assert count.percent == 0
+    for status in (200, 499, 500, 599, 302):
+        count.add(status)
+    assert (count.requests, count.errors, count.percent) == (5, 2, 40)
+
+
+def test_what_is_usual_is_that_of_two_minutes_and_a_quarter_of_a_mebibyte() -> None:
+    """So many requests show what is usual, and are read in a moment."""
+    assert (BEFORE_SECONDS, BEFORE_BYTES) == (120, 262_144)
+
+
 # --- what nginx noted -----------------------------------------------------------------------------
 
 
@@ -56,15 +79,20 @@ def test_a_request_belongs_to_the_release_that_was_live_when_it_began(path: Path
 
 
 def test_what_is_long_ago_is_not_compared_with(path: Path) -> None:
-    path.write_text(text((-BEFORE_SECONDS - 1, 0, "500"), (-BEFORE_SECONDS + 1, 0, "200")))
-    assert counts(ProxyLog(path, SWITCHED)) == (1, 0, 0, 0)
+    path.write_text(text((-BEFORE_SECONDS - 1, 0, "500"), (-BEFORE_SECONDS, 0, "200"), (-BEFORE_SECONDS + 1, 0, "200")))
+    assert counts(ProxyLog(path, SWITCHED)) == (2, 0, 0, 0)
+
+
+def test_a_request_that_began_at_the_very_moment_is_the_new_releases(path: Path) -> None:
+    path.write_text(text((0, 0, "500")))
+    assert counts(ProxyLog(path, SWITCHED)) == (0, 0, 1, 1)
 
 
 def test_of_a_long_file_only_the_end_is_read(path: Path) -> None:
     one = text((-1, 0.1, "200"))
     path.write_text(one * (4 * BEFORE_BYTES // len(one)))
     before = counts(ProxyLog(path, SWITCHED))[0]
-    assert 0 < before <= BEFORE_BYTES // len(one)
+    assert before in (BEFORE_BYTES // len(one) - 1, BEFORE_BYTES // len(one)), "all of the end, but a torn line"
 
 
 @pytest.mark.parametrize(
@@ -203,7 +231,7 @@ class Slot(Systemd):
         return self.now
 
     def ask(self, path: Path, url: str, host: str, timeout: float, count: int, pids: Iterable[int]) -> Answers:
-        assert (path.stem, url, count, timeout) == ("green", "/health", 1, watch.PROBE_LIMIT)
+        assert (path.stem, url, count, timeout) == ("green", "/health", 1, 3.0)
         self.probes += 1
         return self.health
 
@@ -304,6 +332,51 @@ def test_health_bad_twice_then_good_is_forgiven(slot: Slot) -> None:
     for status in (503, 503, 200, 503, 503, 200):
         slot.health = Answers([status])
         assert look(slot, watched) == ""
+
+
+def test_after_a_good_answer_it_takes_three_bad_ones_again(slot: Slot) -> None:
+    watched = slot.watch()
+    said = []
+    for status in (503, 503, 200, 503, 503, 503):
+        slot.health = Answers([status])
+        said.append(look(slot, watched))
+    assert said == ["", "", "", "", "", "/health failed 3 times in a row: it answers 503"]
+
+
+def test_it_is_stable_where_the_last_answer_was_good(slot: Slot) -> None:
+    watched = slot.watch()
+    stable = [watched.is_stable]
+    for status in (200, 503, 503, 200):
+        slot.health = Answers([status])
+        look(slot, watched)
+        stable.append(watched.is_stable)
+    assert stable == [True, True, False, False, True]
+
+
+def test_the_first_look_asks_for_health_at_once(slot: Slot) -> None:
+    watched = slot.watch()
+    look(slot, watched, 0)
+    assert slot.probes == 1
+    look(slot, watched, 0.99)
+    assert slot.probes == 1
+    look(slot, watched, 0.01)
+    assert slot.probes == 2
+
+
+def test_each_of_unit_health_and_clients_is_trouble_enough(slot: Slot) -> None:
+    watched = slot.watch()
+    slot.log(*[(1, 0.1, "500")] * 9)
+    assert "9 of 9 requests" in look(slot, watched)
+    slot.now = dataclasses.replace(slot.now, restarts=3)
+    assert "fell over" in look(slot, watched), "and the unit comes first: it says why"
+
+
+def test_errors_where_nothing_was_before_may_be_as_many_as_are_allowed(slot: Slot) -> None:
+    watched = slot.watch()
+    slot.log(*[(1, 0.1, "500")] * 5, *[(1, 0.1, "200")] * 95)
+    assert look(slot, watched) == ""
+    slot.log((2, 0.1, "500"))
+    assert "6 of 101 requests ended in a server error (6 %, before the switch 0 %;" in look(slot, watched)
 
 
 def test_health_is_asked_for_once_a_second_however_often_one_looks(slot: Slot) -> None:

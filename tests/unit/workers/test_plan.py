@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,15 @@ import yaml
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from plugins.module_utils.workers.plan import WorkerPlan, WorkerPlanError, parse_workers, plan_workers
+from plugins.module_utils.workers.plan import (
+    WORKER_MIB_MAX,
+    WorkerPlan,
+    WorkerPlanError,
+    parse_whole,
+    parse_workers,
+    plan_workers,
+    workers_by_cpu,
+)
 
 TYPES: list[dict[str, Any]] = yaml.safe_load(
     (Path(__file__).parents[2] / "data" / "ec2-instance-types.yml").read_text()
@@ -238,6 +247,50 @@ def test_the_sentence_shows_the_sum() -> None:
     assert plan.reason == "5 workers = 2 × 2 vCPU + 1 (memory would allow 38)"
 
 
+def test_the_sentence_has_one_worker_and_two_workers() -> None:
+    assert plan_workers(vcpus=8, memory_mib=65536, workers=1).reason.startswith("1 worker as set (")
+    assert plan_workers(vcpus=8, memory_mib=65536, workers=2).reason.startswith("2 workers as set (")
+    assert plan_workers(vcpus=1, memory_mib=8000, workers_max=1).reason == (
+        "1 worker, the most that was allowed (2 × 1 vCPU + 1 would be 3, memory would allow 38)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("mib", "words"),
+    [
+        (656, "2 workers: 656 MiB less 256 for the system hold 2 sets of 2 × 100 MiB (2 × 4 vCPU + 1 would be 9)"),
+        (456, "1 worker: 456 MiB less 256 for the system hold 2 sets of 1 × 100 MiB (2 × 4 vCPU + 1 would be 9)"),
+        (455, "455 MiB less 256 for the system are not enough for 2 sets of even 1 × 100 MiB, so the minimum ("),
+        (100, "100 MiB less 256 for the system are not enough"),
+    ],
+)
+def test_the_sentence_says_what_memory_holds_to_the_last_mebibyte(mib: int, words: str) -> None:
+    plan = plan_workers(vcpus=4, memory_mib=mib)
+    assert plan.bound_by == "memory"
+    assert words in plan.reason
+
+
+@pytest.mark.parametrize("value", [1, "1", " 1024\n", 1024, "0005"])
+def test_whole_numbers_of_the_range_are_taken_as_yaml_and_the_command_line_write_them(value: object) -> None:
+    assert parse_workers(value) == int(str(value))
+    assert parse_workers("auto") is None
+
+
+@pytest.mark.parametrize("value", [1025, "00000010249", "9" * 5000, "auto", ""])
+def test_a_number_without_a_word_for_none_has_to_be_a_number(value: object) -> None:
+    with pytest.raises(WorkerPlanError, match=r"service_workers_max is .*: allowed are whole numbers from 1 to 1024"):
+        plan_workers(vcpus=1, memory_mib=972, workers_max=value)  # type: ignore[arg-type]
+    with pytest.raises(WorkerPlanError, match="allowed are 'none' and whole"):
+        parse_whole("x", value, 1, 1024, word="none")
+
+
+def test_a_worker_may_take_up_to_a_tebibyte() -> None:
+    assert plan_workers(vcpus=1, memory_mib=2 << 20, worker_mib=1 << 20).workers == 1
+    with pytest.raises(WorkerPlanError, match=r"worker_mib is 1048577: allowed are 'auto' and .* from 1 to 1048576"):
+        plan_workers(vcpus=1, memory_mib=2 << 20, worker_mib=(1 << 20) + 1)
+    assert plan_workers(vcpus=1, memory_mib=972, worker_mib=1).workers == 3
+
+
 @pytest.mark.parametrize("value", [0, -1, "many", 10_000, "", 2.5, True, None, "٣"])
 def test_nonsense_is_refused_with_what_is_allowed(value: object) -> None:
     with pytest.raises(WorkerPlanError, match=r"service_workers is .*'auto' and whole numbers from 1 to 1024"):
@@ -255,13 +308,71 @@ def test_nonsense_is_refused_with_what_is_allowed(value: object) -> None:
         {"memory_limit_mib": 0},
         {"measured_mib": 0},
         {"sets": 0},
+        {"quota": math.inf},
     ],
 )
 def test_impossible_inputs_are_refused(setting: dict[str, Any]) -> None:
-    with pytest.raises(WorkerPlanError, match=f"{next(iter(setting))} is 0"):
+    with pytest.raises(WorkerPlanError, match="{} is {}: allowed are".format(*next(iter(setting.items())))):
         plan_workers(**{"vcpus": 2, "memory_mib": 4096, **setting})
 
 
 def test_a_plan_remembers_what_was_measured_even_where_a_number_was_set() -> None:
     plan = plan_workers(vcpus=1, memory_mib=972, measured_mib=125, worker_mib=300)
     assert WorkerPlan.parse(plan.as_dict()).measured_mib == 125
+
+
+def test_least_inputs_are_taken() -> None:
+    plan = plan_workers(
+        vcpus=1, memory_mib=1, memory_limit_mib=1, measured_mib=1, affinity=1, quota=0.01, reserve_mib=0, sets=1
+    )
+    assert (plan.workers, plan.bound_by) == (1, "quota")
+
+
+@pytest.mark.parametrize(
+    ("vcpus", "affinity", "quota", "workers"), [(4, None, None, 9), (4, 2, None, 5), (4, 1, None, 3), (4, 2, 1.5, 4)]
+)
+def test_cpus_alone_give_what_the_rule_says(vcpus: int, affinity: int | None, quota: float, workers: int) -> None:
+    assert workers_by_cpu(vcpus, affinity, quota) == workers
+
+
+# --- a plan that was kept -------------------------------------------------------------------------
+
+
+def test_a_plan_is_read_as_it_was_kept() -> None:
+    plan = plan_workers(vcpus=2, memory_mib=972, notes=("one", "two"))
+    assert WorkerPlan.parse(plan.as_dict()) == plan
+    assert WorkerPlan.parse({"workers": "3", "inputs": None}) == WorkerPlan(3)
+    with pytest.raises(KeyError):
+        WorkerPlan.parse({})
+
+
+@pytest.mark.parametrize(
+    ("inputs", "limit", "vcpus"),
+    [
+        ({}, 0, 1),
+        ({"memory_mib": 1000, "vcpus": 8}, 1000, 8),
+        ({"memory_mib": 1000, "memory_limit_mib": None, "reserve_mib": 256}, 744, 1),
+        ({"memory_mib": 1000, "memory_limit_mib": 500, "reserve_mib": 256}, 244, 1),
+        ({"memory_mib": 1000, "memory_limit_mib": 5000}, 1000, 1),
+    ],
+)
+def test_the_memory_for_all_workers_is_what_the_plan_counted(inputs: dict[str, Any], limit: float, vcpus: int) -> None:
+    plan = WorkerPlan(1, inputs=inputs)
+    assert (plan.limit_mib, plan.vcpus) == (limit, vcpus)
+
+
+@pytest.mark.parametrize(
+    ("kept", "measured"),
+    [
+        (1, 1),
+        (WORKER_MIB_MAX, 1 << 20),
+        (0, None),
+        ((1 << 20) + 1, None),
+        (True, None),
+        ("125", None),
+        (1.5, None),
+        (None, None),
+    ],
+)
+def test_what_was_measured_counts_again_only_where_it_can_have_been(kept: object, measured: int | None) -> None:
+    assert WorkerPlan(1, inputs={"measured_mib": kept}).measured_mib == measured
