@@ -219,7 +219,7 @@ def test_server_that_falls_over_meanwhile_ends_it(host: Host, monkeypatch: pytes
     host.config = dataclasses.replace(host.config, drain_timeout=5, worker_timeout=3)
     slot = Slot(host, {1: 150, 2: 150, 3: 30}, leaving=1.0).install(monkeypatch)
     slot.later.append((host.clock.now + 0.5, lambda: setattr(slot, "restarts", 1)))
-    with pytest.raises(RecycleError, match=r"worker 1 was asked to leave, but counter@blue\.service fell over"):
+    with pytest.raises(RecycleError, match=r"worker 1 was asked to leave, but counter@blue\.service failed"):
         run(host)
     assert [pid for pid, _ in slot.retired] == [1]
 

@@ -146,7 +146,7 @@ def test_a_slot_record_says_what_runs_with_which_settings_since_when(
     do(newer, "bbb")
     record = newer.config.live_record()
     assert (record.release, record.slot, record.previous, record.settings) == ("bbb", "green", "aaa", "wanted")
-    assert (record.workers, record.engine, record.fingerprint) == (2, "asgi", "first")
+    assert (record.plan.workers, record.engine, record.fingerprint) == (2, "asgi", "first")
     assert (record.plan.reason, record.at, record.closes_kept) == ("2 workers as set", 4_000_000_000, False)
     files = {Path(path).name for path in record.files}
     assert files == {path.name for path in newer.config.slot_files("green").values()} | {"green.env"}

@@ -368,7 +368,7 @@ def test_each_of_unit_health_and_clients_is_trouble_enough(slot: Slot) -> None:
     slot.log(*[(1, 0.1, "500")] * 9)
     assert "9 of 9 requests" in look(slot, watched)
     slot.now = dataclasses.replace(slot.now, restarts=3)
-    assert "fell over" in look(slot, watched), "and the unit comes first: it says why"
+    assert "service failed" in look(slot, watched), "and the unit comes first: it says why"
 
 
 def test_errors_where_nothing_was_before_may_be_as_many_as_are_allowed(slot: Slot) -> None:
