@@ -224,7 +224,12 @@ def test_more_customers_than_connections_are_said_to_wait_in_the_browser(page: P
 def test_a_slow_browser_with_enough_connections_is_not_said_to_hold_anybody_back(page: Page, one_worker: str) -> None:
     page.goto(one_worker)
     # Each request leaves late, as on a machine that has other things to do.
-    page.evaluate("() => { const send = fetch; window.fetch = async (...all) => (await new Promise(done => setTimeout(done, 300)), send(...all)); }")
+    page.evaluate(
+        """() => {
+            const send = fetch, late = () => new Promise(done => setTimeout(done, 300));
+            window.fetch = async (...all) => (await late(), send(...all));
+        }"""
+    )
     served = send(page, "awaiting", 4)
     assert all(bar.sent > 0.1 for bar in served)
     expect(page.locator("#why")).not_to_contain_text("held back")
