@@ -271,6 +271,15 @@ def test_a_burst_with_one_bad_answer_is_not_good(slot: Slot) -> None:
     fails(slot, "/health answers 200, 500")
 
 
+def test_of_a_burst_in_which_one_got_no_answer_that_is_told(slot: Slot) -> None:
+    def ask(path: Path, url: str, host: str, timeout: float, count: int, pids: Iterable[int]) -> Answers:
+        slot.pass_time(0.05)
+        return Answers([200] * (count - 1) + [0], set(pids), "timed out") if count > 1 else Answers([200])
+
+    slot.ask = ask  # type: ignore[method-assign]
+    fails(slot, r"/health gave no answer within 5 s \(timed out\)")
+
+
 # --- warm-up and priority -------------------------------------------------------------------------
 
 
