@@ -22,8 +22,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 MODULES = [f"plugins/module_utils/{each}.py" for each in ("host/*", "workers/plan", "workers/limits")]
 #: By test module of tests/unit: the modules that it tests beside the one of its own name.
 ALSO = {
-    "host/test_archive": "extract tar", "host/test_overlap": "proc sockets", "host/test_finish": "drain rollback", "host/test_gate": "context",
-    "host/test_history": "commands prune status",
+    "host/test_archive": "extract tar", "host/test_finish": "drain rollback", "host/test_gate": "context",
+    "host/test_history": "commands prune status", "host/test_overlap": "proc sockets",
     "host/test_mask": "mask_forms mask_values", "host/test_preflight": "cli commands config locks status",
     "host/test_recovery": "journal recover", "host/test_sandbox": "hooks", "host/test_workers": "proc sockets",
     "host/test_switch": "config cutover hooks rollback slots", "host/test_tune": "tune_lease tune_load tune_slot",
