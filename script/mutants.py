@@ -111,7 +111,8 @@ def outcome(folder: Path, tests: list[str]) -> str:
     words = ["unshare", *user, "--pid", "--fork", "--kill-child", "--mount-proc", "nice", "-n", "19", sys.executable]
     words += ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
     # Bytecode is told from its source by time and size: those of two mutants can be the same.
-    env, seconds = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": ""}, 300 * len(tests)
+    own = {"PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": "", "FLEET_HYPOTHESIS_PROFILE": "mutants"}
+    env, seconds = {**os.environ, **own}, 300 * len(tests)
     try:
         done = subprocess.run(words, cwd=folder, env=env, capture_output=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:

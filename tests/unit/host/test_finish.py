@@ -80,6 +80,44 @@ def test_a_watch_does_not_end_while_something_begins_to_go_wrong(tmp_path: Path)
     assert host.config.live_slot() == "blue"
 
 
+def test_without_a_watch_and_with_nobody_connected_it_is_done_at_once(tmp_path: Path) -> None:
+    host = host_with(tmp_path, watch_seconds=0.0, drain_timeout=30.0)
+    before = host.clock.now
+    switched(host)
+    assert host.clock.now == before
+
+
+def test_while_the_old_slot_drains_the_new_one_is_still_looked_after(tmp_path: Path) -> None:
+    """The way back is one rename as long as it is there."""
+    host = host_with(tmp_path, watch_seconds=2.0, drain_timeout=60.0)
+    host.clients["blue"] = 1
+    began = host.clock.now
+
+    class Late(dict[str, str]):
+        def get(self, key: str, default: object = "") -> str:
+            return "not well" if host.clock.now - began > 20 and key == "bbb" else ""
+
+    host.trouble = Late()
+    seen = Seen(host)
+    with pytest.raises(WentBackError, match="not well"):
+        host.switch(Request(ACTIVATE, "bbb", "me"), seen)
+    assert (host.config.live_slot(), host.systemd.active) == ("blue", {BLUE, "counter@blue.socket"})
+    assert 20 < seen.at("going back") < 24
+
+
+def test_only_who_went_back_by_hand_marks_what_was_left(tmp_path: Path) -> None:
+    host = host_with(tmp_path, watch_seconds=0.0)
+    switched(host)
+    assert history.bad(host.config) == {}, "to deploy the next one says nothing against the one before"
+    switched(host, "aaa", ROLLBACK)
+    assert set(history.bad(host.config)) == {"bbb"}
+    switched(host, "aaa", ROLLBACK)
+    assert set(history.bad(host.config)) == {"bbb"}, "never what is live"
+    switched(host, "ccc")
+    switched(host, "aaa", RESTORE)
+    assert set(history.bad(host.config)) == {"bbb"}, "a rollout that was stopped is not this release's fault"
+
+
 def test_the_first_release_is_not_watched(tmp_path: Path) -> None:
     host = Host(tmp_path, watch_seconds=60.0)
     before = host.clock.now
