@@ -22,12 +22,13 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 MODULES = [f"plugins/module_utils/{each}.py" for each in ("host/*", "workers/plan", "workers/limits")]
 #: By test module of tests/unit: the modules that it tests beside the one of its own name.
 ALSO = {
-    "host/test_archive": "extract tar", "host/test_finish": "drain rollback",
-    "host/test_history": "commands prune status",
-    "host/test_mask": "mask_forms mask_values", "host/test_preflight": "cli locks systemd",
-    "host/test_recovery": "journal recover", "host/test_sandbox": "hooks systemd", "host/test_workers": "sockets",
+    "host/test_archive": "extract tar", "host/test_finish": "drain rollback", "host/test_gate": "context",
+    "host/test_history": "commands prune status", "host/test_overlap": "proc sockets",
+    "host/test_mask": "mask_forms mask_values", "host/test_preflight": "cli commands config locks status",
+    "host/test_recovery": "journal recover", "host/test_sandbox": "hooks", "host/test_workers": "proc sockets",
     "host/test_switch": "config cutover hooks rollback slots", "host/test_tune": "tune_lease tune_load tune_slot",
-    "host/test_secrets": "digests", "modules/test_app_probe": "probe proc", "modules/test_host_files": "file_set files",
+    "host/test_secrets": "digests", "modules/test_app_probe": "probe proc", "test_templates": "settings",
+    "modules/test_host_files": "file_set file_state files",
 }  # fmt: skip
 SWAPS = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -58,12 +59,17 @@ def changes(node: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, str]]:
     elif isinstance(node, ast.Return) and node.value and not isinstance(node.value, ast.Constant):
         yield node, "return None"
     # A name without its only assignment is unknown: that would show nothing of the tests.
-    elif isinstance(node, STATEMENTS) or (isinstance(node, ast.Assign) and not isinstance(node.targets[0], ast.Name)):
+    elif isinstance(node, STATEMENTS) or (isinstance(node, ast.Assign) and not is_of_names(node.targets[0])):
         yield node, "pass"
     for name, value in ast.iter_fields(node):
         if name not in {"annotation", "returns", "decorator_list", "exc"}:
             for child in value if isinstance(value, list) else [value]:
                 yield from changes(child) if isinstance(child, ast.AST) else ()
+
+
+def is_of_names(target: ast.expr) -> bool:
+    """Whether what is assigned to is only names."""
+    return isinstance(target, ast.Name) or (isinstance(target, ast.Tuple) and all(map(is_of_names, target.elts)))
 
 
 def is_wording(node: ast.AST) -> bool:
@@ -105,7 +111,8 @@ def outcome(folder: Path, tests: list[str]) -> str:
     words = ["unshare", *user, "--pid", "--fork", "--kill-child", "--mount-proc", "nice", "-n", "19", sys.executable]
     words += ["-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
     # Bytecode is told from its source by time and size: those of two mutants can be the same.
-    env, seconds = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": ""}, 300 * len(tests)
+    own = {"PYTHONDONTWRITEBYTECODE": "1", "PYTEST_ADDOPTS": "", "FLEET_HYPOTHESIS_PROFILE": "mutants"}
+    env, seconds = {**os.environ, **own}, 300 * len(tests)
     try:
         done = subprocess.run(words, cwd=folder, env=env, capture_output=True, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:

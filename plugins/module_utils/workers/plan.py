@@ -189,7 +189,7 @@ def workers_by_cpu(vcpus: int, affinity: int | None, quota: float | None) -> int
 
 def _by_cpu(vcpus: int, affinity: int | None, quota: float | None) -> tuple[str, int, str]:
     """Return what bounds the CPUs, the workers for them, and the sum as text."""
-    whole = vcpus if affinity is None else max(1, min(vcpus, affinity))
+    whole = vcpus if affinity is None else min(vcpus, affinity)
     usable = whole if quota is None else min(whole, quota)
     number = math.floor(2 * usable) + 1
     if usable < whole:

@@ -10,7 +10,7 @@ from plugins.module_utils.host import history
 from plugins.module_utils.host.cutover import ACTIVATE, RESTORE, ROLLBACK, Request, cut_over
 from plugins.module_utils.host.finish import BACK_SECONDS, finish
 from plugins.module_utils.host.gate import POLL_SECONDS
-from plugins.module_utils.host.journal import WATCHING, Transaction
+from plugins.module_utils.host.journal import GOING_BACK, WATCHING, Transaction
 from plugins.module_utils.host.rollback import StaysError, WentBackError, roll_back
 from tests.unit.host.fake_systemd import Host
 
@@ -78,6 +78,44 @@ def test_a_watch_does_not_end_while_something_begins_to_go_wrong(tmp_path: Path)
     with pytest.raises(WentBackError, match="failed 3 times in a row: not well"):
         host.switch(Request(ACTIVATE, "bbb", "me"))
     assert host.config.live_slot() == "blue"
+
+
+def test_without_a_watch_and_with_nobody_connected_it_is_done_at_once(tmp_path: Path) -> None:
+    host = host_with(tmp_path, watch_seconds=0.0, drain_timeout=30.0)
+    before = host.clock.now
+    switched(host)
+    assert host.clock.now == before
+
+
+def test_while_the_old_slot_drains_the_new_one_is_still_looked_after(tmp_path: Path) -> None:
+    """The way back is one rename as long as it is there."""
+    host = host_with(tmp_path, watch_seconds=2.0, drain_timeout=60.0)
+    host.clients["blue"] = 1
+    began = host.clock.now
+
+    class Late(dict[str, str]):
+        def get(self, key: str, default: object = "") -> str:
+            return "not well" if host.clock.now - began > 20 and key == "bbb" else ""
+
+    host.trouble = Late()
+    seen = Seen(host)
+    with pytest.raises(WentBackError, match="not well"):
+        host.switch(Request(ACTIVATE, "bbb", "me"), seen)
+    assert (host.config.live_slot(), host.systemd.active) == ("blue", {BLUE, "counter@blue.socket"})
+    assert 20 < seen.at("going back") < 24
+
+
+def test_only_who_went_back_by_hand_marks_what_was_left(tmp_path: Path) -> None:
+    host = host_with(tmp_path, watch_seconds=0.0)
+    switched(host)
+    assert history.bad(host.config) == {}, "to deploy the next one says nothing against the one before"
+    switched(host, "aaa", ROLLBACK)
+    assert set(history.bad(host.config)) == {"bbb"}
+    switched(host, "aaa", ROLLBACK)
+    assert set(history.bad(host.config)) == {"bbb"}, "never what is live"
+    switched(host, "ccc")
+    switched(host, "aaa", RESTORE)
+    assert set(history.bad(host.config)) == {"bbb"}, "a rollout that was stopped is not this release's fault"
 
 
 def test_the_first_release_is_not_watched(tmp_path: Path) -> None:
@@ -167,3 +205,45 @@ def test_a_first_release_that_fails_stays_as_there_is_none_to_go_back_to(tmp_pat
     with pytest.raises(StaysError, match="not well; there is no release to go back to, so it stays live"):
         roll_back(host.context(), transaction, "not well")
     assert (host.config.live_slot(), host.systemd.active) == ("blue", {BLUE, "counter@blue.socket"})
+
+
+def test_a_release_that_stays_grows_to_its_number_as_far_as_the_boot_timeout_allows(tmp_path: Path) -> None:
+    host = Host(tmp_path, boot_timeout=20.0)
+    transaction = cut_over(host.context(), Request(ACTIVATE, "aaa", "me"))
+    host.systemd.resize(BLUE, -2)
+    before = host.clock.now
+    with pytest.raises(StaysError):
+        roll_back(host.context(), transaction, "not well")
+    assert (len(host.systemd.workers(1)), host.clock.now - before) == (3, near(0.2))
+    host.systemd.resize(BLUE, -2)
+    host.systemd.resize = lambda *_: None  # type: ignore[method-assign]
+    before = host.clock.now
+    with pytest.raises(StaysError):
+        roll_back(host.context(), transaction, "not well")
+    assert (len(host.systemd.workers(1)), host.clock.now - before) == (1, near(20))
+
+
+def test_the_old_slot_that_gave_workers_up_has_all_of_them_again_once_the_new_one_is_gone(tmp_path: Path) -> None:
+    host = host_with(tmp_path, plan=TIGHT, watch_seconds=10.0, drain_timeout=30.0)
+    transaction = cut_over(host.context(), Request(ACTIVATE, "bbb", "me"))
+    host.systemd.resize(BLUE, -2)
+    with pytest.raises(WentBackError):
+        roll_back(host.context(), transaction, "not well")
+    assert (len(host.systemd.workers(1)), host.systemd.active) == (3, {BLUE, "counter@blue.socket"})
+
+
+def test_trouble_is_in_the_journal_before_the_traffic_goes_back(tmp_path: Path) -> None:
+    """Cut off there, recovery goes on with it."""
+    host = host_with(tmp_path)
+    transaction = cut_over(host.context(), Request(ACTIVATE, "bbb", "me"))
+    steps: list[tuple[str, str]] = []
+
+    def report(_: str) -> None:
+        under_way = Transaction.read(host.config)
+        steps.append((under_way.step, under_way.trouble) if under_way else ("gone", ""))
+
+    with pytest.raises(WentBackError):
+        roll_back(host.context(report), transaction, "not well")
+    assert set(steps) == {(GOING_BACK, "not well")}
+    assert history.entries(host.config)[-1].items() >= {"result": "went back", "reason": "not well"}.items()
+    assert history.bad(host.config)["bbb"]["fingerprint"] == host.config.record_of("green").fingerprint

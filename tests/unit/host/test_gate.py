@@ -198,12 +198,13 @@ def test_no_request_waits_longer_than_is_left_of_the_boot_timeout_but_a_tenth_of
     slot.status, slot.answer_seconds = 503, 3.0
     fails(slot, "not ready within 10 s .*: /health answers 503")
     assert slot.asked[:2] == [("/health", 1, 1.0), ("/health", 12, 5.0)]
-    assert slot.asked[-1] == ("/health", 12, pytest.approx(0.9)), "asked 9.1 s after it began"
+    path, count, seconds = slot.asked[-1]
+    assert (path, count) == ("/health", 12)
+    assert seconds == pytest.approx(0.9), "asked 9.1 s after it began"
     late = Slot(warmup_paths=("/a",))
     late.answer_seconds = 4.0
     assert late.prove() == PROVED
-    seconds = [seconds for _, _, seconds in late.asked]
-    assert seconds == [1.0, 5.0, 2.0, 0.1, 0.1], "it is well, only late"
+    assert [each for _, _, each in late.asked] == [1.0, 5.0, 2.0, 0.1, 0.1], "it is well, only late"
 
 
 def test_a_boot_timeout_is_over_when_none_of_it_is_left() -> None:
@@ -269,6 +270,15 @@ def test_a_burst_with_one_bad_answer_is_not_good(slot: Slot) -> None:
 
     slot.ask = ask  # type: ignore[method-assign]
     fails(slot, "/health answers 200, 500")
+
+
+def test_of_a_burst_in_which_one_got_no_answer_that_is_told(slot: Slot) -> None:
+    def ask(path: Path, url: str, host: str, timeout: float, count: int, pids: Iterable[int]) -> Answers:
+        slot.pass_time(0.05)
+        return Answers([200] * (count - 1) + [0], set(pids), "timed out") if count > 1 else Answers([200])
+
+    slot.ask = ask  # type: ignore[method-assign]
+    fails(slot, r"/health gave no answer within 5 s \(timed out\)")
 
 
 # --- warm-up and priority -------------------------------------------------------------------------

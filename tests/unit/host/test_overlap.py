@@ -111,7 +111,7 @@ class Machine(Systemd):
         kernel = Kernel(
             worker_pids=lambda main_pid, _: list(by_main[main_pid].workers),
             memory_mib=self.memory,
-            anonymous_mib=lambda main_pid: by_main[main_pid].size / 2,
+            anonymous_mib=lambda main_pid: by_main[main_pid].size / 2 if main_pid else 0.0,
             available_mib=lambda: self.available,
             oldest_first=sorted,
             is_idle=lambda pid, _: pid in self.idle,
@@ -207,6 +207,12 @@ def test_the_kernel_is_asked_for_what_can_be_had(monkeypatch: pytest.MonkeyPatch
     assert available_mib() == 2
     (tmp_path / "meminfo").write_text("MemTotal:  4096 kB\n")
     assert available_mib() == math.inf
+
+
+def test_without_an_old_slot_no_main_process_is_reckoned_with() -> None:
+    """One of the new release's is up already: what it shares is in it."""
+    machine = Machine(Server(1, 40), Server(1000, 40).add(1), 120)
+    assert machine.overlap(None, "green").first(4) == 2
 
 
 # --- growing --------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -65,21 +64,3 @@ def test_only_a_slot_is_live(tmp_path: Path, target: str | None) -> None:
     if target:
         (tmp_path / "live.sock").symlink_to(target)
     assert not live_record(tmp_path)
-
-
-@pytest.mark.parametrize("measured", [None, 0, -1, True, "125", 12.5, 2**21, []])
-def test_a_measurement_that_makes_no_sense_is_none(measured: object) -> None:
-    assert WorkerPlan(1, inputs={"measured_mib": measured}).measured_mib is None
-    assert WorkerPlan(1, inputs={"measured_mib": 125}).measured_mib == 125
-
-
-@pytest.mark.parametrize(
-    ("inputs", "limit"),
-    [
-        ({}, 0), ({"memory_mib": 1000, "reserve_mib": 256}, 744),
-        ({"memory_mib": 1000, "memory_limit_mib": 500, "reserve_mib": 256}, 244),
-        ({"memory_mib": 1000, "memory_limit_mib": None, "reserve_mib": 0}, 1000),
-    ],
-)  # fmt: skip
-def test_workers_may_take_the_memory_or_its_limit_less_the_reserve(inputs: dict[str, Any], limit: float) -> None:
-    assert WorkerPlan(1, inputs=inputs).limit_mib == limit

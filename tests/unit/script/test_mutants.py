@@ -51,6 +51,8 @@ def test_what_is_changed_and_that_wording_is_not() -> None:
     ("source", "after"),
     [
         ("self.x = y\n", ["pass"]),
+        ("self.x, y = z\n", ["pass"]),
+        ("x, (y, z) = w\n", []),
         ("x = True\n", ["(False)"]),
         ("f(x, a=b, help=c)\n", ["pass", "(f(x, help=c))"]),
         ("x += y\n", ["pass"]),

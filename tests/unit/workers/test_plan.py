@@ -367,6 +367,7 @@ def test_the_memory_for_all_workers_is_what_the_plan_counted(inputs: dict[str, A
         (1, 1),
         (WORKER_MIB_MAX, 1 << 20),
         (0, None),
+        (-1, None),
         ((1 << 20) + 1, None),
         (True, None),
         ("125", None),
