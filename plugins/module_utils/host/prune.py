@@ -66,10 +66,8 @@ def prune(config: Config, releases: Sequence[str] = (), keep: int = 0) -> list[s
         releases = [name for name in here[max(keep, len(in_use(config))) :] if not _is_fresh(config, name)]
     with releases_locked(config.root):
         for release in releases:
-            folder = config.release_dir(release)
-            # The marker goes first: what is left of it when this is cut off is no release.
-            (folder / ".complete").unlink(missing_ok=True)
-            shutil.rmtree(folder, ignore_errors=True)
+            # Without its marker it is no release, and goes with what a cut-off removal has left.
+            (config.release_dir(release) / ".complete").unlink(missing_ok=True)
             shutil.rmtree(config.kept_files(release)["service"].parent, ignore_errors=True)
         for folder in _leftovers(config):
             shutil.rmtree(folder, ignore_errors=True)

@@ -146,6 +146,7 @@ def test_the_old_slot_is_stopped_when_the_last_one_has_gone(tmp_path: Path) -> N
     host.clients["blue"], began = 1, host.clock.now
     host.connections = leaves_at_7  # type: ignore[method-assign]
     assert switched(host).at("the blue slot is drained after 7.") == near(7)
+    assert host.config.kept_files("aaa")["environment"].read_text().strip() == "first", "for who goes back to it"
 
 
 def test_going_back_drains_the_new_slot_likewise(tmp_path: Path) -> None:

@@ -194,6 +194,12 @@ def test_the_one_before_comes_first_then_the_ones_before_that(host: Host) -> Non
     assert host.candidates == ["bbb", "aaa"], "ddd has never served"
 
 
+def test_what_serves_has_served_too(host: Host) -> None:
+    """Whoever points the link elsewhere by hand can go back to it."""
+    host.unpack("aaa", "bbb").switched("aaa", "bbb")
+    assert history.served(host.config)[:2] == ["bbb", "aaa"]
+
+
 def test_after_going_back_the_bad_one_is_out_and_the_one_before_is_next(host: Host) -> None:
     host.unpack("aaa", "bbb", "ccc").switched("aaa", "bbb", "ccc").back("bbb")
     assert host.candidates == ["aaa"]
@@ -384,6 +390,20 @@ def test_nothing_is_removed_while_a_deploy_links_files_out_of_it(host: Host) -> 
         assert waiting.is_alive()
         assert history.is_whole(host.config, "aaa")
     waiting.join(5)
+    assert "aaa" not in host.there
+
+
+def test_what_somebody_else_removed_meanwhile_is_no_reason_to_fail(host: Host) -> None:
+    host.unpack("aaa", "bbb", "ccc").switched("bbb", "ccc")
+    removed: list[str] = []
+    with (host.config.root / "releases" / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        waiting = threading.Thread(target=lambda: removed.extend(prune(host.config, ["aaa"])))
+        waiting.start()
+        waiting.join(0.05)
+        shutil.rmtree(host.config.release_dir("aaa"))
+    waiting.join(5)
+    assert removed == ["aaa"]
     assert "aaa" not in host.there
 
 

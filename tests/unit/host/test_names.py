@@ -155,6 +155,10 @@ def test_account_that_a_deploy_has_used_before_is_the_apps(
     ("change", "free"),
     [
         ({}, True),
+        ({"uid": 499}, False),
+        ({"uid": 500}, True),
+        ({"uid": 999}, True),
+        ({"uid": 1000}, False),
         ({"uid": 101}, False),
         ({"uid": 1001}, False),
         ({"gecos": "System Message Bus"}, False),

@@ -47,6 +47,7 @@ def test_a_damaged_record_is_none(tmp_path: Path, data: object) -> None:
     record = SlotRecord.read(put(tmp_path / "r.json", data))
     assert not record
     assert record.as_dict() == {}
+    assert record == SlotRecord.parse({}), "nothing that was not written is made up"
 
 
 def test_version_0_1_kept_one_record_for_the_host(tmp_path: Path) -> None:

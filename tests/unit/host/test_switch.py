@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from plugins.module_utils.host import cutover, history
+from plugins.module_utils.host import cutover, history, preflight
 from plugins.module_utils.host.config import HostError
 from plugins.module_utils.host.cutover import ACTIVATE, RESTORE, ROLLBACK, RefusedError, Request
 from plugins.module_utils.host.finish import BACK_SECONDS
@@ -128,12 +129,32 @@ def test_secrets_stay_readable_by_root_only(host: Host) -> None:
     assert config.kept_files("aaa")["environment"].parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_what_is_no_secret_can_be_read_and_changed_by_root_only(host: Host) -> None:
-    do(host, "aaa")
+def test_what_is_no_secret_can_be_read_by_all_and_changed_by_root_only_whatever_the_umask(host: Host) -> None:
+    before = os.umask(0)
+    try:
+        do(host, "aaa")
+    finally:
+        os.umask(before)
     config = host.config
     readable = [config.slot_files("blue")["service"], config.slot_files("blue")["socket"]]
     assert {path.stat().st_mode & 0o777 for path in readable} == {0o644}
     assert (config.root / "slots").stat().st_mode & 0o777 == 0o755
+
+
+def test_a_switch_that_could_not_write_down_what_it_does_is_not_begun(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "ROOM_BYTES", 1 << 62)
+    with pytest.raises(HostError, match="the disk is full"):
+        do(host, "aaa")
+    assert host.systemd.calls == []
+
+
+def test_a_live_link_that_the_command_did_not_create_is_not_overwritten(host: Host, tmp_path: Path) -> None:
+    host.config.live_link.symlink_to(tmp_path / "other.sock")
+    with pytest.raises(HostError, match=r"a link to .*other\.sock, which .* did not create; nothing was changed"):
+        do(host, "aaa")
+    assert host.systemd.calls == []
 
 
 def test_a_slot_record_says_what_runs_with_which_settings_since_when(
@@ -273,6 +294,8 @@ def test_a_bad_release_needs_other_settings_or_force(host: Host, monkeypatch: py
 def test_force_takes_a_bad_release(host: Host) -> None:
     do(host, "aaa")
     history.mark_bad(host.config, "bbb", "not well", host.config.fingerprint)
+    with pytest.raises(HostError, match="bbb is marked bad"):
+        host.switch(Request(ACTIVATE, "bbb", "alice@laptop"))
     do(host, "bbb", force=True)
     assert host.live["release"] == "bbb"
 
