@@ -10,6 +10,8 @@ import pytest
 
 from script import stages
 
+PATIENCE = 120  # seconds for what only has to happen at all
+
 REPORT = """<testsuites><testsuite>
 <testcase classname="tests.a" name="one"/>
 <testcase classname="tests.a" name="two"><skipped message="needs a registry"/></testcase>
@@ -63,10 +65,10 @@ def test_interrupt_reaches_what_a_stage_has_started(tmp_path: Path, monkeypatch:
     runner = stages.Runner(tmp_path, live=False)
     thread = threading.Thread(target=runner.run, args=["x"])
     thread.start()
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE
     while not (tmp_path / "ready").exists() and time.monotonic() < end:
         time.sleep(0.05)
     runner.stop()
-    thread.join(20)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
     assert (tmp_path / "interrupted").exists()
