@@ -1,14 +1,15 @@
 """Names that somebody meant as a setting and that are none: unnoticed, the setting would keep its default.
 
-A name is refused where it begins with a prefix of ours, or is so near to a setting's name that it is hardly anything
-else. It is not refused where it is the project's own (`Definitions.internal`, facts), or where another variable's value
-names it: then it is somebody's own variable, such as `app_db_password` in `service_env: {DB: "{{ app_db_password }}"}`.
+A name is suspect where it begins with a prefix of ours, or is so near to a setting's name that it is hardly anything
+else. It is not where it is the project's own (`Definitions.internal`, facts), or where another variable's value names
+it: then it is somebody's own variable, such as `app_db_password` in `service_env: {DB: "{{ app_db_password }}"}`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from .definitions import Definitions
@@ -19,10 +20,22 @@ EDITS = ((15, 2), (10, 1))
 #: What holds other variables once more, or those of other hosts.
 VIEWS = frozenset({"vars", "hostvars", "groups", "ansible_facts"})
 
-NEITHER = (
-    "names that begin with {} are for settings (docs/settings.md); rename a variable of your own, or use it in the "
-    "value of another one"
-)
+#: The way out for who has a variable of that name for something else.
+OWN = "fleet_own_variables"
+WAY_OUT = f"A variable of your own with such a name: rename it, use it in the value of another one, or list it in {OWN}"
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A variable that is meant as a setting and is none: the prefix of ours that it has, and what it could mean."""
+
+    name: str
+    prefix: str
+    guess: str
+
+    def __str__(self) -> str:
+        names = f"names that begin with {self.prefix} are for settings (docs/settings.md)"
+        return f"unknown setting {self.name}; {f'did you mean {self.guess}?' if self.guess else names}"
 
 
 def distance(one: str, other: str) -> int:
@@ -70,25 +83,39 @@ def nearest(name: str, settings: Iterable[str]) -> str:
     return alike[0] if len(alike) == 1 else ""
 
 
-def unknown(variables: Mapping[str, Any], definitions: Definitions) -> list[str]:
-    """Return a sentence for each variable of a host that is meant as a setting and is none, sorted.
+def unknown(
+    variables: Mapping[str, Any], definitions: Definitions, own: Iterable[str] = (), verbs: Iterable[str] = ()
+) -> list[Suspect]:
+    """Return each variable of a host that is meant as a setting and is none, sorted.
 
-    `variables` has their values as they were written, not evaluated. No value is shown.
+    `variables` has their values as they were written, not evaluated. `own`: names that the user claims; `verbs`:
+    further prefixes, of the playbook that runs, as `rollback_`.
     """
-    settings, lengths = definitions.settings, index(definitions.settings)
+    settings, lengths, claimed = definitions.settings, index(definitions.settings), set(own)
     facts = variables.get("ansible_facts") or {}
-    suspects: dict[str, str] = {}
+    prefixes = (*definitions.prefixes, *verbs)
+    suspects: dict[str, Suspect] = {}
     for name in map(str, variables):
         if name in settings or name in definitions.internal or name in facts or name.startswith(("_", "ansible_")):
             continue
-        prefix = next((prefix for prefix in definitions.prefixes if name.startswith(prefix)), "")
+        prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), "")
         guess = nearest(name, settings) if prefix else near(name, lengths)
-        if prefix or guess:
-            suspects[name] = f"did you mean {guess}?" if guess else NEITHER.format(prefix)
+        if (prefix or guess) and name not in claimed:
+            suspects[name] = Suspect(name, prefix, guess)
     if suspects:
         for name in used(suspects, variables):
             del suspects[name]
-    return [f"unknown setting {name}; {advice}" for name, advice in sorted(suspects.items())]
+    return sorted(suspects.values(), key=lambda suspect: suspect.name)
+
+
+def concerns(suspect: Suspect, settings: Collection[str], verbs: Collection[str]) -> bool:
+    """Return whether a name is one of these settings, misspelt, or begins as only they do.
+
+    For a playbook that must run whatever else an inventory holds: closer than what is worth a guess.
+    """
+    if suspect.prefix in verbs or near(suspect.name, index(settings)):
+        return True
+    return any(distance(suspect.name, setting) <= 1 for setting in settings)
 
 
 def used(names: Iterable[str], variables: Mapping[str, Any]) -> set[str]:

@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
 from plugins.module_utils.settings.definitions import load
-from plugins.module_utils.settings.names import distance, unknown
+from plugins.module_utils.settings.names import concerns, distance, unknown
 
 DEFINITIONS = load()
 REPOSITORY = Path(__file__).parents[3]
@@ -55,7 +55,7 @@ OWN = (
 
 
 def refused(**variables: Any) -> list[str]:
-    return unknown(variables, DEFINITIONS)
+    return [str(suspect) for suspect in unknown(variables, DEFINITIONS)]
 
 
 @pytest.mark.fault(55)
@@ -85,6 +85,24 @@ def test_settings_facts_and_what_the_project_keeps_are_taken() -> None:
     names = [*DEFINITIONS.settings, *DEFINITIONS.internal]
     assert refused(**dict.fromkeys(names, 1)) == []
     assert refused(app_of_the_facts=1, ansible_facts={"app_of_the_facts": 1}) == []
+
+
+def test_name_that_the_user_claims_is_taken() -> None:
+    assert not unknown({"app_version": 1, "service_worker": 2}, DEFINITIONS, own=["app_version", "service_worker"])
+
+
+@pytest.mark.parametrize(
+    ("name", "concerned"),
+    [
+        ("rolback_to", True), ("rollback_release", True), ("rollbak_to", True), ("app_nmae", True), ("app_names", True),
+        ("service_flet", True), ("app_home", False), ("app_version", False), ("service_worker", False),
+        ("service_fleets_a", False), ("tune_round", False), ("verify_relase", False),
+    ],
+)  # fmt: skip
+def test_playbook_that_must_run_minds_only_names_like_those_that_it_goes_by(name: str, concerned: bool) -> None:
+    suspects = unknown({name: 1}, DEFINITIONS, verbs=["rollback_"])
+    settings = ("app_name", "service_fleet", "rollback_to")
+    assert [concerns(suspect, settings, ["rollback_"]) for suspect in suspects] == [concerned]
 
 
 @pytest.mark.parametrize(
