@@ -43,14 +43,35 @@ MISSPELT = {
     "services_drain_timeout": "service_drain_timeout",
     "poxy_server_names": "proxy_server_names",
     "realease_exclude": "release_exclude",
+    # Another spelling, another order, or no prefix at all.
+    "SERVICE_WORKERS": "service_workers",
+    "Service_Worker": "service_workers",
+    "serviceWorkers": "service_workers",
+    "serviceWorker": "service_workers",
+    "appName": "app_name",
+    "appname": "app_name",
+    "worker_service": "service_workers",
+    "workers_service": "service_workers",
+    "health_path": "service_health_path",
+    "watch_seconds": "service_watch_seconds",
+    "server_names": "proxy_server_names",
+    "HEALTH_PATH": "service_health_path",
+    # Words of it are there, or begin so.
+    "service_health": "service_health_path or service_health_host or service_health_timeout",
+    "service_timeout": "service_health_timeout or service_boot_timeout or service_drain_timeout",
+    "app_src": "app_source",
+    "proxy_name": "proxy_server_names",
+    "proxy_body_size": "proxy_body_max",
+    "aws_fleet_subnets": "aws_fleet_public_subnets or aws_fleet_private_subnets",
     "rolback_to": "rollback_to",
     "verify_relase": "verify_release",
 }
 OWN = (
     "ansible_host", "ansible_user", "inventory_hostname", "group_names", "instance_id", "tags", "placement",
-    "appname", "map_name", "app", "service", "proxy", "http_proxy", "my_service_workers", "vault_service_env", "env",
+    "map_name", "app", "service", "proxy", "http_proxy", "my_service_workers", "vault_service_env", "env",
     "database_url", "workers", "release", "host_addresses", "demo_ports", "bundle_server_names", "services", "fleet",
-    "_service_files", "__service_proof", "tuned_load", "server_names", "health_path", "drain_timeout", "environment",
+    "_service_files", "__service_proof", "tuned_load", "environment", "instance_type",
+    "index_url", "port", "name", "user", "verify_ssl", "rollback_enabled", "APP_ENV", "SERVICE_NAME",
 )  # fmt: skip
 
 
