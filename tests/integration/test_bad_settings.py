@@ -296,6 +296,20 @@ def test_misspelt_settings_are_refused_on_every_host_before_any_is_asked(deploys
 
 
 @pytest.mark.fault(55)
+@pytest.mark.parametrize("role", ["proxy", "release", "service"])
+def test_misspelt_setting_of_a_role_that_is_used_alone_is_refused(deploys: Deploys, role: str, tmp_path: Path) -> None:
+    """As the role's README shows it, without the playbooks' check."""
+    text = (REPOSITORY / "roles" / role / "README.md").read_text()
+    (example,) = re.findall(r"```yaml\n(- hosts: app\n.*?)```", text, re.DOTALL)
+    playbook, before = tmp_path / "site.yml", deploys.listener.visits
+    playbook.write_text(example)
+    done = deploys.run(str(playbook), {"one": GOOD}, "-e", "proxy_server_name=x service_worker=2 vault_database_url=x")
+    assert "unknown setting proxy_server_name; did you mean proxy_server_names?" in done.stdout, done.stdout
+    assert "unknown setting service_worker; did you mean service_workers?" in done.stdout
+    assert deploys.listener.visits == before
+
+
+@pytest.mark.fault(55)
 @pytest.mark.parametrize("playbook", ["rollback", "verify", "tune"])
 def test_names_that_a_playbook_does_not_use_keep_it_from_nothing(deploys: Deploys, playbook: str) -> None:
     """A fleet goes back at three in the morning whatever else its inventory holds: it says so, and goes on."""
