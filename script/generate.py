@@ -25,7 +25,8 @@ Set them beside your hosts, in `group_vars/all/app.yml` or for some hosts only; 
 completes and checks them with [settings.schema.json](settings.schema.json). A value that is not allowed, and a variable
 whose name begins like these, or is nearly one of them, and is none, are refused before any host is asked. One of your
 own may begin so where another variable's value names it, as `app_db_password` in
-`service_env: {{DB: "{{{{ app_db_password }}}}"}}`.
+`service_env: {{DB: "{{{{ app_db_password }}}}"}}`, or where `fleet_own_variables` lists it. Rollback, verify and tune
+go by few settings and refuse only names like those; of others they warn.
 
 What a change does:
 """

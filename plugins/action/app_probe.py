@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Read a host by the module of the same name, and have it compare its secret files with what is wanted of them."""
+"""Read a host by the module of the same name, and have it compare its secret files with what is wanted of them.
+
+All that deploys begins with it, roles that are used alone, too: so names that are meant as settings and are none are
+refused here.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from typing import Any
 
 from ansible.plugins.action import ActionBase
 
+from ..plugin_utils.setting_names import reader, refusal, suspects
 from ..plugin_utils.texts import renderer, text_id
 
 #: As in the role's defaults: whoever sets service_user has chosen the account.
@@ -22,6 +27,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         """Run the task on one host."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
+        if msg := refusal(suspects(variables, reader(self._templar, variables))):
+            return result | {"failed": True, "msg": msg}
         render = renderer(self, variables)
         args = {**self._task.args}
         texts = {item["path"]: render(item["template"], {}) for item in args.get("secrets") or []}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 from ..module_utils.host.file_state import matches
@@ -100,6 +101,12 @@ def needs_switch(probe: Mapping[str, Any], release: str, fingerprint: str) -> bo
     return bool(probe.get("serves") != {"release": release, "fingerprint": fingerprint})
 
 
+def refusal(probe: Mapping[str, Any], release: str, fingerprint: str) -> str:
+    """Say why the host would refuse to switch to a release with these settings, "" where nothing is known of that."""
+    mark = probe.get("bad", {}).get(release, {})
+    return str(mark["reason"]) if mark.get("fingerprint") == fingerprint else ""
+
+
 class ActionModule(ActionBase):  # type: ignore[misc]
     """The module of the same name, where there may be something to do."""
 
@@ -116,7 +123,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         items = list(with_sources(args.get("files") or [], lambda name: self._find_needle("files", name)))
         if folder := args.pop("sole_owner_of", ""):
             items += stale(items, states or {}, str(folder))
-        release = args.pop("release", None)
+        release, force = args.pop("release", None), boolean(args.pop("force", False))
         marked = [item["path"] for item in items if item.get("fingerprint") and item.get("secret")]
         items, digest = with_templates(items, renderer(self, variables), str(args.pop("salt", "")))
         secret = [item.pop("secret", False) for item in items]
@@ -131,4 +138,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         done["fingerprint"] = "-".join([digest, *(digests.get(path, UNKNOWN) for path in marked)])
         if release is not None:
             done["needs_switch"] = needs_switch(probe, release, done["fingerprint"])
+            # A switch asks the host itself; only check mode has nobody else to ask.
+            if self._task.check_mode and done["needs_switch"] and not force:
+                done["refusal"] = refusal(probe, release, done["fingerprint"])
         return result | done

@@ -191,6 +191,8 @@ class Host:
             yield f"the connection was lost during the switch; {ending}"
         if self.result("aws_fleet_target").get("failed"):
             yield f"not back in the load balancer: {short(self.result('aws_fleet_target').get('msg', ''))}"
+        if refusal := self.result("service_files").get("refusal"):
+            yield f"would be refused: {short(refusal)}"
         if failed(switch):
             yield f"{answer(switch).get('outcome', 'failed')}: {reason(switch)}"
 

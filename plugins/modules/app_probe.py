@@ -13,6 +13,8 @@ description:
     own code would more than double what is sent to each host, and compiled there, for three numbers.
   - Fails, with the reason, on a host that cannot run the app, or that remembers another fleet than O(fleet) for it.
     Changes nothing.
+  - A variable that looks like a setting of this collection and is none is refused before the host is asked, as by
+    M(webfleet.fastapi.check_settings) with roles, so that roles that are used alone have that, too.
 options:
   app:
     description: Name of the app.

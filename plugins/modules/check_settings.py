@@ -10,8 +10,10 @@ short_description: Refuse bad settings on the controller
 version_added: "0.1.0"
 description:
   - Judges variables by the collection's own definitions of its settings. Each complaint names the variable, its value
-    and what is allowed; all of them come at once. What may be a secret is not shown. A variable that looks like a
-    setting and is none is refused, whatever is checked.
+    and what is allowed; all of them come at once. What may be a secret is not shown.
+  - With O(roles), a variable that looks like a setting and is none is refused, unless another variable's value uses it
+    or C(fleet_own_variables) lists it. With O(names) alone only one that looks like one of these is; the others are
+    named in a warning, so that a wrong name elsewhere keeps no fleet from going back.
   - Runs on the controller, as an action plugin, for each host of the play; no host is asked and nothing is changed.
 options:
   roles:

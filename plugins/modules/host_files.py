@@ -87,6 +87,10 @@ options:
   release:
     description: The release that the host is to serve with these files. The action plugin reads it.
     type: str
+  force:
+    description: Whether the host is to be told to switch to O(release) whatever went wrong before.
+    type: bool
+    default: false
   check:
     description: >-
       Command that must succeed with the new files in place, as a list of words, run where something changed. Where
@@ -136,6 +140,12 @@ needs_switch:
     M(webfleet.fastapi.app_probe) in this run. The action plugin compares.
   returned: with O(release)
   type: bool
+refusal:
+  description: >-
+    Why the host would refuse to switch, by what M(webfleet.fastapi.app_probe) found to be marked bad there; empty where
+    nothing is known of that.
+  returned: in check mode, with O(release) and without O(force), where a switch is needed
+  type: str
 digests:
   description: >-
     Of the content of each secret, with the key in O(key_file), which stays on the host; empty where there is no key, in

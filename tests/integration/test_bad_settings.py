@@ -277,17 +277,18 @@ MEANT = {
 }
 
 
+OWN = {"service_env": {"DB": "{{ app_db }}"}, "app_db": "x"}  # a variable of the user's own that a setting names
+
+
 @pytest.mark.fault(55)
-@pytest.mark.parametrize("playbook", ["deploy", "rollback", "verify", "tune"])
-def test_misspelt_settings_are_refused_on_every_host_before_any_is_asked(deploys: Deploys, playbook: str) -> None:
+def test_misspelt_settings_are_refused_on_every_host_before_any_is_asked(deploys: Deploys) -> None:
     before = deploys.listener.visits
-    own = {"service_env": {"DB": "{{ app_db }}"}, "app_db": "x"}  # a variable of the user's own that a setting names
-    hosts = {"one": {**GOOD, **own, **MISSPELT}, "two": {**GOOD, **own, "service_worker": 3}}
-    done = deploys.run(f"playbooks/{playbook}.yml", hosts, "-e", "tune_host=one")
+    hosts = {"one": {**GOOD, **OWN, **MISSPELT}, "two": {**GOOD, **OWN, "service_worker": 3, "app_version": "hush"}}
+    done = deploys.run("playbooks/deploy.yml", hosts, "-e", '{"fleet_own_variables": ["app_version"]}')
     lines = [f"unknown setting {name}; did you mean {meant}?" for name, meant in MEANT.items()]
     assert re.findall("unknown setting .*", message_of("one", done.stdout))[:4] == lines
-    if playbook != "tune":
-        assert re.findall("unknown setting .*", message_of("two", done.stdout))[0] == lines[-1]
+    assert re.findall("unknown setting .*", message_of("two", done.stdout))[0] == lines[-1]
+    assert "rename it, use it in the value of another one, or list it in fleet_own_variables" in done.stdout
     assert "app_db" not in done.stdout
     assert "hush" not in done.stdout + done.stderr
     assert done.returncode != 0
@@ -295,11 +296,69 @@ def test_misspelt_settings_are_refused_on_every_host_before_any_is_asked(deploys
 
 
 @pytest.mark.fault(55)
-@pytest.mark.parametrize("playbook", ["provision", "destroy"])
-def test_misspelt_setting_of_a_fleet_is_refused_before_aws_is_asked(deploys: Deploys, playbook: str) -> None:
-    extra = {**GOOD, "aws_fleet_region": "eu-central-1", "aws_fleet_instance_typ": "t3.large"}
+@pytest.mark.parametrize("role", ["proxy", "release", "service"])
+def test_misspelt_setting_of_a_role_that_is_used_alone_is_refused(deploys: Deploys, role: str, tmp_path: Path) -> None:
+    """As the role's README shows it, without the playbooks' check."""
+    text = (REPOSITORY / "roles" / role / "README.md").read_text()
+    (example,) = re.findall(r"```yaml\n(- hosts: app\n.*?)```", text, re.DOTALL)
+    playbook, before = tmp_path / "site.yml", deploys.listener.visits
+    playbook.write_text(example)
+    done = deploys.run(str(playbook), {"one": GOOD}, "-e", "proxy_server_name=x service_worker=2 vault_database_url=x")
+    assert "unknown setting proxy_server_name; did you mean proxy_server_names?" in done.stdout, done.stdout
+    assert "unknown setting service_worker; did you mean service_workers?" in done.stdout
+    assert deploys.listener.visits == before
+
+
+@pytest.mark.fault(55)
+@pytest.mark.parametrize("playbook", ["rollback", "verify", "tune"])
+def test_names_that_a_playbook_does_not_use_keep_it_from_nothing(deploys: Deploys, playbook: str) -> None:
+    """A fleet goes back at three in the morning whatever else its inventory holds: it says so, and goes on."""
+    before = deploys.listener.visits
+    one = {**GOOD, **OWN, **MISSPELT, "app_version": "hush", "ansible_ssh_retries": 0}
+    done = deploys.run(f"playbooks/{playbook}.yml", {"one": one}, "-e", "tune_host=one")
+    assert deploys.listener.visits > before, done.stdout
+    (line,) = {text for text in re.sub(r"\s+", " ", done.stderr).split("[WARNING]: ") if "no settings" in text}
+    assert line.startswith("no settings, ignored here, and refused by deploy (docs/settings.md): ")
+    assert "app_modul (app_module?), app_version, proxy_server_name (proxy_server_names?)" in line
+    assert "hush" not in done.stdout + done.stderr
+
+
+@pytest.mark.fault(55)
+@pytest.mark.parametrize(
+    ("playbook", "name", "meant"),
+    [
+        ("rollback", "rolback_to", "rollback_to"),
+        ("rollback", "rollback_too", "rollback_to"),
+        ("rollback", "app_nmae", "app_name"),
+        ("rollback", "service_fleets", "service_fleet"),
+        ("verify", "verify_relase", "verify_release"),
+        ("tune", "tune_round", "tune_rounds"),
+    ],
+)
+def test_names_like_those_that_a_playbook_goes_by_are_refused(
+    deploys: Deploys, playbook: str, name: str, meant: str
+) -> None:
+    before = deploys.listener.visits
+    done = deploys.run(f"playbooks/{playbook}.yml", {"one": GOOD}, "-e", f"tune_host=one {name}=x")
+    assert f"unknown setting {name}; did you mean {meant}?" in done.stdout
+    assert done.returncode != 0
+    assert deploys.listener.visits == before
+
+
+@pytest.mark.fault(55)
+@pytest.mark.parametrize(
+    ("playbook", "name", "meant"),
+    [
+        ("provision", "aws_fleet_instance_typ", "aws_fleet_instance_type"),
+        ("destroy", "aws_fleet_enviroment", "aws_fleet_environment"),
+    ],
+)
+def test_misspelt_setting_of_a_fleet_is_refused_before_aws_is_asked(
+    deploys: Deploys, playbook: str, name: str, meant: str
+) -> None:
+    extra = {**GOOD, "aws_fleet_region": "eu-central-1", name: "t3.large"}
     done = deploys.run(f"playbooks/{playbook}.yml", {"one": GOOD}, "-e", json.dumps(extra))
-    assert "unknown setting aws_fleet_instance_typ; did you mean aws_fleet_instance_type?" in done.stdout
+    assert f"unknown setting {name}; did you mean {meant}?" in done.stdout
     assert done.returncode != 0
 
 

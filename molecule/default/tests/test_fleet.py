@@ -351,7 +351,9 @@ def test_whole_fleet_goes_back_at_once(
     for app in fleet.values():
         app.assert_settled(sample)
 
-    done = deploy(app_source=source)
-    assert done.returncode != 0
-    assert "is marked bad on this host" in done.stdout
+    for options in (["--check"], []):
+        done = deploy(*options, app_source=source)
+        assert done.returncode != 0
+        assert "is marked bad on this host" in done.stdout
+        assert ("would be refused: release " in done.stdout) == bool(options)
     assert live(fleet) == dict.fromkeys(NAMES, sample)

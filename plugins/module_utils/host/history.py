@@ -10,7 +10,8 @@ import time
 from typing import Any
 
 from .config import Config
-from .files import read_object, write_atomically, write_object
+from .files import write_atomically, write_object
+from .records import bad_marks
 
 MOST_LINES, FEWEST_LINES = 1000, 500
 SWITCHED, REFUSED, WENT_BACK, STAYS = "switched", "refused", "went back", "kept live although unhealthy"
@@ -90,7 +91,7 @@ def rollback_candidates(config: Config) -> list[str]:
 
 def bad(config: Config) -> dict[str, dict[str, Any]]:
     """Return the releases that went wrong once they had traffic: for each when, why, and with which settings."""
-    return {name: mark for name, mark in read_object(config.root / "bad.json").items() if isinstance(mark, dict)}
+    return bad_marks(config.root)
 
 
 def mark_bad(config: Config, release: str, reason: str, fingerprint: str) -> None:

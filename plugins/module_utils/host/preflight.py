@@ -11,7 +11,7 @@ from ..workers.engines import Engine
 from . import history
 from .config import Config, HostError
 from .files import read_object
-from .records import SLOTS
+from .records import SLOTS, bad_reason
 
 #: What a switch writes is some kB; with less than this on the disk it is not begun.
 ROOM_BYTES, ROOM_INODES = 2 << 20, 50
@@ -49,11 +49,7 @@ def check_not_bad(config: Config, release: str, same_settings: bool) -> None:
     mark = history.bad(config).get(release)
     if mark is None or (same_settings and mark.get("fingerprint") != config.fingerprint):
         return
-    when = time.strftime("%F %T %Z", time.localtime(mark.get("at", 0)))
-    raise HostError(
-        f"release {release} is marked bad on this host since {when}: {mark.get('reason')}. Nothing was changed. "
-        "Change the code or a setting, or try the same once more with service_force (on the host: --force)"
-    )
+    raise HostError(bad_reason(release, mark))
 
 
 def check_state(config: Config) -> None:

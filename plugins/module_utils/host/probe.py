@@ -24,7 +24,7 @@ from .file_state import file_state
 from .files import read_object
 from .names import conflict
 from .proc import children, memory_mib, seconds_old
-from .records import SlotRecord, fleet_of, live_record, live_slot
+from .records import SlotRecord, bad_marks, bad_reason, fleet_of, live_record, live_slot
 
 #: A worker tells what it takes once it has served for so many seconds.
 SERVED_SECONDS = 3600.0
@@ -125,6 +125,14 @@ def releases_on_disk(root: Path) -> list[dict[str, Any]]:
     """Return the marker of each complete release; one without a marker is no release."""
     markers = sorted(root.glob("releases/*/.complete"))
     return [marker for marker in map(read_object, markers) if marker]
+
+
+def marked_bad(root: Path) -> dict[str, dict[str, str]]:
+    """Return the releases that a switch refuses: with which settings, and what it would say."""
+    return {
+        release: {"fingerprint": str(mark.get("fingerprint")), "reason": bad_reason(release, mark)}
+        for release, mark in bad_marks(root).items()
+    }
 
 
 def states(*units: str) -> dict[str, tuple[bool, int]]:
@@ -246,6 +254,7 @@ def probe(params: Mapping[str, Any]) -> dict[str, Any]:
             "plan": plan_workers(**limits, measured_mib=measured).as_dict(),
             "plan_live": plan_workers(**limits, measured_mib=kept).as_dict(),
             "releases": releases_on_disk(root),
+            "bad": marked_bad(root),
             "fleet": fleet_of(Path("/etc", app)),
             "live": live.public(),
             "serves": serving(live, root, state[service][0] and state[socket][0], key),

@@ -6,6 +6,7 @@ A reader takes what earlier versions wrote, and a writer keeps their names: a ho
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -112,3 +113,17 @@ def live_record(root: Path) -> SlotRecord:
     """Return what was written down of the live slot; an empty record before the first release."""
     slot = live_slot(root)
     return slot_record(root, slot) if slot else SlotRecord()
+
+
+def bad_marks(root: Path) -> dict[str, dict[str, Any]]:
+    """Return the releases that went wrong once they had traffic: for each when, why, and with which settings."""
+    return {name: mark for name, mark in read_object(root / "bad.json").items() if isinstance(mark, dict)}
+
+
+def bad_reason(release: str, mark: Mapping[str, Any]) -> str:
+    """Say why a release is not switched to by itself, in the host's own time: to a switch, and to who foretells it."""
+    when = time.strftime("%F %T %Z", time.localtime(mark.get("at", 0)))
+    return (
+        f"release {release} is marked bad on this host since {when}: {mark.get('reason')}. Nothing was changed. "
+        "Change the code or a setting, or try the same once more with service_force (on the host: --force)"
+    )

@@ -27,6 +27,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,9 @@ class Definitions:
         }
 
 
+@cache
 def load(root: Path = ROOT) -> Definitions:
-    """Read all files of settings below the project's root. Raises DefinitionError."""
+    """Read all files of settings below the project's root, once. Raises DefinitionError."""
     settings: dict[str, Setting] = {}
     owners: dict[str, Owner] = {}
     prefixes: list[str] = []

@@ -62,3 +62,13 @@ def test_account_counts_as_chosen_where_it_is_not_the_default(
     tmp_path: Path, variables: dict[str, str], given: bool
 ) -> None:
     assert run(tmp_path, probed(), **variables)[0]["user_given"] is given
+
+
+def test_misspelt_setting_is_refused_before_the_host_is_asked(tmp_path: Path) -> None:
+    """As a role is used alone, without its `check`."""
+    sent, result = run(tmp_path, probed(), service_worker=2, app_version="1.2")
+    assert (sent, result["failed"]) == ({}, True)
+    assert "unknown setting service_worker; did you mean service_workers?" in result["msg"]
+    assert "unknown setting app_version; " in result["msg"]
+    own = ["service_worker", "app_version"]
+    assert run(tmp_path, probed(), service_worker=2, app_version="1.2", fleet_own_variables=own)[0]

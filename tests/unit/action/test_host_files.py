@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import grp
 import itertools
+import json
 import os
 import pwd
 from pathlib import Path
@@ -15,12 +17,16 @@ from plugins.action.host_files import (
     FINGERPRINT,
     all_right,
     needs_switch,
+    refusal,
     stale,
     with_sources,
     with_templates,
 )
+from plugins.module_utils.host.config import HostError
 from plugins.module_utils.host.file_state import file_state, matches
-from plugins.module_utils.host.probe import files_of
+from plugins.module_utils.host.preflight import check_not_bad
+from plugins.module_utils.host.probe import files_of, marked_bad
+from tests.unit.host.fake_systemd import Host
 
 ME = {"owner": pwd.getpwuid(os.geteuid()).pw_name, "group": grp.getgrgid(os.getegid()).gr_name}
 THERE = {
@@ -143,3 +149,15 @@ def test_files_of_an_earlier_version_go_with_their_folders() -> None:
         "/usr/local/lib/web-release/fleet/old.py", "/usr/local/lib/web-release/fleet_host/cache/gate.pyc",
         "/usr/local/lib/web-release/fleet_host/cache", "/usr/local/lib/web-release/fleet_host",
     ]  # fmt: skip
+
+
+def test_host_refuses_a_release_that_went_wrong_with_the_same_settings_and_says_the_same_before(tmp_path: Path) -> None:
+    mark = {"at": 0, "reason": "p95 rose", "fingerprint": "a"}
+    (tmp_path / "bad.json").write_text(json.dumps({"bbb": mark}))
+    probe = {"bad": marked_bad(tmp_path)}
+    config = dataclasses.replace(Host(tmp_path).config, root=tmp_path, fingerprint="a")
+    with pytest.raises(HostError) as error:
+        check_not_bad(config, "bbb", same_settings=True)
+    assert refusal(probe, "bbb", "a") == str(error.value)
+    check_not_bad(dataclasses.replace(config, fingerprint="b"), "bbb", same_settings=True)
+    assert (refusal(probe, "bbb", "b"), refusal(probe, "ccc", "a"), refusal({}, "bbb", "a")) == ("", "", "")

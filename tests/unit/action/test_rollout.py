@@ -228,6 +228,14 @@ def test_check_mode_foretells_and_does_nothing() -> None:
     assert state["notes"] == ["the migration would run once, on a, before any host switches"]
 
 
+def test_check_mode_foretells_what_a_host_would_refuse() -> None:
+    marked = prepared(service_files={"needs_switch": True, "refusal": "release new is marked bad since noon: p95 rose"})
+    state = decided({"a": marked, "b": prepared()}, check=True)
+    assert told(state, "a")[2] == "would be refused: release new is marked bad since noon: p95 rose"
+    assert list(state["failed"]) == ["a"], "it ends as the deploy would"
+    assert told(decided({"a": marked, "b": prepared()}, check=True, max_failures=1), "b")[2] == "would switch"
+
+
 def test_notes_of_hosts_are_passed_on() -> None:
     switch = says(0, live=live(NEW, 2), notes=["began with 2 of 5 workers"])
     assert decided({"a": prepared(service_switch=switch)})["notes"] == ["a: began with 2 of 5 workers"]

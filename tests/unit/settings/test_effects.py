@@ -48,6 +48,7 @@ OTHERS: dict[str, Any] = {
     "proxy_trusted_headers": ["X-Custom"],
     "fleet_batches": [1, "50%"],
     "fleet_migrate": "true",
+    "fleet_own_variables": ["app_version"],
     "tune_load": ["/a"],
     "tune_workers": [1, 2],
     "tune_report": "/srv/report",

@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
 from plugins.module_utils.settings.definitions import load
-from plugins.module_utils.settings.names import distance, unknown
+from plugins.module_utils.settings.names import concerns, distance, unknown
 
 DEFINITIONS = load()
 REPOSITORY = Path(__file__).parents[3]
@@ -43,19 +43,40 @@ MISSPELT = {
     "services_drain_timeout": "service_drain_timeout",
     "poxy_server_names": "proxy_server_names",
     "realease_exclude": "release_exclude",
+    # Another spelling, another order, or no prefix at all.
+    "SERVICE_WORKERS": "service_workers",
+    "Service_Worker": "service_workers",
+    "serviceWorkers": "service_workers",
+    "serviceWorker": "service_workers",
+    "appName": "app_name",
+    "appname": "app_name",
+    "worker_service": "service_workers",
+    "workers_service": "service_workers",
+    "health_path": "service_health_path",
+    "watch_seconds": "service_watch_seconds",
+    "server_names": "proxy_server_names",
+    "HEALTH_PATH": "service_health_path",
+    # Words of it are there, or begin so.
+    "service_health": "service_health_path or service_health_host or service_health_timeout",
+    "service_timeout": "service_health_timeout or service_boot_timeout or service_drain_timeout",
+    "app_src": "app_source",
+    "proxy_name": "proxy_server_names",
+    "proxy_body_size": "proxy_body_max",
+    "aws_fleet_subnets": "aws_fleet_public_subnets or aws_fleet_private_subnets",
     "rolback_to": "rollback_to",
     "verify_relase": "verify_release",
 }
 OWN = (
     "ansible_host", "ansible_user", "inventory_hostname", "group_names", "instance_id", "tags", "placement",
-    "appname", "map_name", "app", "service", "proxy", "http_proxy", "my_service_workers", "vault_service_env", "env",
+    "map_name", "app", "service", "proxy", "http_proxy", "my_service_workers", "vault_service_env", "env",
     "database_url", "workers", "release", "host_addresses", "demo_ports", "bundle_server_names", "services", "fleet",
-    "_service_files", "__service_proof", "tuned_load", "server_names", "health_path", "drain_timeout", "environment",
+    "_service_files", "__service_proof", "tuned_load", "environment", "instance_type",
+    "index_url", "port", "name", "user", "verify_ssl", "rollback_enabled", "APP_ENV", "SERVICE_NAME",
 )  # fmt: skip
 
 
 def refused(**variables: Any) -> list[str]:
-    return unknown(variables, DEFINITIONS)
+    return [str(suspect) for suspect in unknown(variables, DEFINITIONS)]
 
 
 @pytest.mark.fault(55)
@@ -85,6 +106,24 @@ def test_settings_facts_and_what_the_project_keeps_are_taken() -> None:
     names = [*DEFINITIONS.settings, *DEFINITIONS.internal]
     assert refused(**dict.fromkeys(names, 1)) == []
     assert refused(app_of_the_facts=1, ansible_facts={"app_of_the_facts": 1}) == []
+
+
+def test_name_that_the_user_claims_is_taken() -> None:
+    assert not unknown({"app_version": 1, "service_worker": 2}, DEFINITIONS, own=["app_version", "service_worker"])
+
+
+@pytest.mark.parametrize(
+    ("name", "concerned"),
+    [
+        ("rolback_to", True), ("rollback_release", True), ("rollbak_to", True), ("app_nmae", True), ("app_names", True),
+        ("service_flet", True), ("app_home", False), ("app_version", False), ("service_worker", False),
+        ("service_fleets_a", False), ("tune_round", False), ("verify_relase", False),
+    ],
+)  # fmt: skip
+def test_playbook_that_must_run_minds_only_names_like_those_that_it_goes_by(name: str, concerned: bool) -> None:
+    suspects = unknown({name: 1}, DEFINITIONS, verbs=["rollback_"])
+    settings = ("app_name", "service_fleet", "rollback_to")
+    assert [concerns(suspect, settings, ["rollback_"]) for suspect in suspects] == [concerned]
 
 
 @pytest.mark.parametrize(
