@@ -22,6 +22,7 @@ from ..workers.plan import plan_workers
 from .digests import PREFIX, keyed, read_key, sha256
 from .file_state import file_state
 from .files import read_object
+from .interpreter import python_version
 from .names import conflict
 from .proc import children, memory_mib, seconds_old
 from .records import SlotRecord, fleet_of, live_record, live_slot
@@ -80,19 +81,6 @@ def secret_state(path: Path, content: str, key: bytes | None) -> dict[str, Any]:
     """Return digests of a secret file as it is wanted and as it is, "" and None without a key."""
     current = file_state(path, key) if key else None
     return {"digest": keyed(key, content.encode("utf-8", "surrogateescape")), "state": current}
-
-
-def python_version(python: str) -> str:
-    """Return `3.12.3` for the interpreter at this path, or an empty string where it does not run or is no Python."""
-    try:
-        done = subprocess.run(
-            [python, "-IS", "-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"],
-            capture_output=True, text=True, timeout=20, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    version = done.stdout.strip()
-    return version if re.fullmatch(r"\d+\.\d+\.\d+", version) else ""
 
 
 def cpus_of(cpuinfo: str) -> int:

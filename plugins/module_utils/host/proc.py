@@ -14,7 +14,9 @@ LOW_PRIORITY = 5
 _CAP_SYS_NICE = 1 << 23
 _TICKS = os.sysconf("SC_CLK_TCK")
 #: Fields of /proc/PID/stat behind the name, which may hold anything: see proc(5), where they count from 3.
-_PARENT, _START = 1, 19
+_STATE, _PARENT, _THREADS, _START = 0, 1, 17, 19
+#: gunicorn's file for a worker's signs of life begins so; it is deleted, but for the descriptors.
+_BEATS = "wgunicorn-"
 
 
 def stat_fields(pid: int) -> list[str]:
@@ -49,6 +51,39 @@ def ancestors(pid: int) -> list[int]:
         line.append(pid)
         pid = int(fields[_PARENT])
     return line
+
+
+def state(pid: int) -> str:
+    """Return a process's state as proc(5) has it, T for one that was stopped; "" once it is gone."""
+    fields = stat_fields(pid)
+    return fields[_STATE] if fields else ""
+
+
+def threads(pid: int) -> int:
+    """Return how many threads a process has; 0 once it is gone."""
+    fields = stat_fields(pid)
+    return int(fields[_THREADS]) if fields else 0
+
+
+def beat_age(pid: int) -> float | None:
+    """Return how many seconds ago a worker of gunicorn's gave a sign of life; None for one that gives none.
+
+    It sets its file's time to that of the clock that never jumps.
+    """
+    for target, entry in _descriptors(pid):
+        if os.path.basename(target).startswith(_BEATS):
+            with contextlib.suppress(OSError):
+                return max(0.0, time.monotonic() - entry.stat().st_mtime)
+    return None
+
+
+def descriptors(pid: int) -> tuple[int, int]:
+    """Return how many file descriptors a process has, and may have; the second is 0 where that is not known."""
+    limit = 0
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        text = (PROC / str(pid) / "limits").read_text()
+        limit = int(text.partition("Max open files")[2].split()[0])
+    return len(_descriptors(pid)), limit
 
 
 def oldest_first(pids: Iterable[int]) -> list[int]:
@@ -102,14 +137,17 @@ def release_of(pid: int) -> str:
 
 def socket_inodes(pid: int) -> set[int]:
     """Return the inodes of the sockets that a process holds."""
-    inodes = set()
+    return {int(target[8:-1]) for target, _unused in _descriptors(pid) if target.startswith("socket:[")}
+
+
+def _descriptors(pid: int) -> list[tuple[str, Path]]:
+    """Return what a process has open, each with where that is found."""
+    found = []
     with contextlib.suppress(OSError):
         for entry in (PROC / str(pid) / "fd").iterdir():
             with contextlib.suppress(OSError):
-                target = os.readlink(entry)
-                if target.startswith("socket:["):
-                    inodes.add(int(target[8:-1]))
-    return inodes
+                found.append((os.readlink(entry), entry))
+    return found
 
 
 def set_priority(main_pid: int, low: bool) -> None:

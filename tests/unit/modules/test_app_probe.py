@@ -15,7 +15,8 @@ from ansible.module_utils.testing import patch_module_args
 
 from plugins.module_utils.host import probe as probe_module
 from plugins.module_utils.host.files import read_object
-from plugins.module_utils.host.probe import probe, python_version, releases_on_disk, serving, unfit, user_exists
+from plugins.module_utils.host.interpreter import python_version
+from plugins.module_utils.host.probe import probe, releases_on_disk, serving, unfit, user_exists
 from plugins.module_utils.host.records import SlotRecord, fleet_of
 from plugins.module_utils.workers import limits as limits_module
 from plugins.module_utils.workers.limits import Groups
