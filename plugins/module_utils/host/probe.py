@@ -19,13 +19,16 @@ from typing import Any
 
 from ..workers.limits import memory_of, planned_mib, read_groups, text_of
 from ..workers.plan import plan_workers
-from .digests import PREFIX, keyed, read_key, sha256
+from .digests import keyed, read_key
 from .file_state import file_state
 from .files import read_object
 from .interpreter import python_version
 from .names import conflict
 from .proc import children, memory_mib, seconds_old
-from .records import SlotRecord, fleet_of, live_record, live_slot
+from .records import fleet_of, live_record
+from .serving import Host, altered, serves
+from .whole import missing
+from .written import EDITED, RECORD, read_written
 
 #: A worker tells what it takes once it has served for so many seconds.
 SERVED_SECONDS = 3600.0
@@ -56,25 +59,6 @@ def measured_mib(pids: Iterable[int]) -> int | None:
     """
     sizes = [memory_mib(pid) for pid in pids if seconds_old(pid) >= SERVED_SECONDS]
     return planned_mib(max(sizes, default=0.0)) or None
-
-
-def serving(record: SlotRecord, root: Path, active: bool, key: bytes | None) -> dict[str, str]:
-    """Return the release and the fingerprint that the host serves with, nothing where that is not as it was made.
-
-    As the last switch made it: the link, the slot's units (`active`), and the files that it runs from, whose digests
-    are in the record: SHA-256, of secret files with `key`. A host needs a switch where this is not what is wanted.
-    """
-    try:
-        as_made = bool(record.files) and all(
-            digest in (sha256(content), f"{PREFIX}{keyed(key, content)}" if key else None)
-            for path, digest in record.files.items()
-            for content in [Path(path).read_bytes()]
-        )
-    except OSError:
-        return {}
-    if not (as_made and active and live_slot(root) == record.slot):
-        return {}
-    return {"release": record.release, "fingerprint": record.public().get("fingerprint", "")}
 
 
 def secret_state(path: Path, content: str, key: bytes | None) -> dict[str, Any]:
@@ -134,6 +118,7 @@ def files_of(app: str) -> dict[str, dict[str, str] | None]:
     patterns = [pattern.format(app=app) for pattern in FILES]
     paths = {path for pattern in patterns for path in Path("/").glob(pattern)}
     paths |= {Path("/", pattern) for pattern in patterns if "*" not in pattern}
+    paths = {path for path in paths if EDITED not in path.name}
     return {str(path): file_state(path) for path in sorted(paths) if path.is_symlink() or not path.is_dir()}
 
 
@@ -221,6 +206,17 @@ def probe(params: Mapping[str, Any]) -> dict[str, Any]:
     measured = measured_mib(pids) or kept
     key = read_key(Path(params["key_file"])) if params["key_file"] else None
     secrets = params["secrets"].items()
+    host = Host(
+        app,
+        root,
+        service=state[service],
+        socket=state[socket][0],
+        key=key,
+        python=python,
+        health=params.get("health") or {},
+    )
+    trouble = altered(live, host) if systemd else ""
+    lost = missing(root / "releases" / live.release) if live else ""
 
     return {
         "processor_vcpus": vcpus,
@@ -233,13 +229,16 @@ def probe(params: Mapping[str, Any]) -> dict[str, Any]:
             "systemd": systemd,
             "plan": plan_workers(**limits, measured_mib=measured).as_dict(),
             "plan_live": plan_workers(**limits, measured_mib=kept).as_dict(),
-            "releases": releases_on_disk(root),
+            # One that lacks files is sent again.
+            "releases": [found for found in releases_on_disk(root) if not (lost and found["id"] == live.release)],
             "fleet": fleet_of(Path("/etc", app)),
             "live": live.public(),
-            "serves": serving(live, root, state[service][0] and state[socket][0], key),
+            "serves": serves(live) if live.files and not trouble else {},
+            "altered": trouble,
             "user": user_exists(params["user"] or app),
             "nginx": nginx_version(),
             "files": files_of(app),
+            "written": sorted(read_written(Path("/etc", app, RECORD))),
             "secrets": {path: secret_state(Path(path), text, key) for path, text in secrets},
             "has_key": key is not None,
             "nginx_active": state[nginx][0],

@@ -62,7 +62,10 @@ class Proxy:
         except (OSError, subprocess.TimeoutExpired):
             return ""
         lines = [line for line in done.stderr.splitlines() if "[emerg]" in line] or done.stderr.splitlines()[-1:]
-        return "" if done.returncode == 0 else (lines or [f"exit code {done.returncode}"])[0].partition("[emerg] ")[2]
+        if done.returncode == 0:
+            return ""
+        # Before the message stands which process of nginx's it was.
+        return re.sub(r"^.*\[emerg\] (\d+#\d+: )?", "", lines[0]) if lines else f"exit code {done.returncode}"
 
     def ask(self, entrance: Entrance, path: str, seconds: float) -> tuple[int, str]:
         """Ask as a client on this host does; return the status, or 0 and why there was no answer.

@@ -84,12 +84,16 @@ class Systemd:
             self._systemctl("reset-failed", *units, check=False)
 
     def enable(self, unit: str) -> None:
-        """Have the unit started at boot. That needs no reload now: the links are read at boot."""
-        self._systemctl("enable", "--quiet", "--no-reload", unit)
+        """Have the unit started at boot.
+
+        By its link alone (`--root`): asked to do it, systemd would take all units of the host for changed until the
+        next reload, which a switch does anyway, once, after this.
+        """
+        self._systemctl("--root=/", "enable", "--quiet", unit)
 
     def disable(self, unit: str) -> None:
         """Do not start the unit at boot."""
-        self._systemctl("disable", "--quiet", "--no-reload", unit)
+        self._systemctl("--root=/", "disable", "--quiet", unit)
 
     def resize(self, unit: str, workers: int) -> None:
         """Have a server run one worker more (workers > 0) or one less: TTIN or TTOU to its main process."""

@@ -32,18 +32,18 @@ def has_no_room(snapshot: Snapshot) -> Iterator[Finding]:
             continue
         if trouble := _trouble(disk):
             if device not in seen:
-                yield Finding(HURTS_AT_RESTART, "no room", f"{place} {trouble}: {follows}. Make room")
+                yield Finding(HURTS_AT_RESTART, "no room", f"{place} {trouble}; {follows}")
             seen.add(device)
 
 
 def _trouble(disk: os.statvfs_result) -> str:
     if disk.f_flag & os.ST_RDONLY:
-        return "is on a file system that is read-only"
+        return "is on a file system that is read-only (mount, dmesg)"
     free = disk.f_bavail * disk.f_frsize
     if free < ROOM_BYTES:
-        return f"is full ({free >> 10} kB are free)"
+        return f"is full ({free >> 10} kB are free): make room"
     if disk.f_files and disk.f_favail < ROOM_INODES:
-        return f"is out of inodes ({disk.f_favail} are free)"
+        return f"is out of inodes ({disk.f_favail} are free): make room"
     return ""
 
 

@@ -11,7 +11,7 @@ from ..config import Config, other
 from ..context import Context
 from ..records import SLOTS
 from ..tracebacks import last_exception
-from .finding import HURTS_AT_RESTART, HURTS_NOW, NOTE, Finding, Snapshot
+from .finding import DIFFERS, HURTS_AT_RESTART, HURTS_NOW, NOTE, Finding, Snapshot
 
 #: How far back a log is read, in seconds.
 HOUR = 3600
@@ -61,7 +61,7 @@ def is_stopped(snapshot: Snapshot) -> Iterator[Finding]:
     if main_pid and snapshot.context.kernel.state_of(main_pid) == "T":
         unit = snapshot.context.config.service(snapshot.slot)
         text = f"the main process {main_pid} of {unit} is stopped (SIGSTOP): no worker that dies is replaced"
-        yield Finding(HURTS_NOW, "main process stopped", f"{text}: kill -CONT {main_pid}")
+        yield Finding(DIFFERS, "main process stopped", f"{text}: kill -CONT {main_pid}")
 
 
 def is_disabled(snapshot: Snapshot) -> Iterator[Finding]:

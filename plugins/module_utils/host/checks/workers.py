@@ -74,7 +74,7 @@ def die(snapshot: Snapshot) -> Iterator[Finding]:
     if not ends or snapshot.is_down:
         return
     last = last_exception(lines)
-    since = "the last hour" if seconds == HOUR else f"{seconds:.0f} s, since the switch"
+    since = "the last hour" if seconds == HOUR else f"the {seconds / 60:.1f} minutes since the switch"
     count = "one worker" if len(ends) == 1 else f"{len(ends)} workers"
     text = f"{count} died within {since}; the last one: {ends[-1].rpartition('] ')[2].strip()}"
     many = len(ends) >= max(5, 2 * snapshot.proof.planned)

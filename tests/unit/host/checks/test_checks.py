@@ -22,7 +22,7 @@ from plugins.module_utils.host.files import write_object
 from plugins.module_utils.host.journal import Transaction
 from plugins.module_utils.host.proxy import Entrance, Proxy
 from plugins.module_utils.host.sockets import Answers
-from plugins.module_utils.host.written import write_written
+from plugins.module_utils.host.written import RECORD, written_text
 from tests.unit.host.fake_systemd import APP, FIRST_PID, Host
 
 UNIT, SOCKET = f"{APP}@blue.service", f"{APP}@blue.socket"
@@ -129,7 +129,7 @@ def cut_off(host: Host) -> None:
 
 def edited(host: Host, gone: bool = False) -> None:
     file = host.folder / "counter.conf"
-    write_written(host.config.etc, {str(file): "of another content"})
+    (host.config.etc / RECORD).write_text(written_text({str(file): "of another content"}))
     if gone:
         file.unlink()
         file.symlink_to(host.folder / "nowhere")
@@ -164,7 +164,7 @@ STATES: dict[str, tuple[Callable[[Host], Any], str, list[str]]] = {
     "restarts": (restarting, HURTS_NOW, ["4 times within the last hour", "RuntimeError: db is away"]),
     "main process stopped": (
         lambda host: host.asked_kernel.update(state_of=lambda pid: "T" if pid == 1 else "S"),
-        HURTS_NOW, ["the main process 1", "kill -CONT 1"],
+        DIFFERS, ["the main process 1", "kill -CONT 1"],
     ),
     "slot disabled": (
         lambda host: host.systemd.disable(UNIT), HURTS_AT_RESTART, [f"{UNIT} is disabled", f"systemctl enable {UNIT}"],
@@ -208,7 +208,7 @@ STATES: dict[str, tuple[Callable[[Host], Any], str, list[str]]] = {
         lambda host: change(host, fingerprint="second"), DIFFERS, ["the settings on disk are not those"],
     ),
     "file edited": (edited, NOTE, ["counter.conf was edited since the last deploy wrote it", "keeps this one beside"]),
-    "no room": (lambda host: full(host, f_bavail=1), HURTS_AT_RESTART, ["srv is full (4 kB are free)", "Make room"]),
+    "no room": (lambda host: full(host, f_bavail=1), HURTS_AT_RESTART, ["srv is full (4 kB are free): make room"]),
     "wrong clock": (
         lambda host: history.note(host.config, {"at": 4_000_000_000}), DIFFERS, ["the last switch was at 2096"],
     ),
