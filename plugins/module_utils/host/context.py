@@ -44,6 +44,7 @@ class Kernel:
     state_of: Callable[[int], str] = proc.state
     threads: Callable[[int], int] = proc.threads
     beat_age: Callable[[int], float | None] = proc.beat_age
+    pool: Callable[[int], proc.Pool | None] = proc.pool
     descriptors: Callable[[int], tuple[int, int]] = proc.descriptors
     disk: Callable[[Path], os.statvfs_result] = os.statvfs
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -16,7 +17,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 #: Fields of /proc/PID/stat behind the name, which may hold anything: see proc(5), where they count from 3.
 _STATE, _PARENT, _THREADS, _START = 0, 1, 17, 19
 #: gunicorn's file for a worker's signs of life begins so; it is deleted, but for the descriptors.
-_BEATS = "wgunicorn-"
+_BEATS, _NOTE_BYTES = "wgunicorn-", 64
 
 
 def stat_fields(pid: int) -> list[str]:
@@ -74,6 +75,29 @@ def beat_age(pid: int) -> float | None:
         if os.path.basename(target).startswith(_BEATS):
             with contextlib.suppress(OSError):
                 return max(0.0, time.monotonic() - entry.stat().st_mtime)
+    return None
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A worker's threads for `def` routes: how many are busy, of how many, how many requests wait, since when it is so.
+
+    Seconds count while all are busy and somebody waits.
+    """
+
+    busy: int
+    total: int
+    waiting: int
+    seconds: float
+
+
+def pool(pid: int) -> Pool | None:
+    """Return what a worker has written down of its thread pool; None for one that does not (worker/own_worker.py)."""
+    for target, entry in _descriptors(pid):
+        if os.path.basename(target).startswith(_BEATS):
+            with contextlib.suppress(OSError, ValueError):
+                busy, total, waiting, seconds = entry.read_bytes()[:_NOTE_BYTES].split()
+                return Pool(int(busy), int(total), int(waiting), float(seconds))
     return None
 
 

@@ -264,6 +264,7 @@ class Host:
             state_of=lambda _: "S",
             threads=lambda _: 4,
             beat_age=lambda _: 0.5,
+            pool=lambda _: None,
             descriptors=lambda _: (20, 65536),
         )
         return dataclasses.replace(kernel, **self.asked_kernel)

@@ -18,7 +18,8 @@ from .finding import Finding, Snapshot, by_severity
 CHECKS: tuple[Callable[[Snapshot], Iterator[Finding]], ...] = (
     proxy.is_down, proxy.is_not_enabled, proxy.is_refused_by_its_test, proxy.does_not_pass_on,
     units.is_down, units.restarts, units.is_stopped, units.is_disabled, units.idle_is_enabled, units.needs_reload,
-    workers.do_not_match, workers.die, workers.lack_descriptors, workers.have_grown, workers.run_another_release,
+    workers.do_not_match, workers.have_full_pools,
+    workers.die, workers.lack_descriptors, workers.have_grown, workers.run_another_release,
     release.is_not_whole, release.has_another_python,
     files.slot_was_edited, files.settings_are_not_live, files.were_edited,
     machine.has_no_room, machine.has_a_wrong_clock, machine.does_not_recycle, machine.has_a_cut_off_switch,

@@ -16,6 +16,8 @@ from .units import HOUR
 STILL_SECONDS = 5.0
 #: Starlette's and anyio's default of threads for `def` routes, of one worker.
 POOL_THREADS = 40
+#: All threads busy and requests waiting for so long is no burst.
+FULL_SECONDS = 3.0
 #: Descriptors of 100 in use from which on accepting fails any moment.
 FULL_PERCENT = 95
 #: A worker that takes so many times what was planned for one has grown.
@@ -62,6 +64,20 @@ def _excuse(snapshot: Snapshot, answers_badly: bool) -> Iterator[str]:
         unit = snapshot.context.config.service(snapshot.slot)
         if last := last_exception(snapshot.context.systemd.recent(unit, HOUR)):
             yield f"its last exception: {last}"
+
+
+def have_full_pools(snapshot: Snapshot) -> Iterator[Finding]:
+    """Say that `def` routes wait for a thread, though an `async` health route answers."""
+    pools = [(pid, pool) for pid in snapshot.proof.pids if (pool := snapshot.context.kernel.pool(pid))]
+    full = [(pid, pool) for pid, pool in pools if pool.seconds >= FULL_SECONDS]
+    if full:
+        config = snapshot.context.config
+        workers = ", ".join(
+            f"{pid} ({pool.busy} threads, {pool.waiting} requests wait) for {pool.seconds:.0f} s" for pid, pool in full
+        )
+        text = f"the thread pool of {len(full)} of {len(snapshot.proof.pids)} workers is full: {workers}"
+        helps = f"find what their `def` routes wait for; {config.app}-release activate {snapshot.record.release}"
+        yield Finding(HURTS_NOW, "thread pools full", f"{text}: {helps} starts new ones")
 
 
 def die(snapshot: Snapshot) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from plugins.module_utils.host.config import Config
 from plugins.module_utils.host.cutover import ACTIVATE, Request
 from plugins.module_utils.host.files import write_object
 from plugins.module_utils.host.journal import Transaction
+from plugins.module_utils.host.proc import Pool
 from plugins.module_utils.host.proxy import Entrance, Proxy
 from plugins.module_utils.host.sockets import Answers
 from plugins.module_utils.host.written import RECORD, written_text
@@ -181,6 +182,10 @@ STATES: dict[str, tuple[Callable[[Host], Any], str, list[str]]] = {
     "workers die": (lambda host: dying(host, 60), HURTS_NOW, [
         "again and again: 60 workers died", "exited with code 1", "RuntimeError: db is away",
     ]),
+    "thread pools full": (
+        lambda host: host.asked_kernel.update(pool=lambda pid: Pool(40, 40, 7, 12.0 if pid == FIRST_PID else 2.0)),
+        HURTS_NOW, ["of 1 of 3 workers is full: 1000 (40 threads, 7 requests wait) for 12 s"],
+    ),
     "descriptors used up": (
         lambda host: host.asked_kernel.update(descriptors=lambda pid: (1020 if pid == FIRST_PID + 1 else 20, 1024)),
         HURTS_NOW, [f"worker {FIRST_PID + 1} has 1020 of 1024 file descriptors"],
