@@ -63,6 +63,8 @@ class FakeSystemd(Systemd):
         self.enabled_states: dict[str, str] = {}
         self.restarted = 0
         self.log: list[str] = []
+        #: How many seconds ago that was.
+        self.ago = 0.0
 
     def _load(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.file.read_text()) if self.file.exists() else {}
@@ -159,10 +161,10 @@ class FakeSystemd(Systemd):
         return self.enabled_states.get(unit, "enabled" if unit in self.enabled else "disabled")
 
     def restarts(self, unit: str, seconds: float) -> int:
-        return self.restarted
+        return self.restarted if seconds >= self.ago else 0
 
     def recent(self, unit: str, seconds: float) -> list[str]:
-        return self.log
+        return self.log if seconds >= self.ago else []
 
     def cursor(self) -> str:
         return "here"

@@ -18,6 +18,8 @@ TWO = [*ONE, "", "During handling of the above exception, another exception occu
         (ONE, "ValueError: one"),
         (TWO, "KeyError"),
         (["[2026] [ERROR] Exception in worker process", *ONE, "[2026] [INFO] Worker exiting"], "ValueError: one"),
+        ([*ONE, *ONE[:-1], "gunicorn.errors.HaltServer: <HaltServer 3>"], "ValueError: one"),
+        ([*ONE[:-1], "SystemExit: 3"], "SystemExit: 3"),
         ([*ONE, *ONE[:-1]], "ValueError: one"),
         ([*ONE[:-1], "[2026] [INFO] of another process", "ValueError: one"], ""),
     ],

@@ -15,8 +15,8 @@ from .finding import DIFFERS, HURTS_AT_RESTART, HURTS_NOW, NOTE, Finding, Snapsh
 
 #: How far back a log is read, in seconds.
 HOUR = 3600
-#: So many starts of one server within an hour are a loop, fewer an event.
-MANY_RESTARTS = 3
+#: What happened so many seconds ago hurts users at most in memory; within them, so many starts of a server are a loop.
+RECENT, MANY_RESTARTS = 600, 3
 NGINX = "nginx.service"
 
 
@@ -46,13 +46,25 @@ def restarts(snapshot: Snapshot) -> Iterator[Finding]:
     context, unit = snapshot.context, snapshot.context.config.service(snapshot.slot)
     if snapshot.is_down or not int(snapshot.service.get("NRestarts") or 0):
         return
-    count = context.systemd.restarts(unit, HOUR)
+    seconds = since_switch(snapshot)
+    count = context.systemd.restarts(unit, seconds)
     if count:
-        severity = HURTS_NOW if count >= MANY_RESTARTS else NOTE
+        often = context.systemd.restarts(unit, min(seconds, RECENT)) >= MANY_RESTARTS
+        severity = HURTS_NOW if often else NOTE
         times = "once" if count == 1 else f"{count} times"
-        last = last_exception(context.systemd.recent(unit, HOUR))
-        text = f"{unit} fell over and was started again {times} within the last hour"
+        last = last_exception(context.systemd.recent(unit, seconds))
+        text = f"{unit} fell over and was started again {times} within {span(seconds)}"
         yield Finding(severity, "restarts", text + (f"; its last exception: {last}" if last else ""))
+
+
+def since_switch(snapshot: Snapshot) -> float:
+    """Return how far back the log of the live slot is looked at: to the switch to it, at most an hour, in seconds."""
+    return min(float(HOUR), max(1.0, snapshot.context.clock.time() - snapshot.record.at))
+
+
+def span(seconds: float) -> str:
+    """Return in words how far back a log was looked at."""
+    return "the last hour" if seconds == HOUR else f"the {seconds / 60:.1f} minutes since the switch"
 
 
 def is_stopped(snapshot: Snapshot) -> Iterator[Finding]:

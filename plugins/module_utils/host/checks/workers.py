@@ -10,7 +10,7 @@ from ..records import SlotRecord
 from ..sockets import is_good
 from ..tracebacks import last_exception
 from .finding import DIFFERS, HURTS_NOW, NOTE, Finding, Snapshot
-from .units import HOUR
+from .units import HOUR, RECENT, since_switch, span
 
 #: A worker gives a sign of life each second; after so many without one, its event loop stands still.
 STILL_SECONDS = 5.0
@@ -84,16 +84,16 @@ def die(snapshot: Snapshot) -> Iterator[Finding]:
     """Say that workers end by themselves and are replaced: each takes with it what it had in flight."""
     context, config = snapshot.context, snapshot.context.config
     unit, engine = config.service(snapshot.slot), config.engine_of(snapshot.slot)
-    seconds = min(float(HOUR), max(0.0, context.clock.time() - snapshot.record.at))
+    seconds = since_switch(snapshot)
     lines = context.systemd.recent(unit, seconds)
     ends = [line for line in lines if re.search(engine.death, line)]
     if not ends or snapshot.is_down:
         return
+    lately = [line for line in context.systemd.recent(unit, min(seconds, RECENT)) if re.search(engine.death, line)]
     last = last_exception(lines)
-    since = "the last hour" if seconds == HOUR else f"the {seconds / 60:.1f} minutes since the switch"
     count = "one worker" if len(ends) == 1 else f"{len(ends)} workers"
-    text = f"{count} died within {since}; the last one: {ends[-1].rpartition('] ')[2].strip()}"
-    many = len(ends) >= max(5, 2 * snapshot.proof.planned)
+    text = f"{count} died within {span(seconds)}; the last one: {ends[-1].rpartition('] ')[2].strip(' .')}"
+    many = len(lately) >= max(5, 2 * snapshot.proof.planned)
     text = f"workers die again and again: {text}" if many else text
     yield Finding(HURTS_NOW if many else NOTE, "workers die", text + (f"; its last exception: {last}" if last else ""))
 

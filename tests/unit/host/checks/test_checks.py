@@ -162,7 +162,7 @@ STATES: dict[str, tuple[Callable[[Host], Any], str, list[str]]] = {
         "start-limit-hit", "exit status 3", "4 times within the last hour", "RuntimeError: db is away", "activate aaa",
     ]),
     "socket down": (lambda host: host.systemd.stop(SOCKET), HURTS_NOW, [f"{SOCKET} is down"]),
-    "restarts": (restarting, HURTS_NOW, ["4 times within the last hour", "RuntimeError: db is away"]),
+    "restarts": (restarting, HURTS_NOW, ["started again 4 times within the 0.0", "RuntimeError: db is away"]),
     "main process stopped": (
         lambda host: host.asked_kernel.update(state_of=lambda pid: "T" if pid == 1 else "S"),
         DIFFERS, ["the main process 1", "kill -CONT 1"],
@@ -297,6 +297,19 @@ def test_a_worker_that_dies_now_and_then_hurts_nobody_for_long(host: Host, times
     dying(host, times)
     (finding,) = found(host)
     assert (finding["severity"], finding["state"]) == (severity, "workers die")
+
+
+@pytest.mark.parametrize(("make", "state"), [(restarting, "restarts"), (lambda host: dying(host, 60), "workers die")])
+def test_what_is_over_is_a_note_for_an_hour_and_nothing_after_a_switch(
+    host: Host, make: Callable[[Host], None], state: str
+) -> None:
+    make(host)
+    host.systemd.ago = 900
+    assert found(host) == [], "it was before the switch"
+    path = host.config.slot_record("blue")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "at": 1}))
+    (finding,) = found(host)
+    assert (finding["severity"], finding["state"]) == (NOTE, state)
 
 
 @pytest.mark.parametrize(
