@@ -15,7 +15,8 @@ from pathlib import Path
 JOURNAL_LINES = 1000
 #: What `show` asks of units.
 PROPERTIES = (
-    "Id", "ActiveState", "Result", "MainPID", "ExecMainCode", "ExecMainStatus", "NRestarts", "NeedDaemonReload",
+    "Id", "LoadState", "ActiveState", "Result", "MainPID", "ExecMainCode", "ExecMainStatus", "NRestarts",
+    "NeedDaemonReload",
 )  # fmt: skip
 _JOURNAL = ("journalctl", "--quiet", "--no-pager", "--output=cat")
 #: SD_MESSAGE_UNIT_RESTART_SCHEDULED of systemd's sd-messages.h.

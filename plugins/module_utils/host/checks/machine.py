@@ -18,21 +18,21 @@ def has_no_room(snapshot: Snapshot) -> Iterator[Finding]:
     """Say that a file system that deploys, systemd, nginx or the app write to is full, out of inodes, or read-only."""
     config = snapshot.context.config
     places = {
-        config.root: "no switch can be made",
-        config.etc: "no switch can be made",
-        config.run: "systemd cannot start units reliably",
-        Path("/var/log"): "nginx and the journal cannot write their logs, so nobody sees what goes wrong",
-        Path("/var/lib", config.app): "the app cannot keep its data",
+        config.root: "releases and the records of switches lie there",
+        config.etc: "settings lie there",
+        config.run: "the slots' sockets and what systemd keeps of units lie there",
+        Path("/var/log"): "logs lie there, of nginx and of all units",
+        Path("/var/lib", config.app): "the app's own data lies there",
     }
     seen = set()
-    for place, follows in places.items():
+    for place, content in places.items():
         try:
             disk, device = snapshot.context.kernel.disk(place), place.stat().st_dev
         except OSError:
             continue
         if trouble := _trouble(disk):
             if device not in seen:
-                yield Finding(HURTS_AT_RESTART, "no room", f"{place} {trouble}; {follows}")
+                yield Finding(HURTS_AT_RESTART, "no room", f"{place} {trouble}; {content}")
             seen.add(device)
 
 

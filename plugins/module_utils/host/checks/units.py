@@ -32,7 +32,7 @@ def is_down(snapshot: Snapshot) -> Iterator[Finding]:
     config, slot = snapshot.context.config, snapshot.slot
     unit, socket = config.service(slot), config.socket_unit(slot)
     if snapshot.is_down:
-        stopped = snapshot.service.get("Result") == "success"
+        stopped = snapshot.service.get("Result") == "success" and snapshot.service.get("LoadState") != "not-found"
         helps = f"systemctl start {unit}" if stopped else f"deploy, or {config.app}-release activate {{}}"
         text = f"{unit} is down: {ending(snapshot.service)}{why(snapshot.context, unit)}"
         yield Finding(HURTS_NOW, "slot down", f"{text}: {helps.format(snapshot.record.release)}")
@@ -106,6 +106,8 @@ def needs_reload(snapshot: Snapshot) -> Iterator[Finding]:
 
 def ending(properties: Mapping[str, str]) -> str:
     """Say how a unit ended, by systemd's own account."""
+    if properties.get("LoadState") == "not-found":
+        return "there is no such unit"
     result, status = properties.get("Result", ""), properties.get("ExecMainStatus", "0")
     killed = properties.get("ExecMainCode") in ("2", "3")
     last = f"killed by {_signal(status)}" if killed else f"exit status {status}"

@@ -282,6 +282,7 @@ def test_a_slot_that_was_stopped_on_purpose_is_started_again(host: Host) -> None
         ({"Result": "core-dump", "ExecMainCode": "3", "ExecMainStatus": str(int(signal.SIGSEGV))}, "SIGSEGV, core"),
         ({"Result": "timeout", "ExecMainCode": "2", "ExecMainStatus": "99"}, "timeout"),
         ({"Result": "oom-kill"}, "no memory left"),
+        ({"Result": "success", "LoadState": "not-found"}, "there is no such unit: deploy, or"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
