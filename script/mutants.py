@@ -27,8 +27,8 @@ ALSO = {
     "host/test_mask": "mask_forms mask_values", "host/test_preflight": "cli commands config locks status",
     "host/test_recovery": "journal recover", "host/test_sandbox": "hooks", "host/test_workers": "proc sockets",
     "host/test_switch": "config cutover hooks rollback slots", "host/test_tune": "tune_lease tune_load tune_slot",
-    "host/test_secrets": "digests", "modules/test_app_probe": "probe proc", "test_templates": "settings",
-    "modules/test_host_files": "file_set file_state files",
+    "host/test_secrets": "digests", "modules/test_app_probe": "interpreter probe proc", "test_templates": "settings",
+    "modules/test_host_files": "file_set file_state files written",
 }  # fmt: skip
 SWAPS = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,

@@ -147,6 +147,32 @@ def test_worker_that_blocks_for_a_second_again_and_again_is_not_taken_for_dead(s
         time.sleep(0.25)
 
 
+def pool_of(pid: int) -> list[int]:
+    """Return what a worker has noted of its thread pool: busy, all, waiting, for how many seconds."""
+    files = [file for file in Path(f"/proc/{pid}/fd").iterdir() if "/wgunicorn-" in os.readlink(file)]
+    return [int(word) for word in files[0].read_bytes().split()]
+
+
+def test_worker_notes_how_long_its_thread_pool_is_full_and_is_not_taken_for_dead(tmp_path: Path) -> None:
+    with running(tmp_path, 20, 3) as server:
+        pid = server.ask()
+        ends = [server.connect() for _ in range(60)]
+        for end in ends:
+            end.sendall(SHORT.replace(b"/health", b"/serve/threads?seconds=8"))
+        deadline = time.monotonic() + 60
+        while (noted := pool_of(pid))[3] < 3:
+            assert time.monotonic() < deadline, noted
+            time.sleep(0.1)
+        assert noted[:3] == [40, 40, 20]
+        assert server.ask() == pid, "an async health route answers all the while"
+        for end in ends:
+            assert pid_in(whole(end)) == pid
+            end.close()
+        while pool_of(pid) != [0, 40, 0, 0]:
+            assert time.monotonic() < deadline, pool_of(pid)
+            time.sleep(0.1)
+
+
 @pytest.mark.parametrize("length", [0, 200_000])
 def test_requests_in_one_go_and_bodies_in_pieces_are_answered_in_turn(server: Gunicorn, length: int) -> None:
     server.ask()

@@ -93,6 +93,12 @@ def all_right(args: Mapping[str, Any], states: States, probed: Mapping[str, Mapp
     return files and all(is_kept(path, digests.get(path), probed) for path in args.get("secrets") or {})
 
 
+def all_noted(args: Mapping[str, Any], written: Iterable[str]) -> bool:
+    """Return whether the host has noted the content of each file of a task, where the task has it do so."""
+    files = [item for item in args.get("files") or [] if item.get("state", "present") == "present"]
+    return not args.get("record") or {*(item["path"] for item in files), *(args.get("secrets") or {})} <= {*written}
+
+
 def needs_switch(probe: Mapping[str, Any], release: str, fingerprint: str) -> bool:
     """Return whether a host needs new workers: it has said what it serves with, and that is not what is wanted.
 
@@ -132,7 +138,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
         done: dict[str, Any] = {"changed": False, "paths": []}
         digests = digests_of(args["secrets"], probed)
-        if states is None or not all_right(args, states, probed):
+        if states is None or not all_right(args, states, probed) or not all_noted(args, probe.get("written", ())):
             done = dict(self._execute_module(module_name=self._task.action, module_args=args, task_vars=task_vars))
             digests |= done.get("digests", {})
         done["fingerprint"] = "-".join([digest, *(digests.get(path, UNKNOWN) for path in marked)])

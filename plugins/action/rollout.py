@@ -160,6 +160,11 @@ class Host:
         return bool(self.release and self.result("service_files").get("needs_switch"))
 
     @property
+    def altered(self) -> str:
+        """In what way the live slot was not as the last switch had made it, "" where it was."""
+        return str(self._probe.get("altered") or "")
+
+    @property
     def now(self) -> str:
         """The release that is live, by what the host said last."""
         back, switch = self.result("service_restore"), self.result("service_switch")
@@ -226,6 +231,8 @@ def decide(names: Sequence[str], dropped: Sequence[str], settings: Settings, res
     notes = [
         f"{host.name}: {note}" for host in hosts for note in answer(host.result("service_switch")).get("notes", [])
     ]
+    how = "would repair" if settings.check else "repairs"
+    notes += [f"{host.name}: {host.altered}; a switch {how} it" for host in hosts if host.wants and host.altered]
     if settings.check and settings.migrate and new:
         notes.append(f"the migration would run once, on {new[0]}, before any host switches")
     return {

@@ -60,6 +60,11 @@ options:
     description: Settings of the worker plan, named as C(plan_workers) in C(module_utils/workers/plan.py) names them.
     type: dict
     default: {}
+  health:
+    description: >-
+      How the live slot is asked whether it is well: C(path), C(host), and C(timeout) in seconds. Empty: not at all.
+    type: dict
+    default: {}
 author:
   - The fastapi-fleet developers (@webfleet)
 """
@@ -82,8 +87,10 @@ ansible_facts:
     C(plan) (for another release than the live one) and C(plan_live) (for the live one: it keeps the memory per worker
     that it was planned with, so that a second deploy changes nothing; see workers/plan.py), C(releases) (complete ones
     on disk), C(fleet) (what the host remembers, empty for none), C(live) (what the last switch recorded), C(serves)
-    (the release and the fingerprint that it serves with; empty where that no longer is as the switch made it), C(files)
-    (the bundle's own, so that M(webfleet.fastapi.host_files) need not look at them once more), C(secrets) (likewise,
+    (the release and the fingerprint that it serves with; empty where that no longer is as the switch made it),
+    C(altered) (in what way it is not: down, hung, disabled, edited, files gone), C(files)
+    (the bundle's own, so that M(webfleet.fastapi.host_files) need not look at them once more), C(written) (of which of
+    them it has noted the content), C(secrets) (likewise,
     with digests that take a key which stays on the host), C(has_key) (whether there is one yet), C(user) (whether it is
     there), C(nginx) (its version, empty where it is not installed) and C(nginx_active).
   returned: always
@@ -112,6 +119,7 @@ def main() -> None:
             "python_min": {"type": "str", "default": "3.10"},
             "systemd_min": {"type": "int", "default": 249},
             "plan": {"type": "dict", "default": {}},
+            "health": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )

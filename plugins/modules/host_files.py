@@ -10,7 +10,7 @@ short_description: Put a set of small files and links on a host
 description:
   - What a row of C(template), C(copy) and C(file) tasks would do, in one task. A play's time is its number
     of tasks times its hosts, and a role's files change together.
-  - Each file is replaced atomically and keeps nothing of what somebody else made of it.
+  - Each file is replaced atomically. What somebody else made of it is kept beside it with O(record), else lost.
 options:
   files:
     description: The files. Their content shows in diffs.
@@ -75,6 +75,12 @@ options:
       - File on the host with the key for RV(digests), readable by root only; made where it is missing.
       - Needed with O(secrets).
     type: path
+  record:
+    description:
+      - File on the host in which digests of what was written are kept, for root only. A file whose content is another
+        one since was edited by somebody; it is told, and what it held is kept beside as C(FILE.edited-TIME), with its
+        owner and mode. Of one file, three such copies stay.
+    type: path
   sole_owner_of:
     description: >-
       Folder in which nothing else may be: files below it that C(app_probe) saw in this run and that O(files) does not
@@ -128,6 +134,10 @@ paths:
   returned: always
   type: list
   elements: str
+edited:
+  description: For each file that somebody had edited, where what it held is kept; check mode keeps none.
+  returned: success
+  type: dict
 fingerprint:
   description: >-
     A hash of the contents that are marked so, and of O(salt); behind it, the digest of each secret that is marked. The
@@ -154,14 +164,16 @@ digests:
   type: dict
 """
 
+import time
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils.host.digests import keyed, make_key, read_key
-from ..module_utils.host.file_set import difference, put_checked, secret_file
+from ..module_utils.host.file_set import copies_of_edited, difference, put_checked, secret_file
 from ..module_utils.host.file_state import file_state, matches
+from ..module_utils.host.written import read_written, remove_old_copies, updated, written_text
 
 FILE_SPEC: dict[str, Any] = {
     "path": {"type": "path", "required": True},
@@ -184,6 +196,7 @@ def main() -> None:
             # As a whole, not by its parts: only so it stays out of what the module logs on the host.
             "secrets": {"type": "dict", "default": {}, "no_log": True},
             "key_file": {"type": "path"},
+            "record": {"type": "path"},
             "check": command,
             "apply": command,
         },
@@ -200,18 +213,33 @@ def main() -> None:
         open_changes = [item for item in shown if not matches(item, file_state(Path(item["path"])))]
         secret_changes = [item for item in hidden if not matches(item, file_state(Path(item["path"])))]
         diff = [difference(item) for item in open_changes]
+        record = Path(module.params["record"]) if module.params["record"] else None
+        written = read_written(record) if record else {}
+        # Secrets first: what reads them finds them once the rest is there.
+        changes = secret_changes + open_changes
+        copies = copies_of_edited(changes, written, key, time.strftime("%Y%m%dT%H%M%S"))
         if new_key and not module.check_mode:
             key = make_key(new_key)
         commands = [module.params[name] for name in ("check", "apply") if module.params[name]]
-        # Secrets first: what reads them finds them once the rest is there.
-        refused = "" if module.check_mode else put_checked(secret_changes + open_changes, *commands)
+        notes = []
+        if record and (digests := updated(updated(written, shown), hidden if key else [], key)) != written:
+            notes = [secret_file(str(record), written_text(digests))]
+        refused = ""
+        if not module.check_mode:
+            refused = put_checked([*copies.values(), *changes, *notes], *(commands if changes else []))
+            for path in copies:
+                remove_old_copies(Path(path))
     except (OSError, KeyError, ValueError) as error:
         module.fail_json(msg=f"cannot put the files in place: {error}")
     if refused:
         module.fail_json(msg=f"The old files are back in place, as the new ones are refused by {refused}", diff=diff)
     paths = [item["path"] for item in open_changes + secret_changes] + ([str(new_key)] if new_key else [])
     digests = {path: keyed(key, text.encode("utf-8", "surrogateescape")) for path, text in secrets.items() if key}
-    module.exit_json(changed=bool(paths), paths=paths, diff=diff, digests=digests)
+    kept = {path: copy["path"] for path, copy in copies.items()}
+    for path, copy in kept.items():
+        is_kept = "would be kept" if module.check_mode else "is kept"
+        module.warn(f"{path} was edited since the last deploy wrote it. What it held {is_kept} in {copy}")
+    module.exit_json(changed=bool(paths), paths=paths, diff=diff, digests=digests, edited=kept)
 
 
 if __name__ == "__main__":

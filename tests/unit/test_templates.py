@@ -625,6 +625,12 @@ def test_table_lines_up_whatever_hosts_are_called(names: list[str]) -> None:
             assert row[head.index(title) :].startswith(cell), f"{title} of {name}\n{head}\n{row}"
 
 
+def test_table_has_what_each_host_said_of_its_states_below() -> None:
+    web2 = proof("web2")
+    web2["service_proof"]["findings"] = [{"severity": "hurts_at_restart", "state": "nginx disabled", "text": "so: do"}]
+    assert table({"web1": proof("web1"), "web2": web2})[3:] == ["web2: hurts at the next restart: so: do"]
+
+
 @pytest.mark.parametrize(
     ("variables", "said"),
     [

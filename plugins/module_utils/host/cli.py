@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--config", type=Path, required=True, help=argparse.SUPPRESS)
     verbs = top.add_subparsers(dest="verb", required=True)
     verbs.add_parser("status", help="what is live, what its workers are, what could be gone back to")
-    verbs.add_parser("verify", help="prove the live workers: planned = running = answering")
+    verbs.add_parser("verify", help="prove that users are served, now and after a restart; says what differs")
     verbs.add_parser("history", help="what was switched when, by whom, with what result")
     verb = verbs.add_parser(ACTIVATE, help="make a release that is on this host the live one")
     verb.add_argument("release")
@@ -202,5 +202,5 @@ def _print_plainly(options: argparse.Namespace, shown: dict[str, Any]) -> None:
     lines = status.as_text(shown)
     if "history" in shown:
         lines = status.history_lines(Config.read(options.config))
-    for line in [*lines, *(f"differs: {text}" for text in shown.get("differences", []))]:
+    for line in lines:
         _print(line)

@@ -41,12 +41,16 @@ class Call:
 
 
 def _status(context: Context, _unused: Call) -> Outcome:
-    return Outcome(0, status.status(context))
+    return _judged(status.status(context))
 
 
 def _verify(context: Context, _unused: Call) -> Outcome:
-    seen = status.verify(context)
-    return Outcome(EXIT_REFUSED if seen["differences"] else 0, seen)
+    return _judged(status.verify(context))
+
+
+def _judged(shown: dict[str, Any]) -> Outcome:
+    """Return an outcome that fails where users are hurt, would be after a restart, or something is not as was set."""
+    return Outcome(EXIT_REFUSED if shown["differences"] else 0, shown)
 
 
 def _history(context: Context, _unused: Call) -> Outcome:

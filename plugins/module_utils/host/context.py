@@ -11,6 +11,7 @@ from pathlib import Path
 from ..workers.engines import Engine
 from . import proc, sockets
 from .config import Config
+from .proxy import Proxy
 from .sockets import Answers
 from .systemd import Systemd, UnitState
 from .workers import worker_pids
@@ -40,6 +41,12 @@ class Kernel:
     kill: Callable[[int, int], None] = os.kill
     connections: Callable[[Path], int] = sockets.connections
     is_idle: Callable[[int, Path], bool] = sockets.is_idle
+    state_of: Callable[[int], str] = proc.state
+    threads: Callable[[int], int] = proc.threads
+    beat_age: Callable[[int], float | None] = proc.beat_age
+    pool: Callable[[int], proc.Pool | None] = proc.pool
+    descriptors: Callable[[int], tuple[int, int]] = proc.descriptors
+    disk: Callable[[Path], os.statvfs_result] = os.statvfs
 
 
 @dataclass
@@ -52,6 +59,7 @@ class Context:
     clock: Clock = field(default_factory=Clock)
     kernel: Kernel = field(default_factory=Kernel)
     ask: Callable[[Path, str, str, float, int, Iterable[int]], Answers] = sockets.ask
+    proxy: Proxy = field(default_factory=Proxy)
 
     def state(self, slot: str) -> UnitState:
         """Return the state of a slot's service."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..workers.engines import engine
 from . import history
-from .config import HostError
+from .config import HostError, other
 from .context import Context
 from .files import link_atomically
 from .gate import GateError, prove
@@ -62,6 +62,9 @@ def cut_over(context: Context, request: Request) -> Transaction:
     old, new = config.live_slot(), config.idle_slot()
     # One that an interrupted switch has left running has no traffic.
     context.systemd.stop(config.service(new), config.socket_unit(new))
+    if old is None:
+        # Nor has one whose link somebody has removed.
+        take_back(context, other(new))
     settings = settings_for(context, request.release, manifest, new, request.going_back)
     server = engine(settings.record.engine)
     check_engine(manifest, request.release, server)
@@ -116,6 +119,17 @@ def boot(context: Context, settings: SlotSettings, workers: int) -> None:
     """Start a slot with so many workers; does not wait until they are up."""
     config, slot = context.config, settings.record.slot
     prepare_slot(config, settings, workers)
+    start_slot(context, slot)
+
+
+def start_slot(context: Context, slot: str) -> None:
+    """Start a slot's units, enabled.
+
+    Enabled before systemd reads the unit files: from then on it keeps what `systemctl status` shows of that. Should the
+    host go down before the slot is proved, it comes up beside the live one, and the recovery at boot takes it back.
+    """
+    config = context.config
+    context.systemd.enable(config.service(slot))
     context.systemd.start(config.socket_unit(slot), config.service(slot))
 
 
@@ -127,7 +141,7 @@ def move_traffic(context: Context, settings: SlotSettings) -> None:
 
 
 def point_link(context: Context, slot: str) -> None:
-    """Have nginx connect to a slot, which is enabled before: a reboot right after the link has moved must find it."""
+    """Have nginx connect to a slot, which is enabled at the latest now: a reboot right after must find it."""
     context.systemd.enable(context.config.service(slot))
     link_atomically(context.config.live_link, context.config.socket(slot))
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import grp
 import os
 import pwd
 import subprocess
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from .file_state import content_of, mode_of
 from .files import link_atomically, write_atomically
+from .written import EDITED, changed
 
 
 def secret_file(path: str, content: str) -> dict[str, Any]:
@@ -37,12 +41,23 @@ def missing_folders(path: Path) -> list[Path]:
     return [folder for folder in reversed(path.parents) if not folder.exists()]
 
 
+@contextlib.contextmanager
+def _not_empty_is_left() -> Iterator[None]:
+    """Leave a folder that still holds something, a copy of an edited file for example."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+
+
 def put(item: dict[str, Any]) -> None:
     """Make the path what the item describes. A file or link appears whole or not at all."""
     path = Path(item["path"])
     if item["state"] == "absent":
         if path.is_dir() and not path.is_symlink():
-            path.rmdir()
+            with _not_empty_is_left():
+                path.rmdir()
         elif path.exists() or path.is_symlink():
             path.unlink()
         return
@@ -59,6 +74,19 @@ def put(item: dict[str, Any]) -> None:
         link_atomically(path, item["link"])
     else:
         write_atomically(path, content_of(item), mode_of(item), owner, sync=False)
+
+
+def copies_of_edited(
+    items: list[dict[str, Any]], written: Mapping[str, str], key: bytes | None, stamp: str
+) -> dict[str, dict[str, Any]]:
+    """Return for each item whose file somebody edited since it was written the item that keeps a copy beside it.
+
+    With its owner and mode. What replaced a link is not kept: in a folder of systemd's, it would count.
+    """
+    paths = [item["path"] for item in items if not item["link"] and item["state"] != "directory"]
+    edited = changed({path: written[path] for path in paths if path in written}, key)
+    there = [path for path in edited if os.path.lexists(path) and not Path(path).is_dir()]
+    return {path: {**current_item(Path(path)), "path": f"{path}{EDITED}{stamp}"} for path in there}
 
 
 def put_checked(items: list[dict[str, Any]], *commands: list[str]) -> str:

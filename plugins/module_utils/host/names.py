@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import read_object
+from .written import EDITED, RECORD
 
 #: The first line of what the bundle writes, and what it writes into the field for the full name of an account.
 MARK, COMMENT = "# Written by fastapi-fleet.", "fastapi-fleet app {app}"
@@ -27,6 +28,7 @@ KEY, ENVIRONMENT = "digest.key", "environment"
 OWN = {
     "etc/{app}": {
         KEY, ENVIRONMENT, "environment.blue", "environment.green", "fleet", "hooks.json", "release.json", "releases",
+        RECORD,
     },
     "srv/{app}": {
         "releases", "slots", "live.sock", "live.json", "transaction.json", "bad.json", "history.jsonl",
@@ -137,8 +139,8 @@ def _left_by_us(folder: Path, names: set[str]) -> bool:
 
 
 def _is_passing(name: str, names: set[str]) -> bool:
-    """Return whether this is a lock, or what a write of one of these names that was cut off has left."""
-    return name == ".lock" or any(name.startswith(f".{own}.") for own in names)
+    """Return whether this is a lock, what a write of one of these names that was cut off has left, or a kept copy."""
+    return name == ".lock" or any(name.startswith((f".{own}.", f"{own}{EDITED}")) for own in names)
 
 
 def _names(folder: Path) -> set[str]:

@@ -19,12 +19,16 @@ from typing import Any
 
 from ..workers.limits import memory_of, planned_mib, read_groups, text_of
 from ..workers.plan import plan_workers
-from .digests import PREFIX, keyed, read_key, sha256
+from .digests import keyed, read_key
 from .file_state import file_state
 from .files import read_object
+from .interpreter import python_version
 from .names import conflict
 from .proc import children, memory_mib, seconds_old
-from .records import SlotRecord, bad_marks, bad_reason, fleet_of, live_record, live_slot
+from .records import bad_marks, bad_reason, fleet_of, live_record
+from .serving import Host, altered, serves
+from .whole import missing
+from .written import EDITED, RECORD, read_written
 
 #: A worker tells what it takes once it has served for so many seconds.
 SERVED_SECONDS = 3600.0
@@ -57,42 +61,10 @@ def measured_mib(pids: Iterable[int]) -> int | None:
     return planned_mib(max(sizes, default=0.0)) or None
 
 
-def serving(record: SlotRecord, root: Path, active: bool, key: bytes | None) -> dict[str, str]:
-    """Return the release and the fingerprint that the host serves with, nothing where that is not as it was made.
-
-    As the last switch made it: the link, the slot's units (`active`), and the files that it runs from, whose digests
-    are in the record: SHA-256, of secret files with `key`. A host needs a switch where this is not what is wanted.
-    """
-    try:
-        as_made = bool(record.files) and all(
-            digest in (sha256(content), f"{PREFIX}{keyed(key, content)}" if key else None)
-            for path, digest in record.files.items()
-            for content in [Path(path).read_bytes()]
-        )
-    except OSError:
-        return {}
-    if not (as_made and active and live_slot(root) == record.slot):
-        return {}
-    return {"release": record.release, "fingerprint": record.public().get("fingerprint", "")}
-
-
 def secret_state(path: Path, content: str, key: bytes | None) -> dict[str, Any]:
     """Return digests of a secret file as it is wanted and as it is, "" and None without a key."""
     current = file_state(path, key) if key else None
     return {"digest": keyed(key, content.encode("utf-8", "surrogateescape")), "state": current}
-
-
-def python_version(python: str) -> str:
-    """Return `3.12.3` for the interpreter at this path, or an empty string where it does not run or is no Python."""
-    try:
-        done = subprocess.run(
-            [python, "-IS", "-c", "import sys; print('%d.%d.%d' % sys.version_info[:3])"],
-            capture_output=True, text=True, timeout=20, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    version = done.stdout.strip()
-    return version if re.fullmatch(r"\d+\.\d+\.\d+", version) else ""
 
 
 def cpus_of(cpuinfo: str) -> int:
@@ -154,6 +126,7 @@ def files_of(app: str) -> dict[str, dict[str, str] | None]:
     patterns = [pattern.format(app=app) for pattern in FILES]
     paths = {path for pattern in patterns for path in Path("/").glob(pattern)}
     paths |= {Path("/", pattern) for pattern in patterns if "*" not in pattern}
+    paths = {path for path in paths if EDITED not in path.name}
     return {str(path): file_state(path) for path in sorted(paths) if path.is_symlink() or not path.is_dir()}
 
 
@@ -241,6 +214,17 @@ def probe(params: Mapping[str, Any]) -> dict[str, Any]:
     measured = measured_mib(pids) or kept
     key = read_key(Path(params["key_file"])) if params["key_file"] else None
     secrets = params["secrets"].items()
+    host = Host(
+        app,
+        root,
+        service=state[service],
+        socket=state[socket][0],
+        key=key,
+        python=python,
+        health=params.get("health") or {},
+    )
+    trouble = altered(live, host) if systemd else ""
+    lost = missing(root / "releases" / live.release) if live else ""
 
     return {
         "processor_vcpus": vcpus,
@@ -253,14 +237,17 @@ def probe(params: Mapping[str, Any]) -> dict[str, Any]:
             "systemd": systemd,
             "plan": plan_workers(**limits, measured_mib=measured).as_dict(),
             "plan_live": plan_workers(**limits, measured_mib=kept).as_dict(),
-            "releases": releases_on_disk(root),
+            # One that lacks files is sent again.
+            "releases": [found for found in releases_on_disk(root) if not (lost and found["id"] == live.release)],
             "bad": marked_bad(root),
             "fleet": fleet_of(Path("/etc", app)),
             "live": live.public(),
-            "serves": serving(live, root, state[service][0] and state[socket][0], key),
+            "serves": serves(live) if live.files and not trouble else {},
+            "altered": trouble,
             "user": user_exists(params["user"] or app),
             "nginx": nginx_version(),
             "files": files_of(app),
+            "written": sorted(read_written(Path("/etc", app, RECORD))),
             "secrets": {path: secret_state(Path(path), text, key) for path, text in secrets},
             "has_key": key is not None,
             "nginx_active": state[nginx][0],

@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -14,7 +15,9 @@ LOW_PRIORITY = 5
 _CAP_SYS_NICE = 1 << 23
 _TICKS = os.sysconf("SC_CLK_TCK")
 #: Fields of /proc/PID/stat behind the name, which may hold anything: see proc(5), where they count from 3.
-_PARENT, _START = 1, 19
+_STATE, _PARENT, _THREADS, _START = 0, 1, 17, 19
+#: gunicorn's file for a worker's signs of life begins so; it is deleted, but for the descriptors.
+_BEATS, _NOTE_BYTES = "wgunicorn-", 64
 
 
 def stat_fields(pid: int) -> list[str]:
@@ -49,6 +52,62 @@ def ancestors(pid: int) -> list[int]:
         line.append(pid)
         pid = int(fields[_PARENT])
     return line
+
+
+def state(pid: int) -> str:
+    """Return a process's state as proc(5) has it, T for one that was stopped; "" once it is gone."""
+    fields = stat_fields(pid)
+    return fields[_STATE] if fields else ""
+
+
+def threads(pid: int) -> int:
+    """Return how many threads a process has; 0 once it is gone."""
+    fields = stat_fields(pid)
+    return int(fields[_THREADS]) if fields else 0
+
+
+def beat_age(pid: int) -> float | None:
+    """Return how many seconds ago a worker of gunicorn's gave a sign of life; None for one that gives none.
+
+    It sets its file's time to that of the clock that never jumps.
+    """
+    for target, entry in _descriptors(pid):
+        if os.path.basename(target).startswith(_BEATS):
+            with contextlib.suppress(OSError):
+                return max(0.0, time.monotonic() - entry.stat().st_mtime)
+    return None
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A worker's threads for `def` routes: how many are busy, of how many, how many requests wait, since when it is so.
+
+    Seconds count while all are busy and somebody waits.
+    """
+
+    busy: int
+    total: int
+    waiting: int
+    seconds: float
+
+
+def pool(pid: int) -> Pool | None:
+    """Return what a worker has written down of its thread pool; None for one that does not (worker/own_worker.py)."""
+    for target, entry in _descriptors(pid):
+        if os.path.basename(target).startswith(_BEATS):
+            with contextlib.suppress(OSError, ValueError):
+                busy, total, waiting, seconds = entry.read_bytes()[:_NOTE_BYTES].split()
+                return Pool(int(busy), int(total), int(waiting), float(seconds))
+    return None
+
+
+def descriptors(pid: int) -> tuple[int, int]:
+    """Return how many file descriptors a process has, and may have; the second is 0 where that is not known."""
+    limit = 0
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        text = (PROC / str(pid) / "limits").read_text()
+        limit = int(text.partition("Max open files")[2].split()[0])
+    return len(_descriptors(pid)), limit
 
 
 def oldest_first(pids: Iterable[int]) -> list[int]:
@@ -102,14 +161,17 @@ def release_of(pid: int) -> str:
 
 def socket_inodes(pid: int) -> set[int]:
     """Return the inodes of the sockets that a process holds."""
-    inodes = set()
+    return {int(target[8:-1]) for target, _unused in _descriptors(pid) if target.startswith("socket:[")}
+
+
+def _descriptors(pid: int) -> list[tuple[str, Path]]:
+    """Return what a process has open, each with where that is found."""
+    found = []
     with contextlib.suppress(OSError):
         for entry in (PROC / str(pid) / "fd").iterdir():
             with contextlib.suppress(OSError):
-                target = os.readlink(entry)
-                if target.startswith("socket:["):
-                    inodes.add(int(target[8:-1]))
-    return inodes
+                found.append((os.readlink(entry), entry))
+    return found
 
 
 def set_priority(main_pid: int, low: bool) -> None:

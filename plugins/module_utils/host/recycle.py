@@ -43,6 +43,11 @@ def unit(config: Config) -> str:
     return f"{config.app}-release-recycle.service"
 
 
+def timer(config: Config) -> str:
+    """Return the timer, which the slots' units want where there is a limit."""
+    return f"{config.app}-release-recycle.timer"
+
+
 def sizes(context: Context) -> list[Worker]:
     """Return the live workers, the largest first."""
     kernel, pids = context.kernel, context.pids(context.config.live_slot())

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 from . import history
 from .context import Context
-from .cutover import RefusedError, point_link, take_back
+from .cutover import RefusedError, point_link, start_slot, take_back
 from .drain import drain
 from .gate import POLL_SECONDS, GateError, burst, prove
 from .journal import GOING_BACK, Transaction
@@ -81,5 +81,5 @@ def _bring_up(context: Context, slot: str) -> None:
     """Have a slot that was live before answer again: it still runs, or is started and proved."""
     if not context.state(slot).down and burst(context, slot, [], 1).good:
         return
-    context.systemd.start(context.config.socket_unit(slot), context.config.service(slot))
+    start_slot(context, slot)
     prove(context, slot, context.config.record_of(slot).plan.workers, context.state(slot).restarts)

@@ -5,51 +5,41 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from . import history, recycle
+from . import checks, history, recycle
+from .checks.finding import DIFFERS, NOTE, WORDS, Finding
 from .config import Config
 from .context import Context
 from .gate import probe
-from .journal import Transaction
 from .locks import describe, holder
 from .prune import whole
 
 
 def verify(context: Context) -> dict[str, Any]:
-    """Compare what is planned with what runs and what answers; `differences` are sentences."""
+    """Compare what is planned with what runs and what answers, and look for all states of checks/.
+
+    `differences` are the sentences of all findings but notes.
+    """
     config = context.config
     slot, record = config.live_slot(), config.live_record()
     if slot is None or not record:
-        missing = [f"{config.app} has no live release on this host"]
-        return {"live": record.public(), "fleet": config.fleet, "differences": missing}
+        missing = Finding(DIFFERS, "nothing live", f"{config.app} has no live release on this host")
+        found = checks.check_without_live(context) or [missing]
+        return {"live": record.public(), "fleet": config.fleet, **_shown(found)}
     proof = probe(context, slot, record.plan.workers)
-    seen = proof.as_dict()
-    lock, transaction = holder(config), Transaction.read(config)
-    cut_off = "" if lock is not None or transaction is None else transaction.release
-    checks = [
-        (seen["running"] == proof.planned, f"{proof.planned} workers planned, {seen['running']} run"),
-        (
-            seen["answering"] == seen["running"],
-            f"{seen['running']} workers run, {seen['answering']} answer {config.health_path}"
-            + (f" ({proof.trouble})" if proof.trouble else ""),
-        ),
-        (
-            proof.releases in ((), (record.release,)),
-            f"release {record.release} is recorded as live, the workers run {', '.join(proof.releases)}",
-        ),
-        (
-            # Who went back has the settings of that time, on purpose.
-            record.fingerprint == config.fingerprint or record.settings == "kept",
-            "the settings on disk are not those that the workers run with: deploy",
-        ),
-        (not cut_off, f"a switch to release {cut_off} was cut off: {config.app}-release recover"),
-    ]
     return {
         "live": record.public(),
         "fleet": config.fleet,
         "slot": slot,
         "plan": record.plan.as_dict(),
-        **seen,
-        "differences": [text for good, text in checks if not good],
+        **proof.as_dict(),
+        **_shown(checks.check(context, slot, record, proof)),
+    }
+
+
+def _shown(findings: list[Finding]) -> dict[str, Any]:
+    return {
+        "findings": [finding.as_dict() for finding in findings],
+        "differences": [finding.text for finding in findings if finding.severity != NOTE],
     }
 
 
@@ -114,6 +104,7 @@ def as_text(result: dict[str, Any]) -> list[str]:
             )
         if result["lock"] is not None:
             lines.append(f"lock: {describe(result['lock'])}")
+    lines += [f"{WORDS[found['severity']]}: {found['text']}" for found in result.get("findings", ())]
     for entry in result.get("tuned", {}).get("rounds", ()):
         figures = f"{entry['throughput']:g} a second, p50 {entry['p50_ms']:g} ms, p99 {entry['p99_ms']:g} ms"
         memory = f"{entry['cpu_ms']:g} ms of CPU each, {entry['pss_mib']:g} MiB"

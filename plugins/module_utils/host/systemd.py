@@ -13,6 +13,14 @@ from pathlib import Path
 
 #: Lines of a log that are read beside those that are shown: a secret may go over the line break before the first.
 JOURNAL_LINES = 1000
+#: What `show` asks of units.
+PROPERTIES = (
+    "Id", "LoadState", "ActiveState", "Result", "MainPID", "ExecMainCode", "ExecMainStatus", "NRestarts",
+    "NeedDaemonReload",
+)  # fmt: skip
+_JOURNAL = ("journalctl", "--quiet", "--no-pager", "--output=cat")
+#: SD_MESSAGE_UNIT_RESTART_SCHEDULED of systemd's sd-messages.h.
+_RESTART_SCHEDULED = "5eb03494b6584870a536b337290809b3"
 
 
 class SystemdError(Exception):
@@ -77,12 +85,16 @@ class Systemd:
             self._systemctl("reset-failed", *units, check=False)
 
     def enable(self, unit: str) -> None:
-        """Have the unit started at boot. That needs no reload now: the links are read at boot."""
-        self._systemctl("enable", "--quiet", "--no-reload", unit)
+        """Have the unit started at boot.
+
+        By its link alone (`--root`): asked to do it, systemd would take all units of the host for changed until the
+        next reload, which a switch does anyway, once, after this.
+        """
+        self._systemctl("--root=/", "enable", "--quiet", unit)
 
     def disable(self, unit: str) -> None:
         """Do not start the unit at boot."""
-        self._systemctl("disable", "--quiet", "--no-reload", unit)
+        self._systemctl("--root=/", "disable", "--quiet", unit)
 
     def resize(self, unit: str, workers: int) -> None:
         """Have a server run one worker more (workers > 0) or one less: TTIN or TTOU to its main process."""
@@ -103,6 +115,31 @@ class Systemd:
             restarts=int(shown.get("NRestarts") or 0),
             queued=bool(int(shown.get("Job") or 0)),
         )
+
+    def show(self, *units: str) -> dict[str, dict[str, str]]:
+        """Return the PROPERTIES of units, in one call; systemd says something even of one that is not there."""
+        output = self._systemctl("show", f"--property={','.join(PROPERTIES)}", *units, check=False).stdout
+        blocks = [
+            dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in output.split("\n\n")
+        ]
+        return {block["Id"]: block for block in blocks if "Id" in block}
+
+    def enabled_state(self, unit: str) -> str:
+        """Return `enabled`, `disabled` or the like, as it stands on the disk; "" where there is no such unit.
+
+        Not the property UnitFileState: of a unit that is loaded, systemd keeps what it was.
+        """
+        return self._systemctl("is-enabled", unit, check=False).stdout.strip()
+
+    def restarts(self, unit: str, seconds: float) -> int:
+        """Return how often a unit was started again by systemd within the last seconds, as its journal says."""
+        done = _call(*_JOURNAL, f"--since=-{seconds:.0f}s", f"MESSAGE_ID={_RESTART_SCHEDULED}", f"UNIT={unit}")
+        return len(done.stdout.splitlines())
+
+    def recent(self, unit: str, seconds: float) -> list[str]:
+        """Return what a unit logged within the last seconds, its last lines if that is much, without secrets."""
+        done = _call(*_JOURNAL, f"--since=-{seconds:.0f}s", f"--unit={unit}", f"--lines={JOURNAL_LINES}")
+        return self._mask(done.stdout).splitlines()
 
     def cursor(self) -> str:
         """Return the journal's present end. A place, not a time: the clock may jump."""

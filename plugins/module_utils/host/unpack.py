@@ -21,8 +21,8 @@ from .archive import NOT_OURS, ArchiveError, Limits, Rules
 from .extract import extract
 from .files import read_object, sync_folder
 from .locks import releases_locked
+from .whole import MARKER, count_files, missing
 
-MARKER = ".complete"
 _MARKED = ("sha256", "content", "lib_sha256", "code_sha256", "python", "arch")
 # Bytecode takes about as much as its source; the rest is for directories and for what else grows meanwhile.
 _SPACE = 1.5
@@ -65,7 +65,7 @@ def is_there(order: Order) -> bool:
     Python or architecture is not spared: after an upgrade of the host nothing can start from it any more.
     """
     marker = read_marker(order.folder)
-    if marker is None:
+    if marker is None or missing(order.folder):
         return False
     if any(marker.get(key) == order.artifact[key] for key in ("sha256", "content")):
         return True
@@ -83,7 +83,7 @@ def donor(order: Order) -> Path | None:
     releases = order.root / "releases"
     for folder in sorted(releases.iterdir()) if releases.is_dir() else []:
         marker = read_marker(folder)
-        if marker and marker.get("lib_sha256") == order.artifact["lib_sha256"] and (folder / "lib").is_dir():
+        if marker and marker.get("lib_sha256") == order.artifact["lib_sha256"] and not missing(folder):
             return folder / "lib"
     return None
 
@@ -222,6 +222,7 @@ def finish(order: Order, work: Path, releases: Path) -> None:
     """Put everything on the disk, mark it whole, and give it its name: after a power cut it is whole or not there."""
     marker: dict[str, Any] = {"format": 1, "id": order.release, "app": order.app, "label": order.label}
     marker.update({key: order.artifact[key] for key in _MARKED})
+    marker["files"] = count_files(work)
     with (work / MARKER).open("w", encoding="utf-8") as out:
         if ctypes.CDLL(None).syncfs(out.fileno()):  # one call for all files of the release
             os.sync()

@@ -15,6 +15,7 @@ import pytest
 
 from plugins.action.host_files import (
     FINGERPRINT,
+    all_noted,
     all_right,
     needs_switch,
     refusal,
@@ -22,6 +23,7 @@ from plugins.action.host_files import (
     with_sources,
     with_templates,
 )
+from plugins.module_utils.host import probe as probe_module
 from plugins.module_utils.host.config import HostError
 from plugins.module_utils.host.file_state import file_state, matches
 from plugins.module_utils.host.preflight import check_not_bad
@@ -84,6 +86,22 @@ def test_a_host_switches_only_where_its_workers_must_be_new(serves: object, swit
 def test_what_was_not_looked_at_is_not_known_to_be_right() -> None:
     assert not all_right({"files": [{"path": "/x", "state": "absent"}]}, {}, {})
     assert not all_right({"files": [{"path": "/x", "content": "a"}]}, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("record", "written", "noted"),
+    [("/r", ["/a", "/b", "/s"], True), ("/r", ["/a", "/s"], False), ("/r", ["/a", "/b"], False), (None, [], True)],
+)
+def test_a_host_that_has_not_noted_a_file_is_asked_to(record: str | None, written: list[str], noted: bool) -> None:
+    files = [{"path": "/a"}, {"path": "/b", "link": "/c"}, {"path": "/d", "state": "absent"}]
+    assert all_noted({"files": files, "secrets": {"/s": "x"}, "record": record}, written) == noted
+
+
+def test_copies_of_edited_files_are_none_of_the_bundles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("main.py", "main.py.edited-20260101T000000"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(probe_module, "FILES", (f"{str(tmp_path)[1:]}/*",))
+    assert list(files_of("web")) == [str(tmp_path / "main.py")]
 
 
 def test_a_folder_is_right_with_its_owner_and_mode_and_an_empty_file_is_none(tmp_path: Path) -> None:

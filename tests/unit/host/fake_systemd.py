@@ -19,6 +19,7 @@ from plugins.module_utils.host.cutover import Request, cut_over
 from plugins.module_utils.host.digests import KEY
 from plugins.module_utils.host.files import read_environment
 from plugins.module_utils.host.finish import finish
+from plugins.module_utils.host.proxy import Proxy
 from plugins.module_utils.host.records import SLOTS, SlotRecord
 from plugins.module_utils.host.sockets import Answers
 from plugins.module_utils.host.systemd import Command, Systemd, UnitState
@@ -57,6 +58,13 @@ class FakeSystemd(Systemd):
         self.link_at_call: list[str] = []
         self.hook_result = (0, "")
         self.commands: list[Command] = []
+        #: What the units' properties are beside the usual, whether they are enabled, restarts and log of the last hour.
+        self.shown: dict[str, dict[str, str]] = {}
+        self.enabled_states: dict[str, str] = {}
+        self.restarted = 0
+        self.log: list[str] = []
+        #: How many seconds ago that was.
+        self.ago = 0.0
 
     def _load(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.file.read_text()) if self.file.exists() else {}
@@ -141,6 +149,23 @@ class FakeSystemd(Systemd):
         count = self._load()["workers"].get(f"{APP}@{SLOTS[main_pid - 1]}.service", 0)
         return [FIRST_PID * main_pid + number for number in range(count)]
 
+    def show(self, *units: str) -> dict[str, dict[str, str]]:
+        found = {unit: self.state(unit) for unit in units if unit.startswith(f"{APP}@")}
+        shown = {
+            unit: {"ActiveState": state.active, "Result": state.result, "MainPID": str(state.main_pid)}
+            for unit, state in found.items()
+        }
+        return {unit: {"Id": unit, **shown.get(unit, {}), **self.shown.get(unit, {})} for unit in units}
+
+    def enabled_state(self, unit: str) -> str:
+        return self.enabled_states.get(unit, "enabled" if unit in self.enabled else "disabled")
+
+    def restarts(self, unit: str, seconds: float) -> int:
+        return self.restarted if seconds >= self.ago else 0
+
+    def recent(self, unit: str, seconds: float) -> list[str]:
+        return self.log if seconds >= self.ago else []
+
     def cursor(self) -> str:
         return "here"
 
@@ -183,6 +208,9 @@ class Host:
         self.available = float("inf")
         #: How many clients are connected to a slot.
         self.clients: dict[str, int] = {}
+        #: Other answers of the kernel's than usual, by their names in Kernel.
+        self.asked_kernel: dict[str, Any] = {}
+        self.proxy = Proxy()
 
     def connections(self, path: Path) -> int:
         """Return how many clients are connected to a slot's socket."""
@@ -191,7 +219,9 @@ class Host:
     def unpack(self, release: str) -> None:
         """Put a release on the host."""
         place = self.folder / "srv" / "releases" / release
-        place.mkdir(parents=True)
+        for part in ("app", "lib"):
+            (place / part).mkdir(parents=True)
+            (place / part / "main.py").touch()
         (place / "manifest.json").write_text(json.dumps({"path": ["app", "lib"], "module": "main:app"}))
         (place / ".complete").write_text("{}")
         if release == "aaa":  # the others were unpacked just now
@@ -213,7 +243,7 @@ class Host:
 
     def context(self, report: Callable[[str], None] = lambda _: None) -> Context:
         """Return what a verb works with on this host."""
-        return Context(self.config, self.systemd, report, self.clock, self.kernel(), self.ask)
+        return Context(self.config, self.systemd, report, self.clock, self.kernel(), self.ask, self.proxy)
 
     def connect(self, config: Config, _: Systemd, report: Callable[[str], None]) -> Context:
         """Return the context of the host's command, which has read its settings itself."""
@@ -221,7 +251,7 @@ class Host:
 
     def kernel(self) -> Kernel:
         """Return what this host's kernel would say."""
-        return Kernel(
+        kernel = Kernel(
             worker_pids=lambda main_pid, _: self.systemd.workers(main_pid),
             memory_mib=lambda pid: WORKER if pid >= FIRST_PID else WORKER / 2,
             anonymous_mib=lambda main_pid: WORKER / 2 if main_pid else 0.0,
@@ -233,7 +263,13 @@ class Host:
             kill=lambda *_: None,
             connections=self.connections,
             is_idle=lambda _, path: not self.clients.get(path.stem),
+            state_of=lambda _: "S",
+            threads=lambda _: 4,
+            beat_age=lambda _: 0.5,
+            pool=lambda _: None,
+            descriptors=lambda _: (20, 65536),
         )
+        return dataclasses.replace(kernel, **self.asked_kernel)
 
     def ask(self, path: Path, url: str, host: str, timeout: float, count: int, pids: Iterable[int]) -> Answers:
         """Answer as the release in a slot does: broken ones never, troubled ones not once they have the traffic."""

@@ -15,13 +15,14 @@ import pytest
 
 from plugins.action.host_files import UNKNOWN, all_right, digests_of
 from plugins.module_utils.host import probe as probe_module
+from plugins.module_utils.host import serving
 from plugins.module_utils.host.config import Config, HostError
 from plugins.module_utils.host.cutover import ACTIVATE, Request
 from plugins.module_utils.host.digests import KEY, KEY_BYTES, keyed, make_key, read_key
-from plugins.module_utils.host.probe import probe, secret_state, serving
+from plugins.module_utils.host.probe import probe, secret_state
 from plugins.module_utils.host.records import SlotRecord
 from plugins.plugin_utils.texts import text_id
-from tests.unit.host.fake_systemd import Host
+from tests.unit.host.fake_systemd import APP, Host
 
 WEAK = 'PIN="4711"\n'
 #: A record and a fingerprint as version 0.2 had them: of both, a weak secret could be searched for.
@@ -243,7 +244,12 @@ def test_probe_sees_that_a_slots_environment_is_what_the_switch_recorded(
     assert hashlib.sha256(environment.read_bytes()).hexdigest() not in json.dumps(host.live)
 
     def is_intact() -> bool:
-        return bool(serving(host.config.live_record(), host.config.root, True, read_key(key_file)))
+        facts = serving.Host(APP, host.config.root, (True, 0), True, read_key(key_file), units=host.folder)
+        return not serving.altered(host.config.live_record(), facts)
+
+    wants = host.folder / "multi-user.target.wants"
+    wants.mkdir()
+    (wants / f"{APP}@blue.service").symlink_to("anywhere")
 
     assert is_intact()
     before = environment.read_bytes()

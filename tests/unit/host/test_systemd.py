@@ -16,6 +16,7 @@ import pytest
 from plugins.module_utils.host.mask import mask
 from plugins.module_utils.host.systemd import (
     JOURNAL_LINES,
+    PROPERTIES,
     Command,
     Systemd,
     SystemdError,
@@ -104,7 +105,7 @@ def test_a_slot_is_enabled_and_disabled_without_a_reload(programs: Programs) -> 
     programs.shows()
     Systemd(str).enable(UNIT)
     Systemd(str).disable(UNIT)
-    words = ["enable --quiet --no-reload", "disable --quiet --no-reload"]
+    words = ["--root=/ enable --quiet", "--root=/ disable --quiet"]
     assert programs.called == [f"systemctl {each} {UNIT}" for each in words]
 
 
@@ -116,7 +117,35 @@ def test_a_call_that_fails_says_which_and_why(programs: Programs, script: str, r
     programs.add("systemctl", script)
     with pytest.raises(SystemdError) as caught:
         Systemd(str).enable(UNIT)
-    assert str(caught.value) == f"systemctl enable --quiet --no-reload {UNIT}: {reason}"
+    assert str(caught.value) == f"systemctl --root=/ enable --quiet {UNIT}: {reason}"
+
+
+def test_properties_of_many_units_are_asked_in_one_call(programs: Programs) -> None:
+    blocks = f"Id={UNIT}\nMainPID=7\nResult=exit-code\n\nId={SOCKET}\nActiveState=active"
+    programs.add("systemctl", f'cat <<"EOF"\n{blocks}\nEOF\nexit 1')
+    assert Systemd(str).show(UNIT, SOCKET, "nothing.service") == {
+        UNIT: {"Id": UNIT, "MainPID": "7", "Result": "exit-code"},
+        SOCKET: {"Id": SOCKET, "ActiveState": "active"},
+    }
+    assert programs.calls.read_text() == (
+        f"systemctl show --property={','.join(PROPERTIES)} {UNIT} {SOCKET} nothing.service\n"
+    )
+
+
+def test_whether_a_unit_is_enabled_is_asked_for_as_it_stands_on_the_disk(programs: Programs) -> None:
+    programs.add("systemctl", "echo disabled; exit 1")
+    assert Systemd(str).enabled_state(UNIT) == "disabled"
+    assert programs.called == [f"systemctl is-enabled {UNIT}"]
+
+
+def test_the_last_hour_of_a_unit_is_counted_and_read_without_secrets(programs: Programs) -> None:
+    programs.add("journalctl", "printf 'a secret\\nb\\n'")
+    systemd = Systemd(lambda text: text.replace("secret", "***"))
+    assert (systemd.restarts(UNIT, 3600.0), systemd.recent(UNIT, 90.4)) == (2, ["a ***", "b"])
+    asked = programs.calls.read_text().splitlines()
+    assert "--since=-3600s" in asked[0]
+    assert f"MESSAGE_ID=5eb03494b6584870a536b337290809b3 UNIT={UNIT}" in asked[0]
+    assert f"--since=-90s --unit={UNIT} --lines={JOURNAL_LINES}" in asked[1]
 
 
 def test_a_units_state_is_what_systemd_shows(programs: Programs) -> None:

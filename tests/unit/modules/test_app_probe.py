@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -15,8 +14,9 @@ from ansible.module_utils.testing import patch_module_args
 
 from plugins.module_utils.host import probe as probe_module
 from plugins.module_utils.host.files import read_object
-from plugins.module_utils.host.probe import probe, python_version, releases_on_disk, serving, unfit, user_exists
-from plugins.module_utils.host.records import SlotRecord, fleet_of
+from plugins.module_utils.host.interpreter import python_version
+from plugins.module_utils.host.probe import probe, releases_on_disk, unfit, user_exists
+from plugins.module_utils.host.records import fleet_of
 from plugins.module_utils.workers import limits as limits_module
 from plugins.module_utils.workers.limits import Groups
 from plugins.modules import app_probe
@@ -142,26 +142,6 @@ def test_no_plain_hash_is_made_of_a_secret_file(name: str) -> None:
 
 
 FINGERPRINT = f"{'0' * 16}-{'a' * 32}"
-
-
-@pytest.mark.parametrize("fault", ["none", "slot down", "file changed", "file gone", "link elsewhere", "no record"])
-def test_a_host_serves_only_what_the_last_switch_made(tmp_path: Path, fault: str) -> None:
-    unit = tmp_path / "web@blue.service"
-    unit.write_text("as started")
-    live = {
-        "release": "new",
-        "fingerprint": FINGERPRINT,
-        "slot": "blue",
-        "files": {str(unit): hashlib.sha256(b"as started").hexdigest()},
-    }
-    (tmp_path / "live.sock").symlink_to("/run/web/green.sock" if fault == "link elsewhere" else "/run/web/blue.sock")
-    if fault == "file changed":
-        unit.write_text("by hand")
-    if fault == "file gone":
-        unit.unlink()
-    record = SlotRecord() if fault == "no record" else SlotRecord.parse(live)
-    serves = {"release": "new", "fingerprint": FINGERPRINT} if fault == "none" else {}
-    assert serving(record, tmp_path, active=fault != "slot down", key=None) == serves
 
 
 @pytest.mark.parametrize(

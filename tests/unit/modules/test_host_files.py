@@ -322,3 +322,90 @@ def test_what_is_no_file_is_never_right(tmp_path: Path) -> None:
             item(tmp_path / "it", state=state, mode=f"{(tmp_path / 'it').stat().st_mode & 0o7777:o}")
         )
     assert found is not None
+
+
+# --- what somebody edited ---------------------------------------------------------------------------
+
+
+def copies(path: Path) -> list[Path]:
+    return sorted(path.parent.glob(f"{path.name}.edited-*"))
+
+
+@pytest.mark.fault(69)
+def test_what_somebody_edited_is_told_and_kept_beside(tmp_path: Path, run: Run) -> None:
+    path, secret, record = tmp_path / "web.conf", tmp_path / "environment", tmp_path / "files.json"
+    rest = {"key_file": str(tmp_path / "key"), "record": str(record), "secrets": {str(secret): "A=1"}}
+    run(files=entries(item(path, "ours", mode="0640")), **rest)
+    assert sorted(json.loads(record.read_text())) == sorted([str(path), str(secret)])
+    assert "A=1" not in record.read_text()
+    assert record.stat().st_mode & 0o777 == 0o600
+    path.write_text("theirs")
+    path.chmod(0o604)
+    secret.write_text("A=2")
+    told = run(files=entries(item(path, "ours", mode="0640")), **rest, _ansible_check_mode=True)
+    assert sorted(told["edited"]) == sorted([str(path), str(secret)])
+    assert (path.read_text(), copies(path)) == ("theirs", [])
+
+    done = run(files=entries(item(path, "ours", mode="0640")), **rest)
+    (kept,), (kept_secret,) = copies(path), copies(secret)
+    assert done["edited"] == {str(path): str(kept), str(secret): str(kept_secret)}
+    assert f"{path} was edited since the last deploy wrote it. What it held is kept in {kept}" in str(done["warnings"])
+    assert (path.read_text(), kept.read_text(), kept.stat().st_mode & 0o777) == ("ours", "theirs", 0o604)
+    assert (kept_secret.read_text(), kept_secret.stat().st_mode & 0o777) == ("A=2", 0o600)
+    again = run(files=entries(item(path, "ours", mode="0640")), **rest)
+    assert (again["changed"], again["edited"]) == (False, {})
+
+
+def test_what_a_deploy_changes_itself_is_no_edit(tmp_path: Path, run: Run) -> None:
+    path, link, record = tmp_path / "web.conf", tmp_path / "link", str(tmp_path / "files.json")
+    path.write_text("of a version without a record")
+    for content in ("one", "two"):
+        done = run(files=entries(item(path, content), item(link, link=f"/{content}")), record=record)
+        assert (done["changed"], done["edited"], copies(path)) == (True, {}, [])
+    path.chmod(0o600)
+    assert run(files=entries(item(path, "two"), item(link, link="/two")), record=record)["edited"] == {}, (
+        "only its mode"
+    )
+    link.unlink()
+    link.write_text("theirs")
+    assert run(files=entries(item(path, "two"), item(link, link="/two")), record=record)["edited"] == {}
+    path.unlink()
+    assert run(files=entries(item(path, "two"), item(link, link="/two")), record=record)["edited"] == {}, "it was gone"
+    run(files=entries(item(path, state="absent"), item(link, link="/two")), record=record)
+    path.write_text("somebody's own")
+    assert run(files=entries(item(path, "two"), item(link, link="/two")), record=record)["edited"] == {}
+
+
+def test_a_record_alone_is_written_without_a_check_or_a_change(tmp_path: Path, run: Run) -> None:
+    path, record = tmp_path / "web.conf", tmp_path / "files.json"
+    run(files=entries(item(path, "ours")))
+    done = run(files=entries(item(path, "ours")), record=str(record), check=FAILS)
+    assert (done["changed"], done["paths"], list(json.loads(record.read_text()))) == (False, [], [str(path)])
+
+
+def test_no_copy_is_left_where_the_new_files_are_refused(tmp_path: Path, run: Run) -> None:
+    path, record = tmp_path / "web.conf", tmp_path / "files.json"
+    run(files=entries(item(path, "ours")), record=str(record))
+    path.write_text("theirs")
+    before = tree(tmp_path)
+    assert run(files=entries(item(path, "new")), record=str(record), check=FAILS)["failed"] is True
+    assert tree(tmp_path) == before
+
+
+def test_few_copies_are_kept(tmp_path: Path, run: Run) -> None:
+    path, record = tmp_path / "web.conf", tmp_path / "files.json"
+    run(files=entries(item(path, "ours")), record=str(record))
+    for number in range(5):
+        (tmp_path / f"web.conf.edited-2025010{number}T000000").write_text(str(number))
+    path.write_text("theirs")
+    run(files=entries(item(path, "ours")), record=str(record))
+    assert [kept.read_text() for kept in copies(path)] == ["3", "4", "theirs"]
+
+
+def test_a_folder_with_a_kept_copy_stays(tmp_path: Path, run: Run) -> None:
+    folder, record = tmp_path / "tool", tmp_path / "files.json"
+    run(files=entries(item(folder / "old.py", "ours")), record=str(record))
+    (folder / "old.py").write_text("theirs")
+    gone = entries(item(folder / "old.py", state="absent"), item(folder, state="absent"))
+    assert run(files=gone, record=str(record)).get("failed") is not True
+    assert [kept.read_text() for kept in folder.iterdir()] == ["theirs"]

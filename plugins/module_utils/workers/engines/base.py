@@ -55,6 +55,8 @@ class Engine:
     packages: ClassVar[tuple[str, ...]]
     #: Settings that it cannot do: they have to be off.
     lacks: ClassVar[frozenset[str]] = frozenset()
+    #: What it logs when a worker has ended that should not have: a regular expression.
+    death: ClassVar[str]
 
     def command(self, start: Start) -> list[list[str]]:
         """Return the command line, in groups of words that a reader wants to see on one line."""

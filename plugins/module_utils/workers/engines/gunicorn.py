@@ -11,6 +11,7 @@ class Gunicorn(Engine):
     """gunicorn, with a worker class of ours where a setting needs one."""
 
     name = "gunicorn"
+    death = r"Worker \(pid:\d+\) (exited with code|was sent SIG(?!TERM|INT|QUIT))"
     packages: ClassVar[tuple[str, ...]] = (
         "uvicorn-worker",
         "gunicorn",

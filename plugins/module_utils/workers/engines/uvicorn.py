@@ -14,6 +14,7 @@ class Uvicorn(Engine):
     unit_type = "exec"  # it tells systemd nothing
     least_workers = 2  # of one, its main process makes no worker: it serves by itself
     packages = ("uvicorn", "uvloop", "httptools", "websockets", "h11")
+    death = r"Child process \[\d+\] died"
     lacks = frozenset({"service_worker_memory_max_mib", "proxy_keepalive"})
 
     def command(self, start: Start) -> list[list[str]]:

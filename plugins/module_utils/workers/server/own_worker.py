@@ -13,6 +13,10 @@ just sent a request on one.
 EvenWorker can do that, too, and begins with a connection's request before it looks for the next connection. Uvicorn's
 event loop goes round three times in between, and each time may take one more from the shared socket: where a request
 blocks the loop, the next one then waits behind it, while other workers have nothing to do.
+
+Both write down with each heartbeat how many threads of the pool for `def` routes are busy, how many there are, how many
+requests wait for one, and for how long that has been so (host/proc.py reads it). A health route that is `async`
+answers all the while.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from functools import partial
 from typing import Any
 
 import fleet_preload  # noqa: F401 - for what it does
+from anyio.to_thread import current_default_thread_limiter
 from gunicorn.arbiter import Arbiter
 from uvicorn.config import Config
 from uvicorn.server import Server
@@ -37,6 +42,8 @@ from uvicorn_worker import UvicornWorker
 
 READ_BYTES = 65536
 BEAT_SECONDS = 1.0
+#: A note of the thread pool; always as long, so that none is mixed with the one before.
+NOTE_BYTES = 64
 #: The link that names the live slot's socket; only where connections are kept.
 LIVE_LINK = os.environ.get("FLEET_LIVE_LINK", "")
 #: The host's command sees by the connections that it keeps which worker has answered (host/workers.py).
@@ -72,11 +79,12 @@ class CloseConnections:
 class RetiringServer(Server):  # type: ignore[misc]
     """Uvicorn's server that can retire: `patience` is how many seconds open connections have then.
 
-    `config` is loaded.
+    `config` is loaded. `beats`: descriptor of the file whose time is the worker's sign of life.
     """
 
-    def __init__(self, config: Config, patience: float) -> None:
+    def __init__(self, config: Config, patience: float, beats: int = -1) -> None:
         super().__init__(config)
+        self._beats, self._full_since = beats, 0.0
         self._app = config.loaded_app = CloseConnections(config.loaded_app)
         self._own = ""
         self._beat = 0.0
@@ -110,11 +118,22 @@ class RetiringServer(Server):  # type: ignore[misc]
         # second now and then, ten of them may take longer than gunicorn waits.
         if self.config.callback_notify and time.monotonic() > self._beat + BEAT_SECONDS:
             self._beat = time.monotonic()
+            self._note_pool()  # before the sign of life: to write sets another time
             await self.config.callback_notify()
         if self._leave_by is not None:
             over = time.monotonic() >= self._leave_by
             self.should_exit: bool = self.should_exit or over or not self.server_state.connections
         return bool(await super().on_tick(counter))
+
+    def _note_pool(self) -> None:
+        """Write down how full the thread pool is: busy, all, waiting, for how many seconds."""
+        with contextlib.suppress(Exception):  # whatever becomes of it, the worker serves on
+            pool = current_default_thread_limiter().statistics()
+            is_full = pool.tasks_waiting > 0 and pool.borrowed_tokens >= pool.total_tokens
+            self._full_since = (self._full_since or self._beat) if is_full else 0.0
+            seconds = self._beat - self._full_since if is_full else 0.0
+            text = f"{pool.borrowed_tokens:.0f} {pool.total_tokens:.0f} {pool.tasks_waiting} {seconds:.0f}\n"
+            os.pwrite(self._beats, text.encode().ljust(NOTE_BYTES), 0)
 
 
 class RetiringWorker(UvicornWorker):  # type: ignore[misc]
@@ -124,7 +143,7 @@ class RetiringWorker(UvicornWorker):  # type: ignore[misc]
         self.config.app = self.wsgi
         self.config.load()
         self.adapt()
-        server = RetiringServer(self.config, self.cfg.graceful_timeout)
+        server = RetiringServer(self.config, self.cfg.graceful_timeout, self.tmp.fileno())
         self._install_sigquit_handler()
         await server.serve(sockets=self.sockets)
         if not server.started:

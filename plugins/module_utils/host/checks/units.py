@@ -1,0 +1,137 @@
+"""The live slot's units: down and why, restarting, stopped by a signal, not enabled, not read by systemd."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator, Mapping
+
+from .. import recycle
+from ..config import Config, other
+from ..context import Context
+from ..records import SLOTS
+from ..tracebacks import last_exception
+from .finding import DIFFERS, HURTS_AT_RESTART, HURTS_NOW, NOTE, Finding, Snapshot
+
+#: How far back a log is read, in seconds.
+HOUR = 3600
+#: What happened so many seconds ago hurts users at most in memory; within them, so many starts of a server are a loop.
+RECENT, MANY_RESTARTS = 600, 3
+NGINX = "nginx.service"
+
+
+def names(config: Config) -> list[str]:
+    """Return the units that the checks ask systemd about, in one call."""
+    slots = [unit for slot in SLOTS for unit in (config.service(slot), config.socket_unit(slot))]
+    recovery = f"{config.app}-release-recover.service"
+    return [*slots, NGINX, recycle.unit(config), recycle.timer(config), recovery]
+
+
+def is_down(snapshot: Snapshot) -> Iterator[Finding]:
+    """Say that no server runs in the live slot, or nothing listens for it."""
+    config, slot = snapshot.context.config, snapshot.slot
+    unit, socket = config.service(slot), config.socket_unit(slot)
+    if snapshot.is_down:
+        stopped = snapshot.service.get("Result") == "success" and snapshot.service.get("LoadState") != "not-found"
+        helps = f"systemctl start {unit}" if stopped else f"deploy, or {config.app}-release activate {{}}"
+        text = f"{unit} is down: {ending(snapshot.service)}{why(snapshot.context, unit)}"
+        yield Finding(HURTS_NOW, "slot down", f"{text}: {helps.format(snapshot.record.release)}")
+    elif snapshot.unit(socket).get("ActiveState", "active") in ("failed", "inactive"):
+        text = f"{socket} is down, so nginx reaches no worker: {config.app}-release activate {snapshot.record.release}"
+        yield Finding(HURTS_NOW, "socket down", text)
+
+
+def restarts(snapshot: Snapshot) -> Iterator[Finding]:
+    """Say that the server was started again and again, though it may run at this moment."""
+    context, unit = snapshot.context, snapshot.context.config.service(snapshot.slot)
+    if snapshot.is_down or not int(snapshot.service.get("NRestarts") or 0):
+        return
+    seconds = since_switch(snapshot)
+    count = context.systemd.restarts(unit, seconds)
+    if count:
+        often = context.systemd.restarts(unit, min(seconds, RECENT)) >= MANY_RESTARTS
+        severity = HURTS_NOW if often else NOTE
+        times = "once" if count == 1 else f"{count} times"
+        last = last_exception(context.systemd.recent(unit, seconds))
+        text = f"{unit} fell over and was started again {times} within {span(seconds)}"
+        yield Finding(severity, "restarts", text + (f"; its last exception: {last}" if last else ""))
+
+
+def since_switch(snapshot: Snapshot) -> float:
+    """Return how far back the log of the live slot is looked at: to the switch to it, at most an hour, in seconds."""
+    return min(float(HOUR), max(1.0, snapshot.context.clock.time() - snapshot.record.at))
+
+
+def span(seconds: float) -> str:
+    """Return in words how far back a log was looked at."""
+    return "the last hour" if seconds == HOUR else f"the {seconds / 60:.1f} minutes since the switch"
+
+
+def is_stopped(snapshot: Snapshot) -> Iterator[Finding]:
+    """Say that the main process got SIGSTOP: workers serve on, but none that dies is replaced."""
+    main_pid = int(snapshot.service.get("MainPID") or 0)
+    if main_pid and snapshot.context.kernel.state_of(main_pid) == "T":
+        unit = snapshot.context.config.service(snapshot.slot)
+        text = f"the main process {main_pid} of {unit} is stopped (SIGSTOP): no worker that dies is replaced"
+        yield Finding(DIFFERS, "main process stopped", f"{text}: kill -CONT {main_pid}")
+
+
+def is_disabled(snapshot: Snapshot) -> Iterator[Finding]:
+    """Say that nothing starts the live slot at boot."""
+    unit = snapshot.context.config.service(snapshot.slot)
+    enabled = snapshot.context.systemd.enabled_state(unit)
+    if enabled and enabled != "enabled":
+        text = f"{unit} is {enabled}: after a reboot nothing serves: systemctl enable {unit}"
+        yield Finding(HURTS_AT_RESTART, "slot disabled", text)
+
+
+def idle_is_enabled(snapshot: Snapshot) -> Iterator[Finding]:
+    """Say that the other slot would start at boot, too, for nobody."""
+    config = snapshot.context.config
+    unit = config.service(other(snapshot.slot))
+    if config.transaction.exists():
+        return  # a switch has it so
+    if snapshot.context.systemd.enabled_state(unit) == "enabled":
+        text = f"{unit} has no traffic, but is enabled: after a reboot it takes memory for nobody"
+        yield Finding(NOTE, "idle slot enabled", f"{text}: systemctl disable {unit}")
+
+
+def needs_reload(snapshot: Snapshot) -> Iterator[Finding]:
+    """Say that unit files were changed, and systemd goes by the former ones."""
+    stale = sorted(name for name, shown in snapshot.units.items() if shown.get("NeedDaemonReload") == "yes")
+    if stale:
+        text = f"systemd has not read unit files that were changed ({', '.join(stale)}): systemctl daemon-reload"
+        yield Finding(NOTE, "needs daemon-reload", text)
+
+
+def ending(properties: Mapping[str, str]) -> str:
+    """Say how a unit ended, by systemd's own account."""
+    if properties.get("LoadState") == "not-found":
+        return "there is no such unit"
+    result, status = properties.get("Result", ""), properties.get("ExecMainStatus", "0")
+    killed = properties.get("ExecMainCode") in ("2", "3")
+    last = f"killed by {_signal(status)}" if killed else f"exit status {status}"
+    words = {
+        "success": "it was stopped",
+        "exit-code": last,
+        "signal": last,
+        "core-dump": f"{last}, core dumped",
+        "start-limit-hit": f"start-limit-hit, systemd has given up after several starts; the last one: {last}",
+        "oom-kill": "the kernel had no memory left for it (oom-kill)",
+    }
+    return words.get(result, result or "for a reason that systemd does not say")
+
+
+def why(context: Context, unit: str) -> str:
+    """Return what a unit's log has of the reason, to be put behind a sentence; "" where it has nothing."""
+    count = context.systemd.restarts(unit, HOUR)
+    last = last_exception(context.systemd.recent(unit, HOUR))
+    return (f"; started again {count} times within the last hour" if count else "") + (
+        f"; its last exception: {last}" if last else ""
+    )
+
+
+def _signal(number: str) -> str:
+    with contextlib.suppress(ValueError):
+        return signal.Signals(int(number)).name
+    return f"signal {number}"

@@ -1,0 +1,104 @@
+"""Whether the live slot serves as the last switch made it; where it does not, a deploy of the same release switches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import proc, sockets
+from .files import read_object
+from .records import SLOTS, SlotRecord, live_slot, slot_record
+from .whole import MARKER, missing
+from .written import digest_of
+
+#: Requests at once: of some, each worker that hangs gets one sooner or later.
+REQUESTS = 4
+UNITS = Path("/etc/systemd/system")
+
+
+@dataclass(frozen=True)
+class Host:
+    """What is known of a host already: units as (active, main process), the version of the app's Python as 3.12.3.
+
+    health: the settings `path`, `host` and `timeout` of the health check; nothing is asked without.
+    """
+
+    app: str
+    root: Path
+    service: tuple[bool, int] = (False, 0)
+    socket: bool = False
+    key: bytes | None = None
+    python: str = ""
+    health: Mapping[str, Any] = field(default_factory=dict)
+    units: Path = UNITS
+    run: Path = Path("/run")
+
+
+def altered(record: SlotRecord, host: Host) -> str:
+    """Say in what way the live slot is not as the last switch made it, "" where it is, and where none was made.
+
+    What it runs from, whether it would come up after a reboot, and whether it answers. `record`: that of the live slot.
+    """
+    if not record:
+        return _lost_link(host)
+    checks = (_units, _files, _release, _health)
+    return next(filter(None, (check(record, host) for check in checks)), "")
+
+
+def serves(record: SlotRecord) -> dict[str, str]:
+    """Return the release and the fingerprint that a host serves with, by what the last switch has written down."""
+    return {"release": record.release, "fingerprint": str(record.public().get("fingerprint", ""))}
+
+
+def _lost_link(host: Host) -> str:
+    slots = [slot for slot in SLOTS if slot_record(host.root, slot)]
+    return f"{host.root / 'live.sock'} is gone" if slots and live_slot(host.root) is None else ""
+
+
+def _units(record: SlotRecord, host: Host) -> str:
+    unit = f"{host.app}@{record.slot}.service"
+    active, main_pid = host.service
+    if live_slot(host.root) != record.slot:
+        return f"{host.root / 'live.sock'} leads to another slot than was recorded"
+    if not active:
+        return f"{unit} is down"
+    if not host.socket:
+        return f"{host.app}@{record.slot}.socket is down"
+    if proc.state(main_pid) == "T":
+        return f"the main process of {unit} is stopped (SIGSTOP)"
+    # As `systemctl enable` makes it; a link costs nothing to look at.
+    if not (host.units / "multi-user.target.wants" / unit).is_symlink():
+        return f"{unit} is disabled"
+    return ""
+
+
+def _files(record: SlotRecord, host: Host) -> str:
+    for path, digest in record.files.items():
+        if digest_of(Path(path), digest, host.key) != digest:
+            return f"{path} was edited" if Path(path).exists() else f"{path} is gone"
+    return ""
+
+
+def _release(record: SlotRecord, host: Host) -> str:
+    folder = host.root / "releases" / record.release
+    if lacks := missing(folder):
+        return lacks
+    built = str(read_object(folder / MARKER).get("python") or "")
+    here = host.python.rpartition(".")[0]
+    return f"it was built for Python {built}, the host has {here}" if built and here and built != here else ""
+
+
+def _health(record: SlotRecord, host: Host) -> str:
+    if not host.health:
+        return ""
+    path, seconds = str(host.health["path"]), float(host.health["timeout"])
+    socket = host.run / host.app / f"{record.slot}.sock"
+    answers = sockets.ask(socket, path, str(host.health["host"]), seconds, REQUESTS * max(1, record.plan.workers), ())
+    if answers.good:
+        return ""
+    bad = sorted({status for status in answers.statuses if status and not sockets.is_good(status)})
+    if bad:
+        return f"{path} answers {', '.join(map(str, bad))}"
+    return f"{path} gives no answer within {seconds:g} s ({answers.error})"

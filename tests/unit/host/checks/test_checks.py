@@ -1,0 +1,357 @@
+"""What `status` and `verify` say of each state that a host may be in: how bad it is, why, and what helps."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from plugins.module_utils.host import history, status
+from plugins.module_utils.host.checks.finding import DIFFERS, HURTS_AT_RESTART, HURTS_NOW, NOTE
+from plugins.module_utils.host.config import Config
+from plugins.module_utils.host.cutover import ACTIVATE, Request
+from plugins.module_utils.host.files import write_object
+from plugins.module_utils.host.journal import Transaction
+from plugins.module_utils.host.proc import Pool
+from plugins.module_utils.host.proxy import Entrance, Proxy
+from plugins.module_utils.host.sockets import Answers
+from plugins.module_utils.host.written import RECORD, written_text
+from tests.unit.host.fake_systemd import APP, FIRST_PID, Host
+
+UNIT, SOCKET = f"{APP}@blue.service", f"{APP}@blue.socket"
+TIMER, RECYCLE = f"{APP}-release-recycle.timer", f"{APP}-release-recycle.service"
+TRACEBACK = ["Traceback (most recent call last):", '  File "main.py", line 1, in <module>', "RuntimeError: db is away"]
+
+
+class FakeProxy(Proxy):
+    """An nginx that says what a test wants."""
+
+    def __init__(self, trouble: str = "", status: int = 200) -> None:
+        self.trouble, self.status = trouble, status
+
+    def test(self) -> str:
+        return self.trouble
+
+    def ask(self, entrance: Entrance, path: str, seconds: float) -> tuple[int, str]:
+        return self.status, "" if self.status else "timed out"
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Host:
+    """A host with nginx in front, on which aaa serves from the blue slot."""
+    file = tmp_path / "counter.conf"
+    file.write_text("server { listen 80; server_name shop.example; }")
+    host = Host(tmp_path, proxy_file=str(file))
+    host.proxy = FakeProxy()
+    host.switch(Request(ACTIVATE, "aaa", "test"))
+    host.systemd.shown["nginx.service"] = {"ActiveState": "active"}
+    host.systemd.enabled_states["nginx.service"] = "enabled"
+    return host
+
+
+def change(host: Host, **settings: Any) -> None:
+    """Give the host other settings."""
+    host.config = Config(**{**vars(host.config), **settings})
+
+
+def down(host: Host, **properties: str) -> None:
+    host.systemd.stop(UNIT)
+    host.systemd.shown[UNIT] = {"ActiveState": "failed", "ExecMainCode": "1", "ExecMainStatus": "3", **properties}
+
+
+def nginx_down(host: Host) -> None:
+    host.systemd.shown["nginx.service"] = {
+        "ActiveState": "failed", "Result": "signal", "ExecMainCode": "2", "ExecMainStatus": "9",
+    }  # fmt: skip
+
+
+def crashed(host: Host) -> None:
+    host.systemd.restarted, host.systemd.log = 4, TRACEBACK
+    down(host, Result="start-limit-hit")
+
+
+def restarting(host: Host) -> None:
+    host.systemd.shown[UNIT] = {"NRestarts": "4"}
+    host.systemd.restarted, host.systemd.log = 4, TRACEBACK
+
+
+def hung(host: Host, **kernel: Callable[[int], Any]) -> None:
+    host.trouble["aaa"] = "timed out"
+    host.asked_kernel = dict(kernel)
+
+
+def dying(host: Host, times: int) -> None:
+    host.systemd.log = [
+        f"[2026] [7] [ERROR] Worker (pid:{pid}) exited with code 1." for pid in range(times)
+    ] + TRACEBACK
+
+
+def without_link(host: Host) -> None:
+    host.config.live_link.unlink()
+
+
+def without_slot_link(host: Host) -> None:
+    host.asked_kernel = {"release_of": lambda _: "aaa"}
+    host.ask = lambda *_: Answers([200], {FIRST_PID, FIRST_PID + 1, FIRST_PID + 2})  # type: ignore[method-assign]
+    (host.config.root / "slots" / "blue").unlink()
+
+
+def full(host: Host, **disk: int) -> None:
+    free = {"f_flag": 0, "f_bavail": 1 << 20, "f_frsize": 4096, "f_files": 1000, "f_favail": 900}
+    places = {host.config.root: SimpleNamespace(**{**free, **disk})}
+    host.asked_kernel = {"disk": lambda place: places.get(place, SimpleNamespace(**free))}
+
+
+def another_python(host: Host) -> None:
+    write_object(host.config.release_dir("aaa") / ".complete", {"python": "3.1"})
+    change(host, python=sys.executable)
+
+
+def recycling_stopped(host: Host, how: str) -> None:
+    change(host, worker_memory_max_mib=100.0)
+    if how == "limit":
+        line = {"switch": host.config.live_record().at, "limit": 100.0, "result": "stopped", "reason": "it leaks"}
+        history.note(host.config, line, history.RECYCLED)
+    else:
+        host.systemd.shown[TIMER if how == "timer" else RECYCLE] = {"ActiveState": "failed", "Result": "exit-code"}
+
+
+def cut_off(host: Host) -> None:
+    Transaction("activate", "bbb", "me", "aaa", "blue", "green", 1.0).write(host.config)
+
+
+def edited(host: Host, gone: bool = False) -> None:
+    file = host.folder / "counter.conf"
+    (host.config.etc / RECORD).write_text(written_text({str(file): "of another content"}))
+    if gone:
+        file.unlink()
+        file.symlink_to(host.folder / "nowhere")
+        file.unlink()
+
+
+def files_gone(host: Host) -> None:
+    folder = host.config.release_dir("aaa")
+    write_object(folder / ".complete", {"files": {"app": 3, "manifest.json": 1}})
+
+
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+#: For each state: how it comes about, how bad it is, what is said among else.
+STATES: dict[str, tuple[Callable[[Host], Any], str, list[str]]] = {
+    "nginx down": (nginx_down, HURTS_NOW, ["nginx is down: killed by SIGKILL", "systemctl start nginx"]),
+    "nginx disabled": (
+        lambda host: host.systemd.enabled_states.update({"nginx.service": "disabled"}),
+        HURTS_AT_RESTART, ["nginx is disabled", "systemctl enable nginx"],
+    ),
+    "nginx refuses its files": (
+        lambda host: setattr(host, "proxy", FakeProxy("unknown directive in /etc/nginx/conf.d/other.conf:1")),
+        HURTS_AT_RESTART, ["would not start", "/etc/nginx/conf.d/other.conf:1"],
+    ),
+    "nginx does not pass on": (
+        lambda host: setattr(host, "proxy", FakeProxy(status=502)),
+        HURTS_NOW, ["nginx answers 502 for http://shop.example/health", "the app itself is well"],
+    ),
+    "slot down": (crashed, HURTS_NOW, [
+        "start-limit-hit", "exit status 3", "4 times within the last hour", "RuntimeError: db is away", "activate aaa",
+    ]),
+    "socket down": (lambda host: host.systemd.stop(SOCKET), HURTS_NOW, [f"{SOCKET} is down"]),
+    "restarts": (restarting, HURTS_NOW, ["started again 4 times within the 0.0", "RuntimeError: db is away"]),
+    "main process stopped": (
+        lambda host: host.asked_kernel.update(state_of=lambda pid: "T" if pid == 1 else "S"),
+        DIFFERS, ["the main process 1", "kill -CONT 1"],
+    ),
+    "slot disabled": (
+        lambda host: host.systemd.disable(UNIT), HURTS_AT_RESTART, [f"{UNIT} is disabled", f"systemctl enable {UNIT}"],
+    ),
+    "idle slot enabled": (
+        lambda host: host.systemd.enable(f"{APP}@green.service"), NOTE, [f"systemctl disable {APP}@green.service"],
+    ),
+    "needs daemon-reload": (
+        lambda host: host.systemd.shown.update({SOCKET: {"NeedDaemonReload": "yes"}}),
+        NOTE, [SOCKET, "systemctl daemon-reload"],
+    ),
+    "workers missing": (lambda host: host.systemd.resize(UNIT, -1), HURTS_NOW, ["3 workers planned, 2 run"]),
+    "workers do not answer": (hung, HURTS_NOW, ["3 workers run, 0 answer /health (timed out)"]),
+    "workers die": (lambda host: dying(host, 60), HURTS_NOW, [
+        "again and again: 60 workers died", "exited with code 1", "RuntimeError: db is away",
+    ]),
+    "thread pools full": (
+        lambda host: host.asked_kernel.update(pool=lambda pid: Pool(40, 40, 7, 12.0 if pid == FIRST_PID else 2.0)),
+        HURTS_NOW, ["of 1 of 3 workers is full: 1000 (40 threads, 7 requests wait) for 12 s"],
+    ),
+    "descriptors used up": (
+        lambda host: host.asked_kernel.update(descriptors=lambda pid: (1020 if pid == FIRST_PID + 1 else 20, 1024)),
+        HURTS_NOW, [f"worker {FIRST_PID + 1} has 1020 of 1024 file descriptors"],
+    ),
+    "workers have grown": (
+        lambda host: host.asked_kernel.update(memory_mib=lambda pid: 800.0 if pid == FIRST_PID else 40.0),
+        NOTE, ["a worker takes 800 MiB, 8 times the 100 that were planned"],
+    ),
+    "another release runs": (
+        lambda host: host.asked_kernel.update(release_of=lambda _: "bbb"),
+        DIFFERS, ["release aaa is recorded as live, the workers run bbb"],
+    ),
+    "release not whole": (
+        lambda host: shutil.rmtree(host.config.release_dir("aaa")), HURTS_AT_RESTART, ["releases/aaa is gone"],
+    ),
+    "slot link gone": (
+        without_slot_link, HURTS_AT_RESTART, ["slots/blue is gone"],
+    ),
+    "another Python": (another_python, HURTS_AT_RESTART, ["was built for Python 3.1", f"the host has {HERE}"]),
+    "slot files edited": (
+        lambda host: (host.config.units / UNIT).write_text("ExecStart=other --workers ${FLEET_WORKERS}\n"),
+        HURTS_AT_RESTART, [UNIT, "was edited since the switch", "activate aaa"],
+    ),
+    "settings differ": (
+        lambda host: change(host, fingerprint="second"), DIFFERS, ["the settings on disk are not those"],
+    ),
+    "file edited": (edited, NOTE, ["counter.conf was edited since the last deploy wrote it", "keeps this one beside"]),
+    "no room": (lambda host: full(host, f_bavail=1), HURTS_AT_RESTART, ["srv is full (4 kB are free): make room"]),
+    "wrong clock": (
+        lambda host: history.note(host.config, {"at": 4_000_000_000}), DIFFERS, ["the last switch was at 2096"],
+    ),
+    "recycling stopped": (lambda host: recycling_stopped(host, "limit"), DIFFERS, ["recycling has stopped: it leaks"]),
+    "recycling fails": (lambda host: recycling_stopped(host, "service"), DIFFERS, [f"{RECYCLE} failed"]),
+    "switch cut off": (cut_off, DIFFERS, ["a switch to release bbb was cut off: counter-release recover"]),
+}  # fmt: skip
+
+
+def found(host: Host) -> list[dict[str, str]]:
+    findings: list[dict[str, str]] = status.status(host.context())["findings"]
+    return findings
+
+
+def test_nothing_is_said_of_a_host_that_is_well(host: Host) -> None:
+    assert found(host) == []
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_each_state_is_said_once_with_how_bad_it_is_and_why(host: Host, state: str) -> None:
+    make, severity, texts = STATES[state]
+    make(host)
+    (finding,) = [finding for finding in found(host) if finding["state"] == state]
+    assert finding["severity"] == severity
+    assert [text for text in texts if text not in finding["text"]] == []
+    assert [other for other in found(host) if other["severity"] in (HURTS_NOW, severity)] == [finding], "and no other"
+    shown = status.verify(host.context())
+    assert (finding["text"] in shown["differences"]) == (severity != NOTE)
+    assert any(finding["text"] in line for line in status.as_text(shown))
+
+
+@pytest.mark.parametrize(
+    ("kernel", "text"),
+    [
+        ({"beat_age": lambda _: 42.0}, "whose event loop stands still: 1000 for 42 s, 1001 for 42 s, 1002 for 42 s"),
+        ({"threads": lambda _: 44}, "its thread pool seems full: 1000 with 44 threads"),
+        ({"state_of": lambda pid: "T" if pid == FIRST_PID else "S"}, "1000 stopped (SIGSTOP): kill -CONT PID"),
+        ({"beat_age": lambda _: None, "threads": lambda _: 44}, "(timed out)"),
+    ],
+    ids=["loops blocked", "pools full", "workers stopped", "a server without signs of life"],
+)
+def test_why_workers_do_not_answer(host: Host, kernel: dict[str, Callable[[int], Any]], text: str) -> None:
+    hung(host, **kernel)
+    (finding,) = found(host)
+    assert text in finding["text"]
+
+
+def test_an_app_that_answers_with_an_error_is_quoted(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "ask", lambda *_: Answers([500, 500]))
+    host.systemd.log = TRACEBACK
+    (finding,) = found(host)
+    assert "0 answer /health (it answers 500); its last exception: RuntimeError: db is away" in finding["text"]
+
+
+def test_a_slot_that_was_stopped_on_purpose_is_started_again(host: Host) -> None:
+    down(host, ActiveState="inactive", Result="success")
+    (finding,) = found(host)
+    assert finding["text"].endswith(f"{UNIT} is down: it was stopped: systemctl start {UNIT}")
+
+
+@pytest.mark.parametrize(
+    ("properties", "words"),
+    [
+        ({"Result": "exit-code"}, "exit status 3"),
+        ({"Result": "signal", "ExecMainCode": "2", "ExecMainStatus": "9"}, "killed by SIGKILL"),
+        ({"Result": "core-dump", "ExecMainCode": "3", "ExecMainStatus": str(int(signal.SIGSEGV))}, "SIGSEGV, core"),
+        ({"Result": "timeout", "ExecMainCode": "2", "ExecMainStatus": "99"}, "timeout"),
+        ({"Result": "oom-kill"}, "no memory left"),
+        ({"Result": "success", "LoadState": "not-found"}, "there is no such unit: deploy, or"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_how_a_slot_went_down(host: Host, properties: dict[str, str], words: str) -> None:
+    down(host, **properties)
+    (finding,) = found(host)
+    assert words in finding["text"]
+    assert "result: success" not in finding["text"]
+
+
+@pytest.mark.parametrize(("times", "severity"), [(1, NOTE), (5, NOTE), (6, HURTS_NOW)])
+def test_a_worker_that_dies_now_and_then_hurts_nobody_for_long(host: Host, times: int, severity: str) -> None:
+    dying(host, times)
+    (finding,) = found(host)
+    assert (finding["severity"], finding["state"]) == (severity, "workers die")
+
+
+@pytest.mark.parametrize(("make", "state"), [(restarting, "restarts"), (lambda host: dying(host, 60), "workers die")])
+def test_what_is_over_is_a_note_for_an_hour_and_nothing_after_a_switch(
+    host: Host, make: Callable[[Host], None], state: str
+) -> None:
+    make(host)
+    host.systemd.ago = 900
+    assert found(host) == [], "it was before the switch"
+    path = host.config.slot_record("blue")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "at": 1}))
+    (finding,) = found(host)
+    assert (finding["severity"], finding["state"]) == (NOTE, state)
+
+
+@pytest.mark.parametrize(
+    ("disk", "text"),
+    [({"f_favail": 2}, "is out of inodes (2 are free)"), ({"f_flag": os.ST_RDONLY}, "that is read-only")],
+)
+def test_no_room_of_other_kinds(host: Host, disk: dict[str, int], text: str) -> None:
+    full(host, **disk)
+    assert [text in finding["text"] for finding in found(host)] == [True]
+
+
+def test_files_of_a_release_that_are_gone_are_counted(host: Host) -> None:
+    files_gone(host)
+    (finding,) = found(host)
+    assert "2 of 3 files are gone from" in finding["text"]
+
+
+def test_a_link_that_is_gone_is_told_with_the_slot_that_serves(host: Host) -> None:
+    without_link(host)
+    (finding,) = found(host)
+    assert (finding["severity"], finding["state"]) == (HURTS_NOW, "live link gone")
+    assert f"ln -sfn {host.config.socket('blue')} {host.config.live_link}" in finding["text"]
+
+
+def test_a_link_that_leads_elsewhere_is_told(host: Host) -> None:
+    without_link(host)
+    host.config.live_link.symlink_to("/run/other.sock")
+    (finding,) = found(host)
+    assert (finding["severity"], finding["state"]) == (HURTS_NOW, "live link altered")
+
+
+def test_a_host_without_nginx_of_ours_is_asked_nothing_of_it(host: Host) -> None:
+    (host.folder / "counter.conf").unlink()
+    nginx_down(host)
+    host.proxy = FakeProxy("broken", 0)
+    assert found(host) == []
+
+
+def test_settings_that_were_gone_back_to_are_a_note(host: Host) -> None:
+    change(host, fingerprint="second")
+    path = host.config.slot_record("blue")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "settings": "kept"}))
+    (finding,) = found(host)
+    assert (finding["severity"], finding["state"]) == (NOTE, "settings kept")
