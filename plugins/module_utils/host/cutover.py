@@ -19,8 +19,8 @@ from .files import link_atomically
 from .gate import GateError, prove
 from .hooks import HookError, run_hook
 from .journal import Transaction
-from .overlap import Overlap
 from .preflight import check_engine, check_not_bad, check_release, check_room, check_state, clock_trouble
+from .sizing import Sizing
 from .slots import SlotSettings, prepare_slot, settings_for
 from .systemd import SystemdError
 
@@ -67,19 +67,21 @@ def cut_over(context: Context, request: Request) -> Transaction:
     check_engine(manifest, request.release, server)
     refusal = server.refusal(manifest.get("packages", {}))
     _refuse_or_note(context, request, refusal and f"the release has {refusal}", "Raise it in the app")
-    workers = first = settings.record.plan.workers
-    if settings.number_is_data:
-        first = Overlap(context, old, new).first(workers, server, request.going_back)
+    sizing, workers = Sizing(context, settings, old, request.going_back), settings.record.plan.workers
+    first = sizing.first()
     transaction = Transaction(
         request.verb, request.release, request.by, config.live_record().release, old, new, context.clock.time(),
         context.systemd.cursor(),
     )  # fmt: skip
     transaction.write(config)
-    fewer = "" if first == workers else f" of {workers}, as memory does not hold both sets; the rest follows"
+    why = "as memory does not hold both sets" if old else "to see what one takes"
+    fewer = "" if first == workers else f" of {workers}, {why}; the rest follows"
     context.report(f"starting release {request.release} in the {new} slot with {first} workers{fewer}")
     try:
+        sizing.make_room()
         boot(context, settings, first)
         context.report(prove(context, new, first, low_priority=old is not None))
+        settings = sizing.settle()
         if config.hook_before:
             run_hook(context, "before", new, request.release, manifest)
             context.report("service_hook_before is done")
@@ -87,6 +89,7 @@ def cut_over(context: Context, request: Request) -> Transaction:
     except (GateError, HookError, SystemdError, OSError) as error:
         log = context.systemd.journal(config.service(new), transaction.cursor)
         take_back(context, new)
+        sizing.give_back()
         transaction.end(context, history.REFUSED, str(error))
         raise RefusedError(str(error), log) from error
     context.report(f"traffic goes to the {new} slot")

@@ -74,6 +74,14 @@ def settings_for(
     return SlotSettings(contents, environment, record)
 
 
+def with_number(config: Config, settings: SlotSettings, record: SlotRecord) -> SlotSettings:
+    """Return settings with another record, and in their environment the number of workers that it has."""
+    environment = {**settings.environment, WORKERS: str(record.plan.workers)}
+    path = str(config.slot_environment(record.slot))
+    files = {**record.files, path: sha256(environment_content(environment))}
+    return SlotSettings(settings.contents, environment, replace(record, files=files))
+
+
 def closes_kept(unit: bytes) -> bool:
     """Return whether workers started by this unit have nginx leave, once traffic has moved, what it keeps open."""
     return LIVE_LINK in unit

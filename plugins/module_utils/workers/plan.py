@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 #: What `workers` may be set to by hand. Above this a typo is likelier than a host that carries it.
@@ -69,6 +69,17 @@ class WorkerPlan:
         if isinstance(measured, int) and not isinstance(measured, bool) and 1 <= measured <= WORKER_MIB_MAX:
             return measured
         return None
+
+    @property
+    def each_mib(self) -> int:
+        """What the plan counted for one worker: a number that was set, what was measured, or the default."""
+        size = str(self.inputs.get("worker_mib"))
+        return int(size) if size.isdigit() else self.measured_mib or WORKER_MIB
+
+    @property
+    def is_by_rule(self) -> bool:
+        """Whether the number follows from CPUs and memory; by hand it is taken as it is."""
+        return self.bound_by not in ("", "setting")
 
     @property
     def vcpus(self) -> int:
@@ -175,6 +186,28 @@ def plan_workers(
         return plan(number, "memory", f"{room}{held} ({cpu_sum} would be {by_cpu})")
     more = f"{cpu_sum} would be {by_cpu}, memory would allow {by_memory}{origin}"
     return plan(number, "limit", f", the most that was allowed ({more})")
+
+
+def cut_plan(plan: WorkerPlan, mib: int) -> WorkerPlan:
+    """Return a plan for workers that were measured to take so many MiB each; the same where they take no more.
+
+    By the same rule, so that the next plan, made with that figure, comes to the same number. Never more workers.
+    `inputs` stay those of the first one: by them a second deploy sees that nothing has changed.
+    """
+    if mib <= plan.each_mib or not plan.is_by_rule:
+        return plan
+    again = plan_workers(**{**plan.inputs, "worker_mib": "auto", "measured_mib": mib}, notes=plan.notes)
+    return replace(again, inputs=plan.inputs) if again.workers < plan.workers else plan
+
+
+def cut_sum(plan: WorkerPlan, mib: int) -> str:
+    """Return the sum by which memory does not hold a plan's workers twice, each of so many MiB."""
+    number, sets = plan.workers, int(plan.inputs.get("sets", 1))
+    of_sets = f", {sets} sets of them {sets * number * mib:,}" if sets > 1 else ""
+    reserve = int(plan.inputs.get("reserve_mib", 0))
+    there = f"{plan.limit_mib:,.0f} are there ({plan.limit_mib + reserve:,.0f} less {reserve:,} for the system)"
+    take = "takes" if number == 1 else "take"
+    return f"{_count(number)} of {mib:,} MiB {take} {number * mib:,} MiB{of_sets}; {there}"
 
 
 def workers_by_memory(memory_mib: int, worker_mib: int, reserve_mib: int, sets: int) -> int:

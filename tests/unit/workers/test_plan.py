@@ -16,6 +16,8 @@ from plugins.module_utils.workers.plan import (
     WORKER_MIB_MAX,
     WorkerPlan,
     WorkerPlanError,
+    cut_plan,
+    cut_sum,
     parse_whole,
     parse_workers,
     plan_workers,
@@ -377,3 +379,25 @@ def test_the_memory_for_all_workers_is_what_the_plan_counted(inputs: dict[str, A
 )
 def test_what_was_measured_counts_again_only_where_it_can_have_been(kept: object, measured: int | None) -> None:
     assert WorkerPlan(1, inputs={"measured_mib": kept}).measured_mib == measured
+
+
+@given(cpus=st.integers(1, 64), mib=st.integers(200, 65536), size=st.integers(1, 4000), more=st.integers(0, 2000))
+def test_larger_workers_than_planned_are_never_more_and_as_many_as_the_next_plan_has(
+    cpus: int, mib: int, size: int, more: int
+) -> None:
+    plan = plan_workers(vcpus=cpus, memory_mib=mib)
+    cut = cut_plan(plan, size)
+    assert 1 <= cut_plan(plan, size + more).workers <= cut.workers <= plan.workers
+    assert cut.inputs == plan.inputs, "by those a second deploy plans as before"
+    if size > plan.each_mib:
+        assert cut.workers == min(plan.workers, plan_workers(vcpus=cpus, memory_mib=mib, measured_mib=size).workers)
+    else:
+        assert cut is plan
+
+
+def test_sum_by_which_a_plan_does_not_fit_names_what_there_is() -> None:
+    plan = plan_workers(vcpus=2, memory_mib=2048)
+    assert cut_sum(plan, 400).endswith("2 sets of them 4,000; 1,792 are there (2,048 less 256 for the system)")
+    limited = plan_workers(vcpus=2, memory_mib=4096, memory_limit_mib=1000, sets=1, workers=1)
+    assert cut_sum(limited, 800) == "1 worker of 800 MiB takes 800 MiB; 744 are there (1,000 less 256 for the system)"
+    assert cut_plan(limited, 800) is limited, "a number that was set stays"
