@@ -11,7 +11,7 @@ from typing import Any
 from . import history, recycle, status
 from .config import Config, HostError
 from .context import Context
-from .cutover import ACTIVATE, RESTORE, ROLLBACK, RefusedError, Request, cut_over
+from .cutover import ACTIVATE, RESTART, RESTORE, ROLLBACK, RefusedError, Request, cut_over
 from .finish import finish
 from .hooks import command
 from .locks import locked
@@ -19,6 +19,8 @@ from .preflight import check_release, check_state
 from .prune import check_prune, prune
 from .recover import recover
 
+#: In the place of a release's id: the one that gets traffic.
+LIVE = "live"
 EXIT_REFUSED, EXIT_NOTHING_DONE, EXIT_UNFINISHED = 1, 2, 3
 
 
@@ -56,11 +58,15 @@ def _history(context: Context, _unused: Call) -> Outcome:
 
 
 def _run(context: Context, call: Call) -> Outcome:
-    config, release = context.config, call.options.release
+    config, release = context.config, _named(context.config, call.options.release)
     manifest = check_release(config, release)
+    slot = config.live_slot()
+    # What a deploy that was refused has left is not what the live release runs with.
+    as_live = slot and release == config.live_record().release and not call.options.wanted
+    files = config.slot_files(str(slot)) if as_live else config.wanted_files()
     # From there, no shell, no sudo and no -vvv has it in a command line.
     words = ("sh", "-c", sys.stdin.read()) if call.options.shell else call.options.words
-    code, output = context.systemd.run(command(config, release, manifest, config.wanted_files(), words))
+    code, output = context.systemd.run(command(config, release, manifest, files, words))
     return Outcome(code, {"output": output, "code": code})
 
 
@@ -94,16 +100,28 @@ def _switch(context: Context, call: Call) -> Outcome:
     options, config = call.options, context.config
     check_state(config)
     recycle.give_way(context)
-    with locked(config, f"{options.verb} {options.release}".strip(), call.by):
+    with locked(config, f"{options.verb} {getattr(options, 'release', '')}".strip(), call.by):
         _recover_first(context)
         # An empty id asks to go back to the best one, but never a deploy: there it is somebody's unset variable.
-        release = options.release if options.verb == ACTIVATE else options.release or _best(config)
-        if options.verb == ROLLBACK and release == config.live_record().release:
+        asked = LIVE if options.verb == RESTART else options.release
+        release = _named(config, asked) if options.verb in (ACTIVATE, RESTART) else asked or _best(config)
+        is_live = release == config.live_record().release
+        if options.verb == ROLLBACK and is_live:
             raise HostError(f"release {release} is live already: there is nothing to go back from")
-        request = Request(options.verb, release, call.by, getattr(options, "force", False))
+        own = is_live and not getattr(options, "wanted", False)
+        request = Request(options.verb, release, call.by, getattr(options, "force", False), own)
         record = finish(context, cut_over(context, request))
         _prune_old(context)
     return Outcome(0, {"live": record.public(), "outcome": history.SWITCHED})
+
+
+def _named(config: Config, release: str) -> str:
+    """Return a release's id; `live` stands for the one that gets traffic. HostError where none does."""
+    if release != LIVE:
+        return release
+    if live := config.live_record().release:
+        return live
+    raise HostError("no release is live on this host yet: deploy, or name one (status lists them)")
 
 
 def _recover_first(context: Context) -> None:
@@ -135,6 +153,6 @@ def _prune_old(context: Context) -> None:
 #: or SSH session that asked for it.
 VERBS: dict[str, Callable[[Context, Call], Outcome]] = {
     "status": _status, "verify": _verify, "history": _history, "run": _run, "prune": _prune, recycle.VERB: _recycle,
-    "recover": _recover, ACTIVATE: _switch, ROLLBACK: _switch, RESTORE: _switch,
+    "recover": _recover, ACTIVATE: _switch, ROLLBACK: _switch, RESTORE: _switch, RESTART: _switch,
 }  # fmt: skip
-IN_UNIT = (ACTIVATE, ROLLBACK, RESTORE, "recover")
+IN_UNIT = (ACTIVATE, ROLLBACK, RESTORE, RESTART, "recover")

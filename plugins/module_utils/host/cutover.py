@@ -24,7 +24,7 @@ from .sizing import Sizing
 from .slots import SlotSettings, prepare_slot, settings_for
 from .systemd import SystemdError
 
-ACTIVATE, ROLLBACK, RESTORE = "activate", "rollback", "restore"
+ACTIVATE, ROLLBACK, RESTORE, RESTART = "activate", "rollback", "restore", "restart"
 
 
 class RefusedError(Exception):
@@ -39,12 +39,16 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """What to switch to, and who asks. `force` tries a release once more that was marked bad."""
+    """What to switch to, and who asks. `force` tries a release once more that was marked bad.
+
+    own: with the settings that it serves with, or last served with, not with those that the last deploy brought.
+    """
 
     verb: str
     release: str
     by: str
     force: bool = False
+    own: bool = False
 
     @property
     def going_back(self) -> bool:
@@ -62,7 +66,7 @@ def cut_over(context: Context, request: Request) -> Transaction:
     old, new = config.live_slot(), config.idle_slot()
     # One that an interrupted switch has left running has no traffic.
     context.systemd.stop(config.service(new), config.socket_unit(new))
-    settings = settings_for(context, request.release, manifest, new, request.going_back)
+    settings = settings_for(context, request.release, manifest, new, request.going_back or request.own)
     server = engine(settings.record.engine)
     check_engine(manifest, request.release, server)
     refusal = server.refusal(manifest.get("packages", {}))

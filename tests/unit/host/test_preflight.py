@@ -526,7 +526,7 @@ def test_what_is_told_of_the_live_slot_has_no_hash_of_its_files(host: Host, run:
         assert live["release"] == "aaa"
         assert not {"files", "fingerprint"} & live.keys(), "the fake host has a plain text as its fingerprint"
     write_settings(host, fingerprint="0" * 16)
-    assert FINGERPRINT.fullmatch(run("activate", "aaa").json["live"]["fingerprint"])
+    assert FINGERPRINT.fullmatch(run("activate", "aaa", "--wanted").json["live"]["fingerprint"])
 
 
 def test_settings_on_disk_that_were_edited_are_told(host: Host, run: Run) -> None:
