@@ -19,7 +19,10 @@ pytestmark = pytest.mark.usefixtures("sample_again", "sample")
 SHORT_MIX = "get-new=40,get-keep=40,post-keep=15,post-new=5"
 ANSWER = "        await self.app(scope, receive, stamped)\n"
 #: In the sample app's main.py: whoever is asked this takes 450 MiB from then on.
-LEAKS = "        if scope['path'] == '/whoami':\n            'LEAK' in globals() or globals().update(LEAK=b'x' * (450 << 20))\n"
+LEAKS = (
+    "        if scope['path'] == '/whoami':\n"
+    "            'LEAK' in globals() or globals().update(LEAK=b'x' * (450 << 20))\n"
+)
 
 
 @pytest.fixture(scope="module")

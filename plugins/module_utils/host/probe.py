@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..workers.limits import memory_of, planned_mib, read_groups, text_of
-from ..workers.plan import WORKER_MIB, plan_workers
+from ..workers.plan import plan_workers
 from .digests import PREFIX, keyed, read_key, sha256
 from .file_state import file_state
 from .files import read_object
@@ -230,9 +230,8 @@ def probe(params: Mapping[str, Any]) -> dict[str, Any]:
     main_pid = state[service][1] if live else 0
     # Of one worker, a main process may have no child: it serves by itself.
     pids = children(main_pid) or [main_pid] * (live.plan.workers == 1) if main_pid else []
-    # Fresh ones show that workers are larger than is assumed, never that they stay smaller.
-    fresh = live.fresh_mib if live.fresh_mib > WORKER_MIB else 0
-    measured = measured_mib(pids) or max(kept or 0, fresh) or None
+    measured = measured_mib(pids) or kept
+    fresh, kept_fresh = live.fresh_mib or None, live.plan.inputs.get("fresh_mib")
     key = read_key(Path(params["key_file"])) if params["key_file"] else None
     secrets = params["secrets"].items()
 
@@ -245,8 +244,8 @@ def probe(params: Mapping[str, Any]) -> dict[str, Any]:
             "python_version": python,
             "arch": platform.machine(),
             "systemd": systemd,
-            "plan": plan_workers(**limits, measured_mib=measured).as_dict(),
-            "plan_live": plan_workers(**limits, measured_mib=kept).as_dict(),
+            "plan": plan_workers(**limits, measured_mib=measured, fresh_mib=fresh).as_dict(),
+            "plan_live": plan_workers(**limits, measured_mib=kept, fresh_mib=kept_fresh).as_dict(),
             "releases": releases_on_disk(root),
             "fleet": fleet_of(Path("/etc", app)),
             "live": live.public(),

@@ -11,7 +11,7 @@ import math
 from dataclasses import replace
 
 from ..workers.engines import engine
-from ..workers.plan import cut_plan, cut_sum
+from ..workers.plan import cut_sum, replan
 from . import recycle
 from .config import HostError
 from .context import Context
@@ -44,7 +44,12 @@ class Sizing:
         if not self.settings.number_is_data:
             return workers
         if not overlap.each:
-            known = not plan.is_by_rule or plan.inputs.get("worker_mib") != "auto" or plan.measured_mib
+            known = (
+                not plan.is_by_rule
+                or plan.inputs.get("worker_mib") != "auto"
+                or plan.measured_mib
+                or plan.inputs.get("fresh_mib")
+            )
             return workers if known or self.going_back else self.least
         if self.old and not self.going_back and overlap.limit > 0 and overlap.fits() < self.least:
             given_up = self._can_give_up(self.old)
@@ -113,11 +118,13 @@ class Sizing:
         mib = math.ceil(max(self.overlap.sizes(slot), default=0.0))
         if self.going_back or not self.settings.number_is_data:
             return with_number(self.config, self.settings, replace(record, fresh_mib=mib))
-        plan = cut_plan(record.plan, mib)
+        plan = replan(record.plan, mib)
         planned = record.plan.workers
         number = max(plan.workers, self.least)
         if number < planned:
             self.context.report(f"{cut_sum(record.plan, mib)}: {number} instead of {planned} workers")
+        elif number > planned:
+            self.context.report(f"a worker takes {mib} MiB, less than those before: {number} workers, not {planned}")
         elif not plan.is_by_rule and number * mib > plan.limit_mib > 0:
             self.context.report(f"note: {cut_sum(plan, mib)}; service_workers asks for all of them")
         self.overlap.each = float(mib)

@@ -71,12 +71,6 @@ class WorkerPlan:
         return None
 
     @property
-    def each_mib(self) -> int:
-        """What the plan counted for one worker: a number that was set, what was measured, or the default."""
-        size = str(self.inputs.get("worker_mib"))
-        return int(size) if size.isdigit() else self.measured_mib or WORKER_MIB
-
-    @property
     def is_by_rule(self) -> bool:
         """Whether the number follows from CPUs and memory; by hand it is taken as it is."""
         return self.bound_by not in ("", "setting")
@@ -116,6 +110,7 @@ def plan_workers(
     quota: float | None = None,
     memory_limit_mib: int | None = None,
     measured_mib: int | None = None,
+    fresh_mib: int | None = None,
     workers: object = "auto",
     workers_max: int = WORKERS_MAX,
     worker_mib: object = "auto",
@@ -131,7 +126,7 @@ def plan_workers(
 
     Cores are the least of vcpus, affinity and quota. A quota may be a fraction (2.5 CPUs): it counts
     as such, and the result is rounded down. What a worker takes is `worker_mib` where that is a number,
-    else what was measured, else 100.
+    else what was measured, else 100, and what a fresh one was seen to take where that is more.
 
     Units: memory in MiB; quota in CPUs; vcpus as `ansible_facts['processor_vcpus']` counts them;
     affinity as `ansible_facts['processor_nproc']` does. None: unknown, or no limit.
@@ -143,7 +138,8 @@ def plan_workers(
         "vcpus": vcpus, "affinity": affinity, "quota": quota,
         "memory_mib": memory_mib, "memory_limit_mib": memory_limit_mib,
         "workers": workers, "workers_max": workers_max,
-        "worker_mib": worker_mib, "measured_mib": measured_mib, "reserve_mib": reserve_mib, "sets": sets,
+        "worker_mib": worker_mib, "measured_mib": measured_mib, "fresh_mib": fresh_mib,
+        "reserve_mib": reserve_mib, "sets": sets,
     }  # fmt: skip
     for name in ("vcpus", "memory_mib", "memory_limit_mib", "measured_mib", "sets"):
         if inputs[name] is not None and inputs[name] < 1:
@@ -155,7 +151,7 @@ def plan_workers(
     fixed = parse_workers(workers)
 
     cpu_bound, by_cpu, cpu_sum = _by_cpu(vcpus, affinity, quota)
-    each, origin = (size, "") if size else (measured_mib, " as measured") if measured_mib else (WORKER_MIB, "")
+    each, origin = _each(size, measured_mib, fresh_mib)
     memory = memory_mib if memory_limit_mib is None else min(memory_mib, memory_limit_mib)
     by_memory = workers_by_memory(memory, each, reserve_mib, sets)
     if fixed is None and not origin and memory < each:
@@ -188,16 +184,28 @@ def plan_workers(
     return plan(number, "limit", f", the most that was allowed ({more})")
 
 
-def cut_plan(plan: WorkerPlan, mib: int) -> WorkerPlan:
-    """Return a plan for workers that were measured to take so many MiB each; the same where they take no more.
+def _each(size: int | None, measured: int | None, fresh: int | None) -> tuple[int, str]:
+    """Return what one worker counts for, in MiB, and how that is known. A fresh one may show that it is more."""
+    if size:
+        return size, ""
+    usual = measured or WORKER_MIB
+    return max(usual, fresh or 0), " as measured" if measured or (fresh or 0) > usual else ""
 
-    By the same rule, so that the next plan, made with that figure, comes to the same number. Never more workers.
-    `inputs` stay those of the first one: by them a second deploy sees that nothing has changed.
+
+def replan(plan: WorkerPlan, mib: int) -> WorkerPlan:
+    """Return the plan for workers of which a fresh one was measured to take so many MiB, by the same rule.
+
+    A number that was set by hand stays. `inputs` stay those of the first plan: by them a second deploy sees that
+    nothing has changed.
     """
-    if mib <= plan.each_mib or not plan.is_by_rule:
+    if not plan.is_by_rule:
         return plan
-    again = plan_workers(**{**plan.inputs, "worker_mib": "auto", "measured_mib": mib}, notes=plan.notes)
-    return replace(again, inputs=plan.inputs) if again.workers < plan.workers else plan
+    size = str(plan.inputs["worker_mib"])
+    again = plan_workers(
+        **{**plan.inputs, "worker_mib": max(int(size), mib) if size.isdigit() else size, "fresh_mib": mib},
+        notes=plan.notes,
+    )
+    return replace(again, inputs=plan.inputs) if again.workers != plan.workers else plan
 
 
 def cut_sum(plan: WorkerPlan, mib: int) -> str:

@@ -60,11 +60,24 @@ def test_release_whose_workers_are_larger_than_planned_gets_fewer_before_traffic
     assert record.plan.measured_mib is None, "by that, the same release is planned as before, and nothing is replaced"
     # The next release is planned with what was seen; the same one, with another setting, is not.
     for planned, release in ((400, "bbb"), (None, "bbb"), (400, "aaa")):
-        again = host_of(tmp_path, measured_mib=planned)
+        again = host_of(tmp_path, fresh_mib=planned)
         again.sizes = host.sizes
         go(again, release)
         assert again.live["workers"] == 2
         assert again.most <= LIMIT
+
+
+def test_release_with_smaller_workers_than_the_one_before_gets_all_again(tmp_path: Path) -> None:
+    host = host_of(tmp_path)
+    host.sizes["aaa"] = 400.0
+    go(host, "aaa")
+    again = host_of(tmp_path, fresh_mib=400)
+    again.sizes["aaa"] = 400.0
+    said = go(again, "bbb")
+    assert again.config.workers == 2
+    assert "a worker takes 40 MiB, less than those before: 5 workers, not 2" in said
+    assert (again.live["workers"], len(again.workers(2)), again.live["fresh_mib"]) == (5, 5, 40)
+    assert again.most <= LIMIT
 
 
 def test_first_release_starts_with_one_worker_and_has_all_before_traffic(tmp_path: Path) -> None:

@@ -173,9 +173,9 @@ def test_a_host_serves_only_what_the_last_switch_made(tmp_path: Path, fault: str
         # Fresh workers show that more is needed, never that less will do.
         (None, None, 150, 2, 3),
         (None, 50, 150, 2, 7),
-        (None, 50, 60, 7, 7),
+        (None, 50, 60, 5, 7),
         (None, None, 40, 3, 3),
-        (50, 150, 120, 7, 2),
+        (50, 150, 120, 2, 2),
     ],
 )
 def test_what_workers_take_now_is_for_another_release_than_the_live_one(
