@@ -33,6 +33,8 @@ class Config(Settings):
     fingerprint: str
     #: Where nginx notes what became of each request; see watch.py.
     proxy_log: str = ""
+    #: nginx's file for the app, which says where it is reached; "" before there was such a setting.
+    proxy_file: str = ""
     #: A worker that is over the limit so soon after its start would be so again: the limit is wrong, not the worker.
     recycle_least_seconds: float = 300.0
 

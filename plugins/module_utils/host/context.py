@@ -11,6 +11,7 @@ from pathlib import Path
 from ..workers.engines import Engine
 from . import proc, sockets
 from .config import Config
+from .proxy import Proxy
 from .sockets import Answers
 from .systemd import Systemd, UnitState
 from .workers import worker_pids
@@ -52,6 +53,7 @@ class Context:
     clock: Clock = field(default_factory=Clock)
     kernel: Kernel = field(default_factory=Kernel)
     ask: Callable[[Path, str, str, float, int, Iterable[int]], Answers] = sockets.ask
+    proxy: Proxy = field(default_factory=Proxy)
 
     def state(self, slot: str) -> UnitState:
         """Return the state of a slot's service."""

@@ -12,6 +12,7 @@ from .gate import GateError, burst, prove
 from .journal import GOING_BACK, Transaction
 from .sizing import grow_to
 from .systemd import SystemdError
+from .watch import UNCOUNTED
 
 
 class WentBackError(RefusedError):
@@ -53,7 +54,8 @@ def roll_back(context: Context, transaction: Transaction, trouble: str) -> NoRet
 def finish_rollback(context: Context, transaction: Transaction) -> None:
     """Mark the release bad and stop its slot, once those that it still serves are done."""
     config, old, new = context.config, str(transaction.from_slot), transaction.to_slot
-    history.mark_bad(config, transaction.release, transaction.trouble, config.record_of(new).fingerprint)
+    if not transaction.trouble.startswith(UNCOUNTED):  # the release is not to blame
+        history.mark_bad(config, transaction.release, transaction.trouble, config.record_of(new).fingerprint)
     drain(context, new)
     take_back(context, new)
     grow_to(context, new, old, config.live_record().plan.workers)
