@@ -18,7 +18,7 @@ FOLDER = "/var/log/nginx"
 @pytest.fixture
 def log(app: App) -> Iterator[str]:
     """nginx's log of the app, on a small disk of its own."""
-    app.host.check_output(f"mount -t tmpfs -o size=256k tmpfs {FOLDER} && nginx -s reopen")
+    app.host.check_output(f"mount -t tmpfs -o size=4m tmpfs {FOLDER} && nginx -s reopen")
     yield f"{FOLDER}/{app.name}.watch.log"
     app.host.check_output(f"umount --lazy {FOLDER} && nginx -s reopen")
 

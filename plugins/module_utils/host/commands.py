@@ -8,15 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import history, recycle, status
+from . import history, recycle, reserve, status
 from .config import Config, HostError
 from .context import Context
 from .cutover import ACTIVATE, RESTART, RESTORE, ROLLBACK, RefusedError, Request, cut_over
 from .finish import finish
 from .hooks import command
 from .locks import locked
-from .preflight import check_release, check_state
-from .prune import check_prune, prune
+from .preflight import ROOM_BYTES, check_release, check_state, room_trouble
+from .prune import check_prune, drop, prune
 from .recover import recover
 
 #: In the place of a release's id: the one that gets traffic.
@@ -91,7 +91,7 @@ def _prune(context: Context, call: Call) -> Outcome:
 def _recover(context: Context, call: Call) -> Outcome:
     check_state(context.config)
     recycle.give_way(context)
-    with locked(context.config, "recover", call.by):
+    with locked(context.config, "recover", call.by), reserve.usable(context.config):
         recover(context)
         return Outcome(0, {"live": context.config.live_record().public()})
 
@@ -110,8 +110,15 @@ def _switch(context: Context, call: Call) -> Outcome:
             raise HostError(f"release {release} is live already: there is nothing to go back from")
         own = is_live and not getattr(options, "wanted", False)
         request = Request(options.verb, release, call.by, getattr(options, "force", False), own)
-        record = finish(context, cut_over(context, request))
+        with reserve.usable(config):
+            try:
+                record = finish(context, cut_over(context, request))
+            except (HostError, RefusedError):
+                if getattr(options, "wanted", False):
+                    _drop_refused(context, release)
+                raise
         _prune_old(context)
+        reserve.fill(config, ROOM_BYTES)
     return Outcome(0, {"live": record.public(), "outcome": history.SWITCHED})
 
 
@@ -137,6 +144,12 @@ def _best(config: Config) -> str:
     if not candidates:
         raise HostError(f"there is nothing to go back to: {status.no_rollback(config)}")
     return candidates[0]
+
+
+def _drop_refused(context: Context, release: str) -> None:
+    """Remove the release of a refused deploy where the disk has no room for it beside what serves."""
+    if room_trouble(context.config) and drop(context.config, release):
+        context.report(f"note: release {release} was removed from the host: the disk has no room for it")
 
 
 def _prune_old(context: Context) -> None:

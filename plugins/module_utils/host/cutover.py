@@ -15,11 +15,11 @@ from ..workers.engines import engine
 from . import history
 from .config import HostError
 from .context import Context
-from .files import link_atomically
+from .files import MAKE_ROOM, link_atomically
 from .gate import GateError, prove
 from .hooks import HookError, run_hook
 from .journal import Transaction
-from .preflight import check_engine, check_not_bad, check_release, check_room, check_state, clock_trouble
+from .preflight import check_engine, check_not_bad, check_release, check_state, clock_trouble, room_trouble
 from .sizing import Sizing
 from .slots import SlotSettings, prepare_slot, settings_for
 from .systemd import SystemdError
@@ -107,7 +107,12 @@ def check_before(context: Context, request: Request) -> dict[str, Any]:
     if not request.force:
         check_not_bad(context.config, request.release, same_settings=not request.going_back)
     _refuse_or_note(context, request, clock_trouble(context.config, context.clock.time()), "Set the clock")
-    check_room(context.config)
+    if full := room_trouble(context.config):
+        if not request.going_back:
+            raise HostError(f"{full}; nothing was changed. Make room")
+        context.report(f"note: {full}: what going back writes takes what is kept for that")
+        # For the link by which systemd enables a unit: that is not written by us.
+        MAKE_ROOM.get()(context.config.units)
     return manifest
 
 

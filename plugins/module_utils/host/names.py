@@ -137,8 +137,8 @@ def _left_by_us(folder: Path, names: set[str]) -> bool:
 
 
 def _is_passing(name: str, names: set[str]) -> bool:
-    """Return whether this is a lock, or what a write of one of these names that was cut off has left."""
-    return name == ".lock" or any(name.startswith(f".{own}.") for own in names)
+    """Return whether this is a lock, a reserve, or what a write of one of these names that was cut off has left."""
+    return name in (".lock", ".reserve") or any(name.startswith(f".{own}.") for own in names)
 
 
 def _names(folder: Path) -> set[str]:
