@@ -25,7 +25,7 @@ LEAST_SLOWER = 0.05
 #: nginx notes a request within half a second. One that does not show after this many is not noted at all.
 NOTED_SECONDS = 5.0
 #: How what is wrong begins where it is not the release's fault: nobody has counted what became of its requests.
-UNCOUNTED = "nothing was counted"
+UNCOUNTED = "nothing was counted of the release's requests"
 #: How much of nginx's notes from before the switch is compared with, in bytes and seconds.
 BEFORE_BYTES, BEFORE_SECONDS = 256 << 10, 120.0
 
@@ -232,7 +232,7 @@ class _Counting:
             path = self.config.health_path
             self.context.report(f"note: nginx answers {path} with {status}, not as the app does: nothing is counted")
             return ""
-        return f"{UNCOUNTED} of the release's requests: {self._why(unreadable)}"
+        return f"{UNCOUNTED}: {self._why(unreadable)}"
 
     def _why(self, unreadable: str) -> str:
         path = Path(self.config.proxy_log)

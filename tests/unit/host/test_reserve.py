@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from plugins.module_utils.host import files, history, reserve
-from plugins.module_utils.host.commands import ROOM_BYTES
+from plugins.module_utils.host.preflight import ROOM_BYTES
 from tests.unit.host.fake_systemd import Host
 from tests.unit.host.test_commands import call
 

@@ -489,7 +489,7 @@ def test_watch_that_can_count_nothing_says_so_and_why(
     watched = slot.watch()
     trouble = [look(slot, watched) for _ in range(6)]
     assert trouble[:4] == [""] * 4, "nginx may take a moment to note a request"
-    assert re.search(f"^{UNCOUNTED} of the release's requests: .*{why}", next(filter(None, trouble)))
+    assert re.search(f"^{UNCOUNTED}: .*{why}", next(filter(None, trouble)))
     assert not watched.is_stable
     watched.count_no_more("nothing")
     assert (look(slot, watched), watched.is_stable, slot.said) == ("", True, ["note: nothing"])
