@@ -128,7 +128,10 @@ class Sizing:
         elif not plan.is_by_rule and number * mib > plan.limit_mib > 0:
             self.context.report(f"note: {cut_sum(plan, mib)}; service_workers asks for all of them")
         self.overlap.each = float(mib)
-        plan = replace(plan, workers=self._resize(slot, number))
+        if (held := self._resize(slot, number)) < number:
+            reason = f"{held} workers: memory has held no more when they started (without that: {plan.reason})"
+            plan = replace(plan, bound_by="memory", reason=reason)
+        plan = replace(plan, workers=held)
         return with_number(self.config, self.settings, replace(record, plan=plan, fresh_mib=mib))
 
     def _resize(self, slot: str, number: int) -> int:

@@ -198,13 +198,13 @@ def replan(plan: WorkerPlan, mib: int) -> WorkerPlan:
     A number that was set by hand stays. `inputs` stay those of the first plan: by them a second deploy sees that
     nothing has changed.
     """
-    if not plan.is_by_rule:
+    # A plan that was kept by an earlier version may have other inputs.
+    known = {name: value for name, value in plan.inputs.items() if name in (plan_workers.__kwdefaults__ or {})}
+    if not plan.is_by_rule or not {"vcpus", "memory_mib"} <= plan.inputs.keys():
         return plan
-    size = str(plan.inputs["worker_mib"])
-    again = plan_workers(
-        **{**plan.inputs, "worker_mib": max(int(size), mib) if size.isdigit() else size, "fresh_mib": mib},
-        notes=plan.notes,
-    )
+    size = str(known.get("worker_mib", "auto"))
+    known |= {"worker_mib": max(int(size), mib) if size.isdigit() else size, "fresh_mib": mib, "notes": plan.notes}
+    again = plan_workers(vcpus=plan.inputs["vcpus"], memory_mib=plan.inputs["memory_mib"], **known)
     return replace(again, inputs=plan.inputs) if again.workers != plan.workers else plan
 
 

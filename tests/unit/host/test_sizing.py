@@ -121,6 +121,10 @@ def test_what_other_programs_take_counts_for_a_first_release_too(tmp_path: Path)
     said = go(host, "aaa")
     assert "1 of 5 workers: 80 MiB are left, one more takes 90" in said
     assert (host.live["workers"], len(host.workers(1))) == (1, 1)
+    plan = host.config.live_record().plan
+    assert (plan.bound_by, plan.reason.partition(" (")[0]) == (
+        "memory", "1 workers: memory has held no more when they started",
+    )  # fmt: skip
 
 
 def test_who_goes_back_gets_the_number_of_that_time(tmp_path: Path) -> None:

@@ -401,6 +401,12 @@ def test_size_that_was_set_counts_until_workers_are_seen_to_take_more() -> None:
     assert replan(plan, 40) is plan
 
 
+def test_plan_that_an_earlier_version_kept_is_planned_anew_as_far_as_it_says_from_what() -> None:
+    old = {"vcpus": 2, "memory_mib": 2048, "measured": 7, "reserve_mib": 256}
+    assert replan(WorkerPlan(5, "cpu", inputs=old), 400).workers == 2
+    assert replan(WorkerPlan(5, "cpu", inputs={"memory_mib": 2048}), 400).workers == 5
+
+
 def test_sum_by_which_a_plan_does_not_fit_names_what_there_is() -> None:
     plan = plan_workers(vcpus=2, memory_mib=2048)
     assert cut_sum(plan, 400).endswith("2 sets of them 4,000; 1,792 are there (2,048 less 256 for the system)")
