@@ -68,7 +68,8 @@ class App:
         return str(self.variables["ansible_host"])
 
     def command(self, *words: str) -> tuple[int, dict[str, Any]]:
-        """Run the host's command; return its exit code and what it said."""
+        """Run the host's command, `activate` as a deploy does; return its exit code and what it said."""
+        words = (*words, "--wanted") if words[0] == "activate" else words
         # 255, systemd-run's word for a switch that was killed, would be taken for ssh's own.
         line = " ".join(
             [f"{self.name}-release", "%s " * len(words), "--json; code=$?; exit $((code > 254 ? 254 : code))"]

@@ -18,7 +18,7 @@ from . import history, recycle, status, tune
 from .commands import EXIT_NOTHING_DONE, EXIT_REFUSED, EXIT_UNFINISHED, IN_UNIT, VERBS, Call, Outcome
 from .config import Config, HostError
 from .context import Context
-from .cutover import ACTIVATE, RESTORE, ROLLBACK, RefusedError
+from .cutover import ACTIVATE, RESTART, RESTORE, ROLLBACK, RefusedError
 from .locks import holder
 from .mask import mask
 from .systemd import Systemd, SystemdError, in_unit
@@ -37,7 +37,9 @@ def parser() -> argparse.ArgumentParser:
     verbs.add_parser("verify", help="prove that users are served, now and after a restart; says what differs")
     verbs.add_parser("history", help="what was switched when, by whom, with what result")
     verb = verbs.add_parser(ACTIVATE, help="make a release that is on this host the live one")
-    verb.add_argument("release")
+    verb.add_argument("release", help="its id; `live` replaces the workers of the live one")
+    _add_wanted(verb)
+    verbs.add_parser(RESTART, help="replace all workers of the live release, with the settings that it serves with")
     verb = verbs.add_parser(ROLLBACK, help="go back to the release before, with its settings; mark the live one bad")
     verb.add_argument("release", nargs="?", default="")
     verb = verbs.add_parser(RESTORE, help="go back likewise, but mark nothing: the release is not to blame")
@@ -46,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("releases", nargs="*")
     verb.add_argument("--keep", type=int, help="how many stay (service_keep_releases)")
     verb = verbs.add_parser("run", help="run a command as the app, with the code of a release: run ID -- WORDS")
-    verb.add_argument("release")
+    verb.add_argument("release", help="its id, or `live`")
+    _add_wanted(verb)
     verb.add_argument("words", nargs="+")
     verb.add_argument("--shell", action="store_true", help="read a command for sh from the standard input instead")
     verb.add_argument("--show-secrets", action="store_true", help="leave values of service_env in what it prints")
@@ -64,6 +67,13 @@ def parser() -> argparse.ArgumentParser:
     for verb in verbs.choices.values():
         verb.add_argument("--json", action="store_true", help="print one JSON object")
     return top
+
+
+def _add_wanted(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--wanted", action="store_true",
+        help="even for the live release, take the settings that the last deploy brought, not those that it serves with",
+    )  # fmt: skip
 
 
 def read_words(words: list[str]) -> argparse.Namespace:

@@ -8,17 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import history, recycle, status
+from . import history, recycle, reserve, status
 from .config import Config, HostError
 from .context import Context
-from .cutover import ACTIVATE, RESTORE, ROLLBACK, RefusedError, Request, cut_over
+from .cutover import ACTIVATE, RESTART, RESTORE, ROLLBACK, RefusedError, Request, cut_over
 from .finish import finish
 from .hooks import command
 from .locks import locked
-from .preflight import check_release, check_state
-from .prune import check_prune, prune
+from .preflight import ROOM_BYTES, check_release, check_state, room_trouble
+from .prune import check_prune, drop, prune
 from .recover import recover
 
+#: In the place of a release's id: the one that gets traffic.
+LIVE = "live"
 EXIT_REFUSED, EXIT_NOTHING_DONE, EXIT_UNFINISHED = 1, 2, 3
 
 
@@ -60,11 +62,15 @@ def _history(context: Context, _unused: Call) -> Outcome:
 
 
 def _run(context: Context, call: Call) -> Outcome:
-    config, release = context.config, call.options.release
+    config, release = context.config, _named(context.config, call.options.release)
     manifest = check_release(config, release)
+    slot = config.live_slot()
+    # What a deploy that was refused has left is not what the live release runs with.
+    as_live = slot and release == config.live_record().release and not call.options.wanted
+    files = config.slot_files(str(slot)) if as_live else config.wanted_files()
     # From there, no shell, no sudo and no -vvv has it in a command line.
     words = ("sh", "-c", sys.stdin.read()) if call.options.shell else call.options.words
-    code, output = context.systemd.run(command(config, release, manifest, config.wanted_files(), words))
+    code, output = context.systemd.run(command(config, release, manifest, files, words))
     return Outcome(code, {"output": output, "code": code})
 
 
@@ -89,7 +95,7 @@ def _prune(context: Context, call: Call) -> Outcome:
 def _recover(context: Context, call: Call) -> Outcome:
     check_state(context.config)
     recycle.give_way(context)
-    with locked(context.config, "recover", call.by):
+    with locked(context.config, "recover", call.by), reserve.usable(context.config):
         recover(context)
         return Outcome(0, {"live": context.config.live_record().public()})
 
@@ -98,16 +104,35 @@ def _switch(context: Context, call: Call) -> Outcome:
     options, config = call.options, context.config
     check_state(config)
     recycle.give_way(context)
-    with locked(config, f"{options.verb} {options.release}".strip(), call.by):
+    with locked(config, f"{options.verb} {getattr(options, 'release', '')}".strip(), call.by):
         _recover_first(context)
         # An empty id asks to go back to the best one, but never a deploy: there it is somebody's unset variable.
-        release = options.release if options.verb == ACTIVATE else options.release or _best(config)
-        if options.verb == ROLLBACK and release == config.live_record().release:
+        asked = LIVE if options.verb == RESTART else options.release
+        release = _named(config, asked) if options.verb in (ACTIVATE, RESTART) else asked or _best(config)
+        is_live = release == config.live_record().release
+        if options.verb == ROLLBACK and is_live:
             raise HostError(f"release {release} is live already: there is nothing to go back from")
-        request = Request(options.verb, release, call.by, getattr(options, "force", False))
-        record = finish(context, cut_over(context, request))
+        own = is_live and not getattr(options, "wanted", False)
+        request = Request(options.verb, release, call.by, getattr(options, "force", False), own)
+        with reserve.usable(config):
+            try:
+                record = finish(context, cut_over(context, request))
+            except (HostError, RefusedError):
+                if getattr(options, "wanted", False):
+                    _drop_refused(context, release)
+                raise
         _prune_old(context)
+        reserve.fill(config, ROOM_BYTES)
     return Outcome(0, {"live": record.public(), "outcome": history.SWITCHED})
+
+
+def _named(config: Config, release: str) -> str:
+    """Return a release's id; `live` stands for the one that gets traffic. HostError where none does."""
+    if release != LIVE:
+        return release
+    if live := config.live_record().release:
+        return live
+    raise HostError("no release is live on this host yet: deploy, or name one (status lists them)")
 
 
 def _recover_first(context: Context) -> None:
@@ -125,6 +150,12 @@ def _best(config: Config) -> str:
     return candidates[0]
 
 
+def _drop_refused(context: Context, release: str) -> None:
+    """Remove the release of a refused deploy where the disk has no room for it beside what serves."""
+    if room_trouble(context.config) and drop(context.config, release):
+        context.report(f"note: release {release} was removed from the host: the disk has no room for it")
+
+
 def _prune_old(context: Context) -> None:
     try:
         removed = prune(context.config, keep=context.config.keep_releases)
@@ -139,6 +170,6 @@ def _prune_old(context: Context) -> None:
 #: or SSH session that asked for it.
 VERBS: dict[str, Callable[[Context, Call], Outcome]] = {
     "status": _status, "verify": _verify, "history": _history, "run": _run, "prune": _prune, recycle.VERB: _recycle,
-    "recover": _recover, ACTIVATE: _switch, ROLLBACK: _switch, RESTORE: _switch,
+    "recover": _recover, ACTIVATE: _switch, ROLLBACK: _switch, RESTORE: _switch, RESTART: _switch,
 }  # fmt: skip
-IN_UNIT = (ACTIVATE, ROLLBACK, RESTORE, "recover")
+IN_UNIT = (ACTIVATE, ROLLBACK, RESTORE, RESTART, "recover")

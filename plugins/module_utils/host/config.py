@@ -120,6 +120,14 @@ class Config(Settings):
         folder = self.etc / "releases" / release
         return {kind: folder / kind for kind in ("service", "socket", "environment")}
 
+    def own_files(self, release: str) -> tuple[dict[str, Path], SlotRecord]:
+        """Return the files that a release serves with, or last served with, and the record of that; empty: none."""
+        slot, live = self.live_slot(), self.live_record()
+        if slot and release == live.release:
+            return self.slot_files(slot), live
+        kept = self.kept_files(release)
+        return kept, SlotRecord.read(kept["service"].with_name("record.json"))
+
     def release_dir(self, release: str) -> Path:
         """Where a release is unpacked."""
         return self.root / "releases" / release

@@ -15,16 +15,16 @@ from ..workers.engines import engine
 from . import history
 from .config import HostError, other
 from .context import Context
-from .files import link_atomically
+from .files import MAKE_ROOM, link_atomically
 from .gate import GateError, prove
 from .hooks import HookError, run_hook
 from .journal import Transaction
-from .overlap import Overlap
-from .preflight import check_engine, check_not_bad, check_release, check_room, check_state, clock_trouble
+from .preflight import check_engine, check_not_bad, check_release, check_state, clock_trouble, room_trouble
+from .sizing import Sizing
 from .slots import SlotSettings, prepare_slot, settings_for
 from .systemd import SystemdError
 
-ACTIVATE, ROLLBACK, RESTORE = "activate", "rollback", "restore"
+ACTIVATE, ROLLBACK, RESTORE, RESTART = "activate", "rollback", "restore", "restart"
 
 
 class RefusedError(Exception):
@@ -39,12 +39,16 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """What to switch to, and who asks. `force` tries a release once more that was marked bad."""
+    """What to switch to, and who asks. `force` tries a release once more that was marked bad.
+
+    own: with the settings that it serves with, or last served with, not with those that the last deploy brought.
+    """
 
     verb: str
     release: str
     by: str
     force: bool = False
+    own: bool = False
 
     @property
     def going_back(self) -> bool:
@@ -65,24 +69,26 @@ def cut_over(context: Context, request: Request) -> Transaction:
     if old is None:
         # Nor has one whose link somebody has removed.
         take_back(context, other(new))
-    settings = settings_for(context, request.release, manifest, new, request.going_back)
+    settings = settings_for(context, request.release, manifest, new, request.going_back or request.own)
     server = engine(settings.record.engine)
     check_engine(manifest, request.release, server)
     refusal = server.refusal(manifest.get("packages", {}))
     _refuse_or_note(context, request, refusal and f"the release has {refusal}", "Raise it in the app")
-    workers = first = settings.record.plan.workers
-    if settings.number_is_data:
-        first = Overlap(context, old, new).first(workers, server, request.going_back)
+    sizing, workers = Sizing(context, settings, old, request.going_back), settings.record.plan.workers
+    first = sizing.first()
     transaction = Transaction(
         request.verb, request.release, request.by, config.live_record().release, old, new, context.clock.time(),
         context.systemd.cursor(),
     )  # fmt: skip
     transaction.write(config)
-    fewer = "" if first == workers else f" of {workers}, as memory does not hold both sets; the rest follows"
+    why = "as memory does not hold both sets" if old else "to see what one takes"
+    fewer = "" if first == workers else f" of {workers}, {why}; the rest follows"
     context.report(f"starting release {request.release} in the {new} slot with {first} workers{fewer}")
     try:
+        sizing.make_room()
         boot(context, settings, first)
         context.report(prove(context, new, first, low_priority=old is not None))
+        settings = sizing.settle()
         if config.hook_before:
             run_hook(context, "before", new, request.release, manifest)
             context.report("service_hook_before is done")
@@ -90,6 +96,7 @@ def cut_over(context: Context, request: Request) -> Transaction:
     except (GateError, HookError, SystemdError, OSError) as error:
         log = context.systemd.journal(config.service(new), transaction.cursor)
         take_back(context, new)
+        sizing.give_back()
         transaction.end(context, history.REFUSED, str(error))
         raise RefusedError(str(error), log) from error
     context.report(f"traffic goes to the {new} slot")
@@ -103,7 +110,12 @@ def check_before(context: Context, request: Request) -> dict[str, Any]:
     if not request.force:
         check_not_bad(context.config, request.release, same_settings=not request.going_back)
     _refuse_or_note(context, request, clock_trouble(context.config, context.clock.time()), "Set the clock")
-    check_room(context.config)
+    if full := room_trouble(context.config):
+        if not request.going_back:
+            raise HostError(f"{full}; nothing was changed. Make room")
+        context.report(f"note: {full}: what going back writes takes what is kept for that")
+        # For the link by which systemd enables a unit: that is not written by us.
+        MAKE_ROOM.get()(context.config.units)
     return manifest
 
 

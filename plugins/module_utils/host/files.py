@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+def _no_room(_unused: Path) -> bool:
+    return False
+
+
+#: Frees something on the disk of a folder, and says whether there was anything: see reserve.py.
+MAKE_ROOM: ContextVar[Callable[[Path], bool]] = ContextVar("MAKE_ROOM", default=_no_room)
+
+
+def with_room(folder: Path, write: Callable[[], T]) -> T:
+    """Write something in a folder; on a full disk, again for as long as room can be made."""
+    while True:
+        try:
+            return write()
+        except OSError as error:
+            if error.errno not in FULL or not MAKE_ROOM.get()(folder):
+                raise
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -45,6 +68,12 @@ def write_atomically(
 
     Without `sync` a power cut may bring the former file back, whole.
     """
+    with_room(path.parent, lambda: _write(path, content, mode, owner))
+    if sync:
+        sync_folder(path.parent)
+
+
+def _write(path: Path, content: bytes, mode: int, owner: tuple[int, int] | None) -> None:
     new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)
     try:
@@ -60,15 +89,13 @@ def write_atomically(
         with contextlib.suppress(OSError):
             new.unlink()
         raise
-    if sync:
-        sync_folder(path.parent)
 
 
 def link_atomically(path: Path, target: Path | str) -> None:
     """Point a symbolic link at something else with one rename(); no moment without a link."""
     new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)
-    new.symlink_to(target)
+    with_room(path.parent, lambda: new.symlink_to(target))
     try:
         new.replace(path)
     except OSError:

@@ -18,7 +18,7 @@ from .preflight import check_release
 from .records import SlotRecord
 from .rollback import roll_back
 from .slots import start_with_all
-from .watch import Watch
+from .watch import UNCOUNTED, Watch
 
 #: A release that is gone back to has served before, and who goes back is in a hurry.
 BACK_SECONDS = 3.0
@@ -70,7 +70,9 @@ class _Handover:
         waited = self.context.clock.monotonic() - self.began
         watched = self.watch is None or (waited >= self.watch_seconds and self.watch.is_stable)
         if self.watch and (self.old or not watched) and (trouble := self.watch.trouble()):
-            roll_back(self.context, self.transaction, trouble)
+            if not trouble.startswith(UNCOUNTED) or self.transaction.verb == ACTIVATE:
+                roll_back(self.context, self.transaction, trouble)
+            self.watch.count_no_more(trouble)
         self.grown = self.grown or self.overlap.grow(self.workers)
         # Where the new slot cannot grow beside it, the old one does not stay for the watch.
         if self.old and (watched or not self.grown):

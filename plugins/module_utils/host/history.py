@@ -7,10 +7,11 @@ import json
 import os
 import syslog
 import time
+from pathlib import Path
 from typing import Any
 
 from .config import Config
-from .files import write_atomically, write_object
+from .files import with_room, write_atomically, write_object
 from .records import bad_marks
 
 MOST_LINES, FEWEST_LINES = 1000, 500
@@ -43,18 +44,21 @@ def note(config: Config, entry: dict[str, Any], name: str = SWITCHES) -> None:
     syslog.openlog(f"{config.app}-release")
     syslog.syslog(line)
     with contextlib.suppress(OSError):
-        path = config.root / name
-        earlier = path.read_bytes() if path.exists() else b""
-        if earlier.count(b"\n") >= MOST_LINES:
-            kept = earlier.splitlines(keepends=True)[-FEWEST_LINES:]
-            write_atomically(path, b"".join(kept), 0o600)
-        # A torn last line, from a power cut, would swallow this one.
-        start = "" if not earlier or earlier.endswith(b"\n") else "\n"
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        with os.fdopen(descriptor, "a", encoding="utf-8") as stream:
-            stream.write(f"{start}{line}\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        with_room(config.root, lambda: _add(config.root / name, line))
+
+
+def _add(path: Path, line: str) -> None:
+    earlier = path.read_bytes() if path.exists() else b""
+    if earlier.count(b"\n") >= MOST_LINES:
+        kept = earlier.splitlines(keepends=True)[-FEWEST_LINES:]
+        write_atomically(path, b"".join(kept), 0o600)
+    # A torn last line, from a power cut or a full disk, would swallow this one.
+    start = "" if not earlier or earlier.endswith(b"\n") else "\n"
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "a", encoding="utf-8") as stream:
+        stream.write(f"{start}{line}\n")
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def served(config: Config) -> list[str]:

@@ -139,8 +139,9 @@ def _left_by_us(folder: Path, names: set[str]) -> bool:
 
 
 def _is_passing(name: str, names: set[str]) -> bool:
-    """Return whether this is a lock, what a write of one of these names that was cut off has left, or a kept copy."""
-    return name == ".lock" or any(name.startswith((f".{own}.", f"{own}{EDITED}")) for own in names)
+    """Return whether this is a lock, a reserve, what a write of one of these names that was cut off has left, or a copy."""
+    passing = any(name.startswith((f".{own}.", f"{own}{EDITED}")) for own in names)
+    return passing or name in (".lock", ".reserve")
 
 
 def _names(folder: Path) -> set[str]:

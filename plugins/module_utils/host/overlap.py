@@ -20,13 +20,21 @@ class Overlap:
     def __init__(self, context: Context, old: str | None, new: str) -> None:
         self.context, self.config, self.old, self.new = context, context.config, old, new
         self.limit = self.config.plan.limit_mib
-        sizes = [context.kernel.memory_mib(pid) for slot in (old, new) for pid in context.pids(slot)]
-        #: What one more worker takes: what a live one does, which has served for a while, or one of the new release's
-        #: that is up already, where that is more; 0 where nothing is known.
-        self.each = max(sizes, default=0.0)
+        #: What one more worker takes, which is what a fresh one does: those that serve may have grown to many times of
+        #: that, and are the very ones to be replaced. 0 where nothing is known.
+        usual = self._recorded(old) or min(self.sizes(old), default=0.0)
+        self.each = self._recorded(new) or max([usual, *self.sizes(new)])
         self._asked, self._patience = 0, 0.0
         #: Those of the old workers of which one was asked to end.
         self._leaving: set[int] = set()
+
+    def _recorded(self, slot: str | None) -> float:
+        """Return what the live slot's workers took before they served anybody; 0 where nobody knows."""
+        return float(self.config.live_record().fresh_mib) if slot and slot == self.config.live_slot() else 0.0
+
+    def sizes(self, slot: str | None) -> list[float]:
+        """Return what the workers of a slot take now, each."""
+        return [self.context.kernel.memory_mib(pid) for pid in self.context.pids(slot)]
 
     def used(self) -> float:
         """Return what both slots take now, their main processes included.
@@ -53,17 +61,32 @@ class Overlap:
         least = min(workers, engine.least_workers)
         if not self.each or self.limit <= 0:
             return workers
+        fits = self.fits()
+        if fits < least and not going_back:
+            raise HostError(self.refusal(least, engine))
+        return min(workers, max(fits, least))
+
+    def fits(self, given_up: float = 0.0) -> int:
+        """Return how many new workers may start now, or once the old ones have given up so much."""
         # The new main process has in it what its workers will share: while there are few, that is nearly all its own.
         main_pid = self.context.state(self.old).main_pid if self.old else 0
-        fits = int((self.room() - self.context.kernel.anonymous_mib(main_pid)) // self.each)
-        if fits < least and not going_back:
-            few = "one new worker" if least == 1 else f"{least} new workers (from fewer, {engine.name} cannot grow)"
-            raise HostError(
-                f"memory does not hold even {few} beside the live ones: {self.room():.0f} MiB are left, one "
-                f"takes {self.each:.0f}. Nothing was changed. Lower service_workers or "
-                "service_reserve_memory_mib, or use a larger host"
-            )
-        return min(workers, max(fits, least))
+        return int((self.room() + given_up - self.context.kernel.anonymous_mib(main_pid)) // self.each)
+
+    def refusal(self, least: int, engine: Engine = DEFAULT, given_up: float = 0.0) -> str:
+        """Say that not even the fewest workers fit, once the old ones have given up so much, and what would help."""
+        few = "one new worker" if least == 1 else f"{least} new workers (from fewer, {engine.name} cannot grow)"
+        left, free = self.limit - self.used(), self.context.kernel.available_mib()
+        beside = f"beside the fewest live ones ({given_up:.0f} MiB given up)" if given_up else "beside the live ones"
+        if free < left:
+            advice = "Other programs of the host take the rest: end some, or use a larger host"
+        else:
+            reserve = self.config.plan.inputs.get("reserve_mib", 0)
+            lower = f"Lower service_reserve_memory_mib ({reserve} now), or use" if reserve else "Use"
+            advice = f"{lower} a larger host"
+        return (
+            f"memory does not hold even {few} {beside}: {min(left, free) + given_up:.0f} MiB are left, one "
+            f"takes {self.each:.0f}. Nothing was changed. {advice}"
+        )
 
     def grow(self, workers: int) -> bool:
         """Bring the new slot one step nearer to its number; return whether it has it.
@@ -71,33 +94,36 @@ class Overlap:
         Where there is no room, the old slot gives up one worker, but never one that still serves somebody: traffic has
         moved, so a worker that is idle now stays so.
         """
-        pids = self.context.pids(self.new)
-        now = len(pids)
+        now = len(self.context.pids(self.new))
         if now >= workers:
             return True
         if self.old is None:
-            # What the old release took, one that leaks for instance, says nothing any more.
-            self.each = max(map(self.context.kernel.memory_mib, pids), default=self.each)
+            # What the old release took says nothing any more.
+            self.each = self._recorded(self.new) or max(self.sizes(self.new), default=self.each)
         if now < self._asked and self.context.clock.monotonic() < self._patience:
             return False  # the server has not done yet what it was asked for
         if self.room() >= self.each:
             self._asked, self._patience = now + 1, self.context.clock.monotonic() + ASK_SECONDS
             self.context.systemd.resize(self.config.service(self.new), +1)
         elif self.old:
-            self._shrink(self.old)
+            self.shrink(self.old)
         return False
 
-    def _shrink(self, slot: str) -> None:
-        """Have the old slot end one worker, if that is idle.
+    def shrink(self, slot: str) -> None:
+        """Have a slot end one worker, if that is idle, and never one of the fewest.
 
         Whether a worker that may be the one to end is idle can be seen. One that takes its time to end is waited for:
         asked again, the server would end the next one as well, be it idle or not.
         """
         workers = self.context.kernel.oldest_first(self.context.pids(slot))
         leaving = self.config.engine_of(slot).may_end(workers)
-        alone, waiting = len(workers) <= 1, self._leaving and self._leaving <= set(workers)
+        alone, waiting = len(workers) <= self.fewest(slot), self._leaving and self._leaving <= set(workers)
         if alone or waiting:
             return
         if all(self.context.kernel.is_idle(pid, self.config.socket(slot)) for pid in leaving):
             self._leaving = leaving
             self.context.systemd.resize(self.config.service(slot), -1)
+
+    def fewest(self, slot: str) -> int:
+        """Return how many workers a slot keeps in any case."""
+        return 1 if slot != self.config.live_slot() else self.config.engine_of(slot).least_workers

@@ -212,6 +212,7 @@ def probe(params: Mapping[str, Any]) -> dict[str, Any]:
     # Of one worker, a main process may have no child: it serves by itself.
     pids = children(main_pid) or [main_pid] * (live.plan.workers == 1) if main_pid else []
     measured = measured_mib(pids) or kept
+    fresh, kept_fresh = live.fresh_mib or None, live.plan.inputs.get("fresh_mib")
     key = read_key(Path(params["key_file"])) if params["key_file"] else None
     secrets = params["secrets"].items()
     host = Host(
@@ -235,8 +236,8 @@ def probe(params: Mapping[str, Any]) -> dict[str, Any]:
             "python_version": python,
             "arch": platform.machine(),
             "systemd": systemd,
-            "plan": plan_workers(**limits, measured_mib=measured).as_dict(),
-            "plan_live": plan_workers(**limits, measured_mib=kept).as_dict(),
+            "plan": plan_workers(**limits, measured_mib=measured, fresh_mib=fresh).as_dict(),
+            "plan_live": plan_workers(**limits, measured_mib=kept, fresh_mib=kept_fresh).as_dict(),
             # One that lacks files is sent again.
             "releases": [found for found in releases_on_disk(root) if not (lost and found["id"] == live.release)],
             "bad": marked_bad(root),

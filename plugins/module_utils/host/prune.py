@@ -66,13 +66,33 @@ def prune(config: Config, releases: Sequence[str] = (), keep: int = 0) -> list[s
         releases = [name for name in here[max(keep, len(in_use(config))) :] if not _is_fresh(config, name)]
     with releases_locked(config.root):
         for release in releases:
-            # Without its marker it is no release, and goes with what a cut-off removal has left.
-            (config.release_dir(release) / ".complete").unlink(missing_ok=True)
-            shutil.rmtree(config.kept_files(release)["service"].parent, ignore_errors=True)
+            _remove(config, release)
         for folder in _leftovers(config):
             shutil.rmtree(folder, ignore_errors=True)
     history.unmark(config, *releases)
     return list(releases)
+
+
+def drop(config: Config, release: str) -> bool:
+    """Remove a release that never served; return whether it is gone. The idle slot may still name it."""
+    live = config.live_slot()
+    if release in {*history.served(config), config.live_record().release} or not history.is_whole(config, release):
+        return False
+    with releases_locked(config.root):
+        for slot in SLOTS:
+            link = config.root / "slots" / slot
+            if slot != live and link.is_symlink() and os.path.basename(os.readlink(link)) == release:
+                link.unlink()
+        _remove(config, release)
+    return True
+
+
+def _remove(config: Config, release: str) -> None:
+    folder = config.release_dir(release)
+    # The marker goes first: what is left of it when this is cut off is no release.
+    (folder / ".complete").unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(config.kept_files(release)["service"].parent, ignore_errors=True)
 
 
 def _leftovers(config: Config) -> list[Path]:

@@ -25,8 +25,8 @@ class SlotRecord:
     """What a switch wrote down of a slot: `slots/SLOT.json`, for root only.
 
     settings: `wanted` (by the last deploy) or `kept` (of the time when the release served). closes_kept: whether its
-    workers have nginx leave connections that it keeps open. files: what the slot runs from, with digests. at: Unix
-    time.
+    workers have nginx leave connections that it keeps open. files: what the slot runs from, with digests. fresh_mib:
+    what its largest worker took (PSS) before it had served anybody, 0 where that is not known. at: Unix time.
     """
 
     release: str = ""
@@ -39,6 +39,7 @@ class SlotRecord:
     files: Mapping[str, str] = field(default_factory=dict)
     at: int = 0
     previous: str | None = None
+    fresh_mib: int = 0
 
     @classmethod
     def read(cls, path: Path) -> SlotRecord:
@@ -64,6 +65,7 @@ class SlotRecord:
             files={str(path): str(digest) for path, digest in (data.get("files") or {}).items()},
             at=int(data.get("at") or 0),
             previous=data.get("previous") or None,
+            fresh_mib=int(data.get("fresh_mib") or 0),
         )
 
     def __bool__(self) -> bool:

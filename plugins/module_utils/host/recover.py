@@ -9,6 +9,7 @@ from .gate import GateError, prove
 from .hooks import unit
 from .journal import GOING_BACK, INTERRUPTED, Transaction
 from .rollback import finish_rollback, roll_back
+from .sizing import grow_to
 
 
 def recover(context: Context) -> None:
@@ -33,6 +34,7 @@ def recover(context: Context) -> None:
     if not moved:
         context.report(f"the switch to release {release} was cut off before traffic moved: taking it back")
         take_back(context, new)
+        _give_back(context, transaction)
         transaction.end(context, INTERRUPTED, "cut off before traffic moved, taken back")
         return
     context.report(f"the switch to release {release} was cut off after traffic had moved: finishing it")
@@ -43,3 +45,14 @@ def recover(context: Context) -> None:
     except GateError as error:
         roll_back(context, transaction, str(error))
     finish(context, transaction)
+
+
+def _give_back(context: Context, transaction: Transaction) -> None:
+    """Give the slot that serves on what it may have given up for the new one.
+
+    Not to one that started later, as after a power cut: it starts with all of its workers by itself.
+    """
+    slot, kernel = context.config.live_slot(), context.kernel
+    main_pid = context.state(slot).main_pid if slot else 0
+    if slot and main_pid and kernel.seconds_old(main_pid) > context.clock.time() - transaction.began:
+        grow_to(context, None, slot, context.config.live_record().plan.workers)

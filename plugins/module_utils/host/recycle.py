@@ -140,7 +140,7 @@ def _replace(context: Context, worker: Worker, by: str) -> None:
     try:
         with contextlib.suppress(ProcessLookupError):
             context.kernel.kill(worker.pid, RETIRE)
-        _wait_until_gone(context, worker.pid)
+        wait_until_gone(context, worker.pid)
         left = clock.monotonic() - began
         proof = prove(context, slot, config.workers_of(slot), restarts)
     except GateError as error:
@@ -150,7 +150,7 @@ def _replace(context: Context, worker: Worker, by: str) -> None:
     context.report(f"it left after {left:.1f} s; {proof}")
 
 
-def _wait_until_gone(context: Context, pid: int) -> None:
+def wait_until_gone(context: Context, pid: int) -> None:
     """Wait for a worker to leave. After the drain time, the server's heartbeat ends what is still in flight."""
     config, clock = context.config, context.clock
     limit = config.drain_timeout + config.worker_timeout + 10

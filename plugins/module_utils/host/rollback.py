@@ -8,11 +8,11 @@ from . import history
 from .context import Context
 from .cutover import RefusedError, point_link, start_slot, take_back
 from .drain import drain
-from .gate import POLL_SECONDS, GateError, burst, prove
+from .gate import GateError, burst, prove
 from .journal import GOING_BACK, Transaction
-from .overlap import Overlap
-from .slots import start_with_all
+from .sizing import grow_to
 from .systemd import SystemdError
+from .watch import UNCOUNTED
 
 
 class WentBackError(RefusedError):
@@ -54,27 +54,19 @@ def roll_back(context: Context, transaction: Transaction, trouble: str) -> NoRet
 def finish_rollback(context: Context, transaction: Transaction) -> None:
     """Mark the release bad and stop its slot, once those that it still serves are done."""
     config, old, new = context.config, str(transaction.from_slot), transaction.to_slot
-    history.mark_bad(config, transaction.release, transaction.trouble, config.record_of(new).fingerprint)
+    if not transaction.trouble.startswith(UNCOUNTED):  # the release is not to blame
+        history.mark_bad(config, transaction.release, transaction.trouble, config.record_of(new).fingerprint)
     drain(context, new)
     take_back(context, new)
-    _grow(context, new, old, config.live_record().plan.workers)
+    grow_to(context, new, old, config.live_record().plan.workers)
     transaction.end(context, history.WENT_BACK, transaction.trouble)
 
 
 def _stay(context: Context, transaction: Transaction, message: str, log: list[str]) -> NoReturn:
     """Leave the new release live, with all its workers; StaysError."""
-    _grow(context, None, transaction.to_slot, context.config.workers_of(transaction.to_slot))
+    grow_to(context, None, transaction.to_slot, context.config.workers_of(transaction.to_slot))
     transaction.end(context, history.STAYS, message)
     raise StaysError(message, log)
-
-
-def _grow(context: Context, old: str | None, new: str, workers: int) -> None:
-    """Bring a slot to its full number of workers, as far as memory and the boot timeout allow."""
-    overlap, clock = Overlap(context, old, new), context.clock
-    deadline = clock.monotonic() + context.config.boot_timeout
-    while not overlap.grow(workers) and clock.monotonic() < deadline:
-        clock.sleep(POLL_SECONDS)
-    start_with_all(context, new, workers)
 
 
 def _bring_up(context: Context, slot: str) -> None:

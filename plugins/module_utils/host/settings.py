@@ -46,6 +46,9 @@ class Settings:
     #: It goes back where more answers of 100 than before are server errors by this many; also where workers or health
     #: fail. In percent.
     watch_errors: float = 5.0
+    #: It goes back where half of the good answers take longer than this many percent of what half took before, and 50
+    #: ms longer, with 50 answers of each at least. 0: however long they take.
+    watch_latency: float = 400.0
     #: A shell command run as the app, with the release's code, on each host, before the release gets traffic; one that
     #: fails keeps it from traffic. $FLEET_PYTHON is the interpreter. Write $NAME for a secret of service_env: the text
     #: of a command is in the host's list of processes while it runs. For once in a fleet: fleet_migrate.

@@ -34,18 +34,16 @@ class SlotSettings:
         return WORKERS.encode() in self.contents["service"]
 
 
-def settings_for(
-    context: Context, release: str, manifest: Mapping[str, Any], slot: str, going_back: bool
-) -> SlotSettings:
+def settings_for(context: Context, release: str, manifest: Mapping[str, Any], slot: str, own: bool) -> SlotSettings:
     """Return the settings that a slot is to have for a release.
 
-    A deploy takes the settings that it brought. Going back takes those that the release last served with.
+    A deploy takes the settings that it brought. With `own`, as when going back, it gets those that it serves with, or
+    last served with.
     """
     config = context.config
-    kept, wanted = config.kept_files(release), config.wanted_files()
-    served = SlotRecord.read(kept["service"].with_name("record.json"))
-    use_kept = going_back and bool(served) and all(path.is_file() for path in kept.values())
-    if going_back and not use_kept:
+    (kept, served), wanted = config.own_files(release), config.wanted_files()
+    use_kept = own and bool(served) and all(path.is_file() for path in kept.values())
+    if own and not use_kept:
         context.report("the settings that it served with were not kept: it gets the present ones")
     if use_kept and closes_kept(wanted["service"].read_bytes()) and not closes_kept(kept["service"].read_bytes()):
         use_kept = False
@@ -55,23 +53,33 @@ def settings_for(
     contents = {kind: path.read_bytes() for kind, path in (kept if use_kept else wanted).items()}
     before = config.live_record()
     present = SlotRecord(plan=config.plan, fingerprint=config.fingerprint, engine=config.engine)
-    own = served if use_kept else present
-    environment = {**variables(config, release, manifest), WORKERS: str(own.plan.workers), "FLEET_ENGINE": own.engine}
+    record = served if use_kept else present
+    workers = str(record.plan.workers)
+    environment = {**variables(config, release, manifest), WORKERS: workers, "FLEET_ENGINE": record.engine}
     files = {
         str(path): f"{PREFIX}{config.digest(contents[kind])}" if kind == "environment" else sha256(contents[kind])
         for kind, path in config.slot_files(slot).items()
     }
     record = replace(
-        own,
+        record,
         release=release,
         slot=slot,
-        settings="kept" if use_kept else "wanted",
+        # Those of the live slot are kept or wanted as they were.
+        settings=(served.settings if before.release == release else "kept") if use_kept else "wanted",
         closes_kept=closes_kept(contents["service"]),
         files={**files, str(config.slot_environment(slot)): sha256(environment_content(environment))},
         at=int(context.clock.time()),
         previous=before.previous if before.release == release else before.release or None,
     )
     return SlotSettings(contents, environment, record)
+
+
+def with_number(config: Config, settings: SlotSettings, record: SlotRecord) -> SlotSettings:
+    """Return settings with another record, and in their environment the number of workers that it has."""
+    environment = {**settings.environment, WORKERS: str(record.plan.workers)}
+    path = str(config.slot_environment(record.slot))
+    files = {**record.files, path: sha256(environment_content(environment))}
+    return SlotSettings(settings.contents, environment, replace(record, files=files))
 
 
 def closes_kept(unit: bytes) -> bool:

@@ -27,6 +27,8 @@ _MARKED = ("sha256", "content", "lib_sha256", "code_sha256", "python", "arch")
 # Bytecode takes about as much as its source; the rest is for directories and for what else grows meanwhile.
 _SPACE = 1.5
 _INODES = 2.2
+# What has to be free behind it (preflight.py, reserve.py): a release to which no switch has room is only in the way.
+_BESIDE_BYTES, _BESIDE_INODES = 4 << 20, 100
 
 
 class UnpackError(Exception):
@@ -103,8 +105,8 @@ def check_space(order: Order, parts: list[str], extra: int = 0) -> None:
     while not place.exists():
         place = place.parent
     disk = os.statvfs(place)
-    size = int(sum(order.artifact[f"{part}_bytes"] for part in parts) * _SPACE) + (1 << 20) + extra
-    files = int(sum(order.artifact[f"{part}_files"] for part in parts) * _INODES) + 100
+    size = int(sum(order.artifact[f"{part}_bytes"] for part in parts) * _SPACE) + _BESIDE_BYTES + extra
+    files = int(sum(order.artifact[f"{part}_files"] for part in parts) * _INODES) + _BESIDE_INODES
     free = disk.f_bavail * disk.f_frsize
     if free < size:
         raise UnpackError(
@@ -148,6 +150,8 @@ def unpack(order: Order, files: dict[str, Path]) -> list[str]:
             extract(opened["code"], work, rules_of(order, "code"))
             folders = [n for n in ("app", "site", *(() if shared else ("lib",))) if (work / n).is_dir()]
             compile_bytecode(order, work, folders)
+            # Compiling takes what it gets; so does whoever else writes meanwhile.
+            check_space(order, [])
             finish(order, work, releases)
         except ArchiveError as error:
             raise UnpackError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 #: What `workers` may be set to by hand. Above this a typo is likelier than a host that carries it.
@@ -71,6 +71,11 @@ class WorkerPlan:
         return None
 
     @property
+    def is_by_rule(self) -> bool:
+        """Whether the number follows from CPUs and memory; by hand it is taken as it is."""
+        return self.bound_by not in ("", "setting")
+
+    @property
     def vcpus(self) -> int:
         """The host's CPUs."""
         return int(self.inputs.get("vcpus", 1))
@@ -105,6 +110,7 @@ def plan_workers(
     quota: float | None = None,
     memory_limit_mib: int | None = None,
     measured_mib: int | None = None,
+    fresh_mib: int | None = None,
     workers: object = "auto",
     workers_max: int = WORKERS_MAX,
     worker_mib: object = "auto",
@@ -120,7 +126,7 @@ def plan_workers(
 
     Cores are the least of vcpus, affinity and quota. A quota may be a fraction (2.5 CPUs): it counts
     as such, and the result is rounded down. What a worker takes is `worker_mib` where that is a number,
-    else what was measured, else 100.
+    else what was measured, else 100, and what a fresh one was seen to take where that is more.
 
     Units: memory in MiB; quota in CPUs; vcpus as `ansible_facts['processor_vcpus']` counts them;
     affinity as `ansible_facts['processor_nproc']` does. None: unknown, or no limit.
@@ -132,7 +138,8 @@ def plan_workers(
         "vcpus": vcpus, "affinity": affinity, "quota": quota,
         "memory_mib": memory_mib, "memory_limit_mib": memory_limit_mib,
         "workers": workers, "workers_max": workers_max,
-        "worker_mib": worker_mib, "measured_mib": measured_mib, "reserve_mib": reserve_mib, "sets": sets,
+        "worker_mib": worker_mib, "measured_mib": measured_mib, "fresh_mib": fresh_mib,
+        "reserve_mib": reserve_mib, "sets": sets,
     }  # fmt: skip
     for name in ("vcpus", "memory_mib", "memory_limit_mib", "measured_mib", "sets"):
         if inputs[name] is not None and inputs[name] < 1:
@@ -144,7 +151,7 @@ def plan_workers(
     fixed = parse_workers(workers)
 
     cpu_bound, by_cpu, cpu_sum = _by_cpu(vcpus, affinity, quota)
-    each, origin = (size, "") if size else (measured_mib, " as measured") if measured_mib else (WORKER_MIB, "")
+    each, origin = _each(size, measured_mib, fresh_mib)
     memory = memory_mib if memory_limit_mib is None else min(memory_mib, memory_limit_mib)
     by_memory = workers_by_memory(memory, each, reserve_mib, sets)
     if fixed is None and not origin and memory < each:
@@ -175,6 +182,40 @@ def plan_workers(
         return plan(number, "memory", f"{room}{held} ({cpu_sum} would be {by_cpu})")
     more = f"{cpu_sum} would be {by_cpu}, memory would allow {by_memory}{origin}"
     return plan(number, "limit", f", the most that was allowed ({more})")
+
+
+def _each(size: int | None, measured: int | None, fresh: int | None) -> tuple[int, str]:
+    """Return what one worker counts for, in MiB, and how that is known. A fresh one may show that it is more."""
+    if size:
+        return size, ""
+    usual = measured or WORKER_MIB
+    return max(usual, fresh or 0), " as measured" if measured or (fresh or 0) > usual else ""
+
+
+def replan(plan: WorkerPlan, mib: int) -> WorkerPlan:
+    """Return the plan for workers of which a fresh one was measured to take so many MiB, by the same rule.
+
+    A number that was set by hand stays. `inputs` stay those of the first plan: by them a second deploy sees that
+    nothing has changed.
+    """
+    # A plan that was kept by an earlier version may have other inputs.
+    known = {name: value for name, value in plan.inputs.items() if name in (plan_workers.__kwdefaults__ or {})}
+    if not plan.is_by_rule or not {"vcpus", "memory_mib"} <= plan.inputs.keys():
+        return plan
+    size = str(known.get("worker_mib", "auto"))
+    known |= {"worker_mib": max(int(size), mib) if size.isdigit() else size, "fresh_mib": mib, "notes": plan.notes}
+    again = plan_workers(vcpus=plan.inputs["vcpus"], memory_mib=plan.inputs["memory_mib"], **known)
+    return replace(again, inputs=plan.inputs) if again.workers != plan.workers else plan
+
+
+def cut_sum(plan: WorkerPlan, mib: int) -> str:
+    """Return the sum by which memory does not hold a plan's workers twice, each of so many MiB."""
+    number, sets = plan.workers, int(plan.inputs.get("sets", 1))
+    of_sets = f", {sets} sets of them {sets * number * mib:,}" if sets > 1 else ""
+    reserve = int(plan.inputs.get("reserve_mib", 0))
+    there = f"{plan.limit_mib:,.0f} are there ({plan.limit_mib + reserve:,.0f} less {reserve:,} for the system)"
+    take = "takes" if number == 1 else "take"
+    return f"{_count(number)} of {mib:,} MiB {take} {number * mib:,} MiB{of_sets}; {there}"
 
 
 def workers_by_memory(memory_mib: int, worker_mib: int, reserve_mib: int, sets: int) -> int:

@@ -21,6 +21,7 @@ from plugins.module_utils.host.files import read_environment
 from plugins.module_utils.host.finish import finish
 from plugins.module_utils.host.proxy import Proxy
 from plugins.module_utils.host.records import SLOTS, SlotRecord
+from plugins.module_utils.host.recycle import RETIRE
 from plugins.module_utils.host.sockets import Answers
 from plugins.module_utils.host.systemd import Command, Systemd, UnitState
 from plugins.module_utils.workers.engines import DEFAULT
@@ -68,7 +69,7 @@ class FakeSystemd(Systemd):
 
     def _load(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.file.read_text()) if self.file.exists() else {}
-        return {"active": [], "enabled": [], "workers": {}, **found}
+        return {"active": [], "enabled": [], "workers": {}, "ended": {}, **found}
 
     def _save(self, state: dict[str, Any]) -> None:
         new = self.file.with_suffix(".new")
@@ -138,6 +139,8 @@ class FakeSystemd(Systemd):
         self._note("resize", unit, f"{workers:+d}")
         state = self._load()
         state["workers"][unit] += workers
+        # The oldest one ends.
+        state["ended"][unit] = state["ended"].get(unit, 0) - min(0, workers)
         self._save(state)
 
     def state(self, unit: str) -> UnitState:
@@ -146,8 +149,9 @@ class FakeSystemd(Systemd):
 
     def workers(self, main_pid: int) -> list[int]:
         """Return the made-up processes of the workers of a slot, named by its main process."""
-        count = self._load()["workers"].get(f"{APP}@{SLOTS[main_pid - 1]}.service", 0)
-        return [FIRST_PID * main_pid + number for number in range(count)]
+        unit, state = f"{APP}@{SLOTS[main_pid - 1]}.service", self._load()
+        oldest = FIRST_PID * main_pid + state["ended"].get(unit, 0)
+        return [oldest + number for number in range(state["workers"].get(unit, 0))]
 
     def show(self, *units: str) -> dict[str, dict[str, str]]:
         found = {unit: self.state(unit) for unit in units if unit.startswith(f"{APP}@")}
@@ -206,6 +210,12 @@ class Host:
         self.trouble: dict[str, str] = {}
         #: MiB that could be had without swapping.
         self.available = float("inf")
+        #: MiB that each worker of a release takes, and single workers that have grown; WORKER where it is not said.
+        self.sizes: dict[str, float] = {}
+        self.grown: dict[int, float] = {}
+        #: Workers that have left by themselves, each with the one in its place; the most that all have taken at a time.
+        self.replaced: dict[int, int] = {}
+        self.most = 0.0
         #: How many clients are connected to a slot.
         self.clients: dict[str, int] = {}
         #: Other answers of the kernel's than usual, by their names in Kernel.
@@ -252,15 +262,15 @@ class Host:
     def kernel(self) -> Kernel:
         """Return what this host's kernel would say."""
         kernel = Kernel(
-            worker_pids=lambda main_pid, _: self.systemd.workers(main_pid),
-            memory_mib=lambda pid: WORKER if pid >= FIRST_PID else WORKER / 2,
+            worker_pids=lambda main_pid, _: self.workers(main_pid),
+            memory_mib=self.memory,
             anonymous_mib=lambda main_pid: WORKER / 2 if main_pid else 0.0,
             available_mib=lambda: self.available,
             oldest_first=sorted,
             seconds_old=lambda _: 5000.0,
             release_of=lambda pid: self.release_in(SLOTS[pid // FIRST_PID - 1]),
             set_priority=lambda main_pid, low: self.priorities.append((main_pid, low)),
-            kill=lambda *_: None,
+            kill=self.leave,
             connections=self.connections,
             is_idle=lambda _, path: not self.clients.get(path.stem),
             state_of=lambda _: "S",
@@ -270,6 +280,24 @@ class Host:
             descriptors=lambda _: (20, 65536),
         )
         return dataclasses.replace(kernel, **self.asked_kernel)
+
+    def workers(self, main_pid: int) -> list[int]:
+        """Return the workers of a slot; one that has left is another one now."""
+        pids = [self.replaced.get(pid, pid) for pid in self.systemd.workers(main_pid)]
+        everybody = [pid for main in (1, 2) for pid in self.systemd.workers(main)]
+        self.most = max(self.most, sum(self.memory(self.replaced.get(pid, pid)) for pid in everybody))
+        return pids
+
+    def memory(self, pid: int) -> float:
+        """Return what a process takes."""
+        if pid < FIRST_PID:
+            return WORKER / 2
+        return self.grown.get(pid) or self.sizes.get(self.release_in(SLOTS[pid // FIRST_PID - 1]), WORKER)
+
+    def leave(self, pid: int, signal: int) -> None:
+        """Have a worker leave when it is asked to: another one, which has not grown, takes its place."""
+        assert signal == RETIRE
+        self.replaced[pid] = pid + FIRST_PID // 2
 
     def ask(self, path: Path, url: str, host: str, timeout: float, count: int, pids: Iterable[int]) -> Answers:
         """Answer as the release in a slot does: broken ones never, troubled ones not once they have the traffic."""

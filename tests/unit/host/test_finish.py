@@ -248,3 +248,20 @@ def test_trouble_is_in_the_journal_before_the_traffic_goes_back(tmp_path: Path) 
     assert set(steps) == {(GOING_BACK, "not well")}
     assert history.entries(host.config)[-1].items() >= {"result": "went back", "reason": "not well"}.items()
     assert history.bad(host.config)["bbb"]["fingerprint"] == host.config.record_of("green").fingerprint
+
+
+# --- a watch that can count nothing ---------------------------------------------------------------
+
+
+@pytest.mark.fault(58)
+def test_release_of_which_nothing_was_counted_does_not_stay_and_is_not_blamed(tmp_path: Path) -> None:
+    conf = tmp_path / "counter.conf"
+    host = host_with(tmp_path, proxy_file=str(conf), proxy_log=str(tmp_path / "log" / "none"), watch_seconds=9.0)
+    conf.write_text("server { listen 127.0.0.1:1; server_name counter; }")  # nobody listens there
+    with pytest.raises(WentBackError, match=r"nothing was counted of the release's requests: nginx gives no answer at"):
+        switched(host)
+    assert (host.config.live_slot(), history.bad(host.config)) == ("blue", {})
+    assert history.entries(host.config)[-1]["result"] == "went back"
+    seen = switched(host, verb=ROLLBACK)
+    assert any(step.startswith("note: nothing was counted") for _, step in seen.steps), "but going back goes"
+    assert host.config.live_slot() == "green"

@@ -474,15 +474,6 @@ def test_where_memory_holds_one_set_only_the_new_one_starts_small_and_grows(
     assert len(grown) == 2
 
 
-def test_where_not_one_more_worker_fits_nothing_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    host = Host(tmp_path, plan={"inputs": {"memory_mib": 416, "reserve_mib": 256}})
-    do(host, "aaa")
-    with pytest.raises(HostError, match="memory does not hold even one new worker"):
-        do(host, "bbb")
-    assert host.live["release"] == "aaa"
-    assert not host.config.transaction.exists()
-
-
 def test_memory_that_is_used_up_does_not_keep_a_host_from_going_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
+import re
+import types
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,6 +18,7 @@ from hypothesis import strategies as st
 from plugins.module_utils.host.config import Config
 from plugins.module_utils.host.context import Clock, Context, Kernel
 from plugins.module_utils.host.files import write_object
+from plugins.module_utils.host.proxy import Entrance, Proxy
 from plugins.module_utils.host.sockets import Answers
 from plugins.module_utils.host.systemd import Systemd, UnitState
 from plugins.module_utils.host.watch import (
@@ -22,6 +26,7 @@ from plugins.module_utils.host.watch import (
     BEFORE_BYTES,
     BEFORE_SECONDS,
     LEAST_ERRORS,
+    UNCOUNTED,
     Count,
     ProxyLog,
     Watch,
@@ -213,6 +218,20 @@ def test_in_whatever_pieces_the_file_comes_each_request_counts_once(
 # --- trouble --------------------------------------------------------------------------------------
 
 
+class Nginx(Proxy):
+    """Answers as the slot does, and notes it, or something else."""
+
+    def __init__(self, slot: Slot) -> None:
+        self.slot, self.answer, self.notes, self.asked = slot, (200, ""), True, 0
+
+    def ask(self, entrance: Entrance, path: str, seconds: float) -> tuple[int, str]:
+        assert (entrance.name, path, seconds) == ("counter.example", "/health", 3.0)
+        self.asked += 1
+        if self.notes:
+            self.slot.log((self.asked, 0.01, str(self.answer[0])))
+        return self.answer
+
+
 class Slot(Systemd):
     """A live slot: its unit's state, its workers, what health answers, and a clock."""
 
@@ -222,6 +241,8 @@ class Slot(Systemd):
         self.health = Answers([200])
         self.clock = 1000.0
         self.probes = 0
+        self.proxy = Nginx(self)
+        self.said: list[str] = []
         self.config = Config(
             "counter", folder, folder, folder, folder, WorkerPlan(workers), "first", proxy_log=str(folder / "log")
         )
@@ -238,7 +259,14 @@ class Slot(Systemd):
     def watch(self) -> Watch:
         kernel = Kernel(worker_pids=lambda main_pid, _: self.pids if main_pid == MAIN else [])
         clock = Clock(monotonic=lambda: self.clock)
-        return Watch(Context(self.config, self, clock=clock, kernel=kernel, ask=self.ask), "green", SWITCHED)
+        context = Context(self.config, self, self.said.append, clock, kernel, self.ask, self.proxy)
+        return Watch(context, "green", SWITCHED)
+
+    def behind_nginx(self) -> None:
+        """Have nginx in front, by a file that says where."""
+        path = self.config.root / "counter.conf"
+        path.write_text("server { listen 80; server_name counter.example; }")
+        self.config = dataclasses.replace(self.config, proxy_file=str(path))
 
     def log(self, *content: Line) -> None:
         add(Path(self.config.proxy_log), text(*content))
@@ -416,6 +444,108 @@ def test_without_a_proxy_log_its_errors_are_not_looked_for(slot: Slot) -> None:
     assert look(slot, slot.watch()) == ""
 
 
+# --- whether anything is counted ------------------------------------------------------------------
+
+
+def test_where_nobody_asks_the_watch_asks_through_nginx_until_that_is_noted(slot: Slot) -> None:
+    slot.behind_nginx()
+    watched = slot.watch()
+    assert not watched.is_stable, "a watch that has counted nothing yet does not end"
+    assert [look(slot, watched) for _ in range(20)] == [""] * 20
+    assert watched.is_stable
+    assert slot.proxy.asked == 1
+
+
+def test_where_others_ask_the_watch_does_not(slot: Slot) -> None:
+    slot.behind_nginx()
+    watched = slot.watch()
+    slot.log(*[(1, 0.1, "200")] * 3)
+    assert [look(slot, watched) for _ in range(9)] == [""] * 9
+    assert (slot.proxy.asked, watched.is_stable) == (0, True)
+
+
+@pytest.mark.fault(58)
+@pytest.mark.parametrize(
+    ("case", "why"),
+    [
+        ("not written to", "nginx answers, but does not write to .*: nginx -s reopen has it open the file again"),
+        ("not there", r"cannot be read \(.*No such file.*\): where it is not there, nginx -s reopen makes it"),
+        ("full", "the disk of .* is full: make room"),
+        ("down", r"nginx gives no answer at http://counter.example \(refused\): systemctl status nginx"),
+    ],
+)
+def test_watch_that_can_count_nothing_says_so_and_why(
+    slot: Slot, case: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slot.behind_nginx()
+    slot.proxy.notes = False
+    if case != "not there":
+        slot.log((-9, 0.1, "200"))
+    if case == "full":
+        full = types.SimpleNamespace(f_bavail=0, f_files=9, f_favail=9)
+        monkeypatch.setattr(os, "statvfs", lambda _: full)
+    if case == "down":
+        slot.proxy.answer = (0, "refused")
+    watched = slot.watch()
+    trouble = [look(slot, watched) for _ in range(6)]
+    assert trouble[:4] == [""] * 4, "nginx may take a moment to note a request"
+    assert re.search(f"^{UNCOUNTED}: .*{why}", next(filter(None, trouble)))
+    assert not watched.is_stable
+    watched.count_no_more("nothing")
+    assert (look(slot, watched), watched.is_stable, slot.said) == ("", True, ["note: nothing"])
+
+
+def test_where_nginx_answers_by_itself_nothing_can_be_expected_to_be_noted(slot: Slot) -> None:
+    """A password that nginx asks for, say: no request of ours reaches the app."""
+    slot.behind_nginx()
+    slot.proxy.answer, slot.proxy.notes = (401, ""), False
+    watched = slot.watch()
+    assert [look(slot, watched) for _ in range(9)] == [""] * 9
+    assert slot.said == ["note: nginx answers /health with 401, not as the app does: nothing is counted"]
+    assert watched.is_stable
+
+
+@pytest.mark.parametrize("off", [{"watch_seconds": 0}, {"proxy_file": "/nonexistent"}])
+def test_without_a_watch_or_an_nginx_of_ours_nothing_is_expected(slot: Slot, off: dict[str, Any]) -> None:
+    slot.behind_nginx()
+    slot.proxy.notes = False
+    slot.config = dataclasses.replace(slot.config, **off)
+    watched = slot.watch()
+    assert (look(slot, watched, 60), watched.is_stable, slot.proxy.asked) == ("", True, 0)
+
+
+# --- how long answers take ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "percent", "told"),
+    [
+        ([0.1] * 50, [0.41] * 50, 400, True),
+        ([0.1] * 50, [0.39] * 50, 400, False),
+        ([0.1] * 50, [0.41] * 50, 0, False),
+        ([0.1] * 50, [0.41] * 49, 400, False),
+        ([0.1] * 49, [0.41] * 50, 400, False),
+        ([0.1] * 50, [0.09] * 26 + [9.0] * 24, 400, False),
+        ([0.001] * 50, [0.05] * 50, 400, False),
+        ([0.001] * 50, [0.06] * 50, 400, True),
+    ],
+)
+def test_answers_that_take_many_times_as_long_are_trouble_where_there_are_enough(
+    slot: Slot, before: list[float], after: list[float], percent: int, told: bool
+) -> None:
+    slot.config = dataclasses.replace(slot.config, watch_latency=percent)
+    slot.log(*[(-10, seconds, "200") for seconds in before], *[(-10, 30, "500")] * 60)
+    watched = slot.watch()
+    slot.log(*[(1, seconds, "200") for seconds in after])
+    message = look(slot, watched)
+    assert bool(message) is told
+    if told:
+        assert re.match(
+            r"half of 50 answers took more than \d+ ms, before the switch \d+ ms \(allowed: service_watch_latency, 400",
+            message,
+        )
+
+
 @given(
     before=st.tuples(st.integers(0, 60), st.integers(0, 60)),
     after=st.tuples(st.integers(0, 60), st.integers(0, 60)),
@@ -433,4 +563,4 @@ def test_going_back_needs_enough_errors_and_a_worse_share(
     base, total = max(1, sum(before)), max(1, sum(after))
     more = 100 * after[0] * base - 100 * before[0] * total - allowed * base * total
     if more:  # at the border itself, floats may differ in their last digit
-        assert bool(slot._proxy()) == (after[0] >= LEAST_ERRORS and more > 0)
+        assert bool(slot._errors(slot.log)) == (after[0] >= LEAST_ERRORS and more > 0)

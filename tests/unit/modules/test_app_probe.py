@@ -145,17 +145,29 @@ FINGERPRINT = f"{'0' * 16}-{'a' * 32}"
 
 
 @pytest.mark.parametrize(
-    ("measured", "kept", "plan", "plan_live"), [(150, 50, 2, 7), (None, 50, 7, 7), (150, None, 2, 3)]
+    ("measured", "kept", "fresh", "plan", "plan_live"),
+    [
+        (150, 50, 0, 2, 7),
+        (None, 50, 0, 7, 7),
+        (150, None, 0, 2, 3),
+        # Fresh workers show that more is needed, never that less will do.
+        (None, None, 150, 2, 3),
+        (None, 50, 150, 2, 7),
+        (None, 50, 60, 5, 7),
+        (None, None, 40, 3, 3),
+        (50, 150, 120, 2, 2),
+    ],
 )
 def test_what_workers_take_now_is_for_another_release_than_the_live_one(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    fresh: int,
     measured: int | None,
     kept: int | None,
     plan: int,
     plan_live: int,
 ) -> None:
-    record = {"release": "aaaaaaaaaaaa", "slot": "blue", "plan": {"inputs": {"measured_mib": kept}}}
+    record = {"release": "aaaaaaaaaaaa", "slot": "blue", "fresh_mib": fresh, "plan": {"inputs": {"measured_mib": kept}}}
     (tmp_path / "slots").mkdir()
     (tmp_path / "slots/blue.json").write_text(json.dumps(record))
     (tmp_path / "live.sock").symlink_to("/run/web/blue.sock")

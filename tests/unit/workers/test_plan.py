@@ -16,9 +16,11 @@ from plugins.module_utils.workers.plan import (
     WORKER_MIB_MAX,
     WorkerPlan,
     WorkerPlanError,
+    cut_sum,
     parse_whole,
     parse_workers,
     plan_workers,
+    replan,
     workers_by_cpu,
 )
 
@@ -377,3 +379,37 @@ def test_the_memory_for_all_workers_is_what_the_plan_counted(inputs: dict[str, A
 )
 def test_what_was_measured_counts_again_only_where_it_can_have_been(kept: object, measured: int | None) -> None:
     assert WorkerPlan(1, inputs={"measured_mib": kept}).measured_mib == measured
+
+
+@given(
+    cpus=st.integers(1, 64), mib=st.integers(200, 65536), size=st.integers(1, 4000), more=st.integers(0, 2000),
+    before=st.none() | st.integers(1, 4000),
+)  # fmt: skip
+def test_larger_workers_are_never_more_and_as_many_as_the_next_plan_has(
+    cpus: int, mib: int, size: int, more: int, before: int | None
+) -> None:
+    plan = plan_workers(vcpus=cpus, memory_mib=mib, fresh_mib=before)
+    seen = replan(plan, size)
+    assert 1 <= replan(plan, size + more).workers <= seen.workers <= plan_workers(vcpus=cpus, memory_mib=mib).workers
+    assert seen.inputs == plan.inputs, "by those a second deploy plans as before"
+    assert seen.workers == plan_workers(vcpus=cpus, memory_mib=mib, fresh_mib=size).workers
+
+
+def test_size_that_was_set_counts_until_workers_are_seen_to_take_more() -> None:
+    plan = plan_workers(vcpus=2, memory_mib=2048, worker_mib=300)
+    assert (plan.workers, replan(plan, 40).workers, replan(plan, 800).workers) == (2, 2, 1)
+    assert replan(plan, 40) is plan
+
+
+def test_plan_that_an_earlier_version_kept_is_planned_anew_as_far_as_it_says_from_what() -> None:
+    old = {"vcpus": 2, "memory_mib": 2048, "measured": 7, "reserve_mib": 256}
+    assert replan(WorkerPlan(5, "cpu", inputs=old), 400).workers == 2
+    assert replan(WorkerPlan(5, "cpu", inputs={"memory_mib": 2048}), 400).workers == 5
+
+
+def test_sum_by_which_a_plan_does_not_fit_names_what_there_is() -> None:
+    plan = plan_workers(vcpus=2, memory_mib=2048)
+    assert cut_sum(plan, 400).endswith("2 sets of them 4,000; 1,792 are there (2,048 less 256 for the system)")
+    limited = plan_workers(vcpus=2, memory_mib=4096, memory_limit_mib=1000, sets=1, workers=1)
+    assert cut_sum(limited, 800) == "1 worker of 800 MiB takes 800 MiB; 744 are there (1,000 less 256 for the system)"
+    assert replan(limited, 800) is limited, "a number that was set stays"

@@ -1,0 +1,170 @@
+"""Going back on a full disk: what it writes takes what was kept for that. No refused release keeps a disk full."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from plugins.module_utils.host import files, history, reserve
+from plugins.module_utils.host.preflight import ROOM_BYTES
+from tests.unit.host.fake_systemd import Host
+from tests.unit.host.test_commands import call
+
+BOX = reserve.NAME
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    return Host(tmp_path, watch_seconds=0.0)
+
+
+class FullDisk:
+    """A disk on which nothing new fits but in the place of what was removed from the reserve."""
+
+    def __init__(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.host, self.full = host, True
+        self.room = self.pieces()
+        real_open, real_link = os.open, Path.symlink_to
+        status = SimpleNamespace(f_bavail=0, f_frsize=4096, f_files=1000, f_favail=0)
+        real_status = os.statvfs
+        monkeypatch.setattr(os, "statvfs", lambda path: status if self.full else real_status(path))
+
+        def opened(path: Any, flags: int, *more: Any, **named: Any) -> int:
+            if flags & os.O_CREAT and not os.path.exists(path):
+                self.take()
+            return real_open(path, flags, *more, **named)
+
+        def linked(path: Path, target: Any) -> None:
+            self.take()
+            real_link(path, target)
+
+        monkeypatch.setattr(os, "open", opened)
+        monkeypatch.setattr(Path, "symlink_to", linked)
+
+    def pieces(self) -> int:
+        places = self.host.config.root, self.host.config.etc
+        return sum(len(list((place / BOX).glob("*"))) for place in places)
+
+    def take(self) -> None:
+        """A file takes an inode: of a piece that was removed since, and of what was replaced; else there is none."""
+        if not self.full:
+            return
+        if self.pieces() == self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.room = self.pieces()
+
+
+@pytest.fixture
+def full(host: Host, monkeypatch: pytest.MonkeyPatch) -> FullDisk:
+    for release in ("aaa", "bbb"):
+        assert call(host, "activate", release, "--wanted") == 0
+    return FullDisk(host, monkeypatch)
+
+
+def test_a_switch_leaves_a_reserve_and_only_where_there_is_room(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    call(host, "activate", "aaa", "--wanted")
+    for place in (host.config.root, host.config.etc):
+        sizes = [piece.stat().st_blocks * 512 for piece in (place / BOX).iterdir()]
+        assert sizes == [reserve.PIECE_BYTES] * reserve.PIECES, "their blocks are taken"
+        (place / BOX / "3").write_bytes(b"cut off")
+    reserve.fill(host.config, ROOM_BYTES)
+    assert {path.stat().st_size for path in host.config.root.glob(f"{BOX}/*")} == {reserve.PIECE_BYTES}
+    (host.config.root / BOX / "3").unlink()
+    small = SimpleNamespace(f_bavail=ROOM_BYTES, f_frsize=1)
+    monkeypatch.setattr(os, "statvfs", lambda _: small)
+    reserve.fill(host.config, ROOM_BYTES)
+    assert not (host.config.root / BOX / "3").exists()
+
+
+@pytest.mark.fault(59)
+@pytest.mark.parametrize("words", [["rollback"], ["restore", "aaa"], ["restart"]])
+def test_going_back_goes_on_a_full_disk(full: FullDisk, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    host = full.host
+    target = "bbb" if words == ["restart"] else "aaa"
+    assert call(host, *words) == 0
+    assert "going back writes takes what is kept for that" in capsys.readouterr().out
+    assert (host.live["release"], host.config.live_slot()) == (target, "blue")
+    assert history.entries(host.config)[-1]["to"] == target, "by the history it is known what can be gone back to"
+    assert not host.config.transaction.exists()
+    assert full.pieces() < 2 * reserve.PIECES
+    full.full = False
+    assert call(host, "activate", "ccc", "--wanted") == 0
+    assert full.pieces() == 2 * reserve.PIECES, "it is whole again once there is room"
+
+
+def test_deploy_on_a_full_disk_takes_nothing_of_the_reserve(full: FullDisk) -> None:
+    before = full.pieces()
+    assert call(full.host, "activate", "ccc") == 2
+    assert full.pieces() == before
+    assert full.host.config.release_dir("ccc").exists(), "it was there before, and nobody has deployed it"
+
+
+@pytest.mark.fault(59)
+def test_release_of_a_refused_deploy_goes_where_the_disk_has_no_room_for_it(
+    full: FullDisk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host = full.host
+    assert call(host, "activate", "ccc", "--wanted") == 2
+    assert "release ccc was removed from the host: the disk has no room for it" in capsys.readouterr().out
+    assert not host.config.release_dir("ccc").exists()
+    for served in ("aaa", "bbb"):
+        assert call(host, "activate", served, "--wanted") == 2
+        assert host.config.release_dir(served).exists(), "one that has served stays"
+
+
+def test_release_that_was_refused_stays_where_there_is_room(host: Host) -> None:
+    call(host, "activate", "aaa", "--wanted")
+    host.broken.add("bbb")
+    assert call(host, "activate", "bbb", "--wanted") == 1
+    assert host.config.release_dir("bbb").exists()
+
+
+def test_refused_release_in_the_idle_slot_goes_with_its_link(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    call(host, "activate", "aaa", "--wanted")
+    host.broken.add("bbb")
+    answers = iter(["", "the disk is full"])
+    for module in ("cutover", "commands"):
+        monkeypatch.setattr(f"plugins.module_utils.host.{module}.room_trouble", lambda _: next(answers))
+    assert call(host, "activate", "bbb", "--wanted") == 1
+    assert not host.config.release_dir("bbb").exists()
+    assert not (host.config.root / "slots" / "green").is_symlink()
+    host.unpack("bbb")
+    host.broken.clear()
+    monkeypatch.undo()
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert call(host, "activate", "bbb", "--wanted") == 0
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_only_a_full_disk_is_written_to_once_more(tmp_path: Path, error: int) -> None:
+    freed: list[Path] = []
+    tried: list[int] = []
+
+    def write() -> str:
+        tried.append(1)
+        if len(tried) < 3:
+            raise OSError(error, "no")
+        return "written"
+
+    def free(folder: Path) -> bool:
+        freed.append(folder)
+        return True
+
+    token = files.MAKE_ROOM.set(free)
+    try:
+        attempt: Callable[[], str] = lambda: files.with_room(tmp_path, write)  # noqa: E731
+        if error == errno.EROFS:
+            with pytest.raises(OSError, match="no"):
+                attempt()
+        else:
+            assert attempt() == "written"
+    finally:
+        files.MAKE_ROOM.reset(token)
+    assert freed == [] if error == errno.EROFS else freed == [tmp_path] * 2

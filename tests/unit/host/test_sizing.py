@@ -1,0 +1,243 @@
+"""The number of workers of a release, by what one of them takes; and live ones that make room for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from plugins.module_utils.host.config import HostError
+from plugins.module_utils.host.cutover import ACTIVATE, ROLLBACK, RefusedError, Request
+from plugins.module_utils.host.digests import sha256
+from plugins.module_utils.host.journal import STARTING, Transaction
+from plugins.module_utils.host.recover import recover
+from plugins.module_utils.workers.plan import plan_workers
+from tests.unit.host.fake_systemd import Host
+
+BLUE, GREEN = "counter@blue.service", "counter@green.service"
+#: What there is for workers on a host of 2 GiB, less the default reserve.
+LIMIT = 2048 - 256
+
+
+def host_of(folder: Path, memory_mib: int = 2048, **plan: Any) -> Host:
+    """Return a host of 2 vCPUs; `plan` is what else the plan is made with."""
+    made = plan_workers(vcpus=2, memory_mib=memory_mib, **plan)
+    return Host(folder, plan=made.as_dict(), watch_seconds=0.0, boot_timeout=5.0)
+
+
+def go(host: Host, release: str, verb: str = ACTIVATE) -> list[str]:
+    """Switch; return what was said."""
+    said: list[str] = []
+    host.switch(Request(verb, release, "me"), said.append)
+    return said
+
+
+def resized(host: Host, unit: str) -> list[str]:
+    return [call[2] for call in host.systemd.calls if call[:2] == ("resize", unit)]
+
+
+# --- the first release ----------------------------------------------------------------------------
+
+
+@pytest.mark.fault(62)
+def test_release_whose_workers_are_larger_than_planned_gets_fewer_before_traffic_and_the_next_one_goes(
+    tmp_path: Path,
+) -> None:
+    host = host_of(tmp_path)
+    host.sizes = {"aaa": 400.0, "bbb": 400.0}
+    assert host.config.workers == 5
+    said = go(host, "aaa")
+    total = "5 workers of 400 MiB take 2,000 MiB, 2 sets of them 4,000; 1,792 are there (2,048 less 256 for the system)"
+    assert f"{total}: 2 instead of 5 workers" in said
+    record = host.config.live_record()
+    assert (record.plan.workers, len(host.workers(1)), record.fresh_mib) == (2, 2, 400)
+    assert record.plan.reason.startswith("2 workers: 2048 MiB less 256 for the system hold 2 sets of 2 × 400 MiB as")
+    env = host.config.slot_environment("blue")
+    assert "FLEET_WORKERS=2\n" in env.read_text()
+    assert record.files[str(env)] == sha256(env.read_bytes()), "a second deploy finds the slot as it was made"
+    assert host.most <= LIMIT, "nor were there more while it started"
+    assert record.plan.measured_mib is None, "by that, the same release is planned as before, and nothing is replaced"
+    # The next release is planned with what was seen; the same one, with another setting, is not.
+    for planned, release in ((400, "bbb"), (None, "bbb"), (400, "aaa")):
+        again = host_of(tmp_path, fresh_mib=planned)
+        again.sizes = host.sizes
+        go(again, release)
+        assert again.live["workers"] == 2
+        assert again.most <= LIMIT
+
+
+def test_release_with_smaller_workers_than_the_one_before_gets_all_again(tmp_path: Path) -> None:
+    host = host_of(tmp_path)
+    host.sizes["aaa"] = 400.0
+    go(host, "aaa")
+    again = host_of(tmp_path, fresh_mib=400)
+    again.sizes["aaa"] = 400.0
+    said = go(again, "bbb")
+    assert again.config.workers == 2
+    assert "a worker takes 40 MiB, less than those before: 5 workers, not 2" in said
+    assert (again.live["workers"], len(again.workers(2)), again.live["fresh_mib"]) == (5, 5, 40)
+    assert again.most <= LIMIT
+
+
+def test_first_release_starts_with_one_worker_and_has_all_before_traffic(tmp_path: Path) -> None:
+    """More at once might be more than there is, as nobody knows yet what one takes."""
+    host = host_of(tmp_path)
+    said = go(host, "aaa")
+    assert any("with 1 workers of 5, to see what one takes; the rest follows" in line for line in said)
+    calls = zip(host.systemd.calls, host.systemd.link_at_call, strict=True)
+    assert [link for call, link in calls if call[0] == "resize"] == [""] * 4
+    assert "5 workers run and each has answered /health" in said
+    assert (host.live["workers"], host.live["fresh_mib"]) == (5, 40)
+
+
+@pytest.mark.parametrize("known", [{"workers": 5}, {"worker_mib": 40}, {"measured_mib": 50}])
+def test_where_the_size_or_the_number_is_known_all_start_at_once(tmp_path: Path, known: dict[str, Any]) -> None:
+    host = host_of(tmp_path, **known)
+    go(host, "aaa")
+    assert resized(host, BLUE) == []
+    assert len(host.workers(1)) == 5
+
+
+def test_number_that_was_set_by_hand_stays_and_the_sum_is_told(tmp_path: Path) -> None:
+    host = host_of(tmp_path, workers=5)
+    host.sizes["aaa"] = 400.0
+    said = go(host, "aaa")
+    assert host.live["workers"] == 5
+    assert any(line.startswith("note: 5 workers of 400 MiB take 2,000") for line in said), said
+
+
+def test_size_that_was_set_too_small_does_not_hide_what_workers_take(tmp_path: Path) -> None:
+    host = host_of(tmp_path, worker_mib=100)
+    host.sizes["aaa"] = 400.0
+    go(host, "aaa")
+    assert (host.live["workers"], len(host.workers(1)), resized(host, BLUE)) == (2, 2, ["-1"] * 3)
+
+
+def test_what_other_programs_take_counts_for_a_first_release_too(tmp_path: Path) -> None:
+    host = host_of(tmp_path)
+    host.sizes["aaa"] = 90.0
+    host.available = 80.0  # beside the first worker
+    said = go(host, "aaa")
+    assert "1 of 5 workers: 80 MiB are left, one more takes 90" in said
+    assert (host.live["workers"], len(host.workers(1))) == (1, 1)
+    plan = host.config.live_record().plan
+    assert (plan.bound_by, plan.reason.partition(" (")[0]) == (
+        "memory", "1 workers: memory has held no more when they started",
+    )  # fmt: skip
+
+
+def test_who_goes_back_gets_the_number_of_that_time(tmp_path: Path) -> None:
+    host = host_of(tmp_path, worker_mib=40)
+    for release in ("aaa", "bbb"):
+        go(host, release)
+    host.sizes["aaa"] = 400.0
+    go(host, "aaa", ROLLBACK)
+    assert host.live["workers"] == 5
+
+
+# --- live workers that have grown -----------------------------------------------------------------
+
+
+def grown(folder: Path, mib: float, worker_class: str = "own_worker.EvenWorker") -> Host:
+    """Return a host whose five live workers took 40 MiB at first, and take so much now."""
+    host = host_of(folder)
+    unit = host.config.wanted_files()["service"]
+    unit.write_text(f"{unit.read_text()}# -k {worker_class}\n")
+    go(host, "aaa")
+    host.grown = dict.fromkeys(host.workers(1), mib)
+    host.systemd.calls.clear()
+    host.systemd.link_at_call.clear()
+    host.most = 0
+    return host
+
+
+@pytest.mark.fault(61)
+def test_live_workers_that_have_grown_leave_room_for_fresh_ones(tmp_path: Path) -> None:
+    """Five of 200 MiB take 1,000 of 1,792; five of 40 fit beside them, five of 200 would not."""
+    host = grown(tmp_path, 200.0)
+    said = go(host, "bbb")
+    assert any("in the green slot with 5 workers" in line for line in said), said
+    assert not host.replaced
+
+
+@pytest.mark.fault(61)
+@pytest.mark.parametrize("release", ["bbb", "aaa"])
+def test_overfull_live_workers_are_replaced_one_by_one_until_a_new_one_fits(tmp_path: Path, release: str) -> None:
+    host = grown(tmp_path, 790.0)
+    said = go(host, release)
+    assert len(host.replaced) == 3, "2,238 are too much, and each gives 750"
+    assert sum("with 790 MiB leaves, for a fresh one" in line for line in said) == 3
+    assert (host.live["release"], host.live["workers"], len(host.workers(2))) == (release, 5, 5)
+    moved = host.systemd.link_at_call.index("green.sock")
+    assert not [call for call in host.systemd.calls[:moved] if call[:2] == ("resize", BLUE)], "none was missing"
+
+
+@pytest.mark.fault(61)
+def test_workers_that_cannot_be_replaced_are_ended_while_idle_and_come_back_when_it_is_refused(tmp_path: Path) -> None:
+    host = grown(tmp_path, 800.0, "uvicorn_worker.UvicornWorker")
+    host.broken.add("bbb")
+    with pytest.raises(RefusedError, match="not ready within"):
+        go(host, "bbb")
+    assert resized(host, BLUE)[:3] == ["-1"] * 3
+    assert not host.replaced
+    host.grown.clear()
+    host.broken.clear()
+    go(host, "bbb")
+    assert len(host.workers(2)) == 5
+
+
+def test_busy_workers_are_not_ended_for_room_and_it_is_said_what_to_do(tmp_path: Path) -> None:
+    host = grown(tmp_path, 800.0, "uvicorn_worker.UvicornWorker")
+    host.clients["blue"] = 5
+    with pytest.raises(
+        RefusedError, match=r"has not made room .* workers stay busy .* Deploy when fewer are connected"
+    ):
+        go(host, "bbb")
+    assert resized(host, BLUE) == []
+    host.clients.clear()
+    go(host, "bbb")
+
+
+def test_where_room_cannot_be_made_nothing_changes_and_what_is_advised_works(tmp_path: Path) -> None:
+    def tight(reserve: int) -> Host:
+        return host_of(tmp_path, memory_mib=400, reserve_mib=reserve)
+
+    host = tight(0)
+    go(host, "aaa")
+    crowded = tight(300)
+    with pytest.raises(HostError) as refused:
+        go(crowded, "bbb")
+    assert str(refused.value) == (
+        "memory does not hold even one new worker beside the fewest live ones (40 MiB given up): 40 MiB are left, one "
+        "takes 40. Nothing was changed. Lower service_reserve_memory_mib (300 now), or use a larger host"
+    )
+    assert crowded.live["release"] == "aaa"
+    assert not crowded.config.transaction.exists()
+    assert [call for call in crowded.systemd.calls if call[0] == "resize"] == []
+    lower = tight(250)
+    go(lower, "bbb")
+    assert lower.live["release"] == "bbb"
+
+
+def test_memory_that_others_have_is_named_as_such(tmp_path: Path) -> None:
+    host = host_of(tmp_path, memory_mib=400, reserve_mib=0)
+    go(host, "aaa")
+    full = host_of(tmp_path, memory_mib=400, reserve_mib=0)
+    full.available = 0.0
+    with pytest.raises(
+        HostError, match=r"Nothing was changed\. Other programs of the host take the rest: end some, or"
+    ):
+        go(full, "bbb")
+    full.available = 300.0
+    go(full, "bbb")
+
+
+def test_slot_that_gave_up_workers_for_a_switch_that_was_cut_off_gets_them_back(tmp_path: Path) -> None:
+    host = grown(tmp_path, 40.0)
+    for _ in range(2):
+        host.systemd.resize(BLUE, -1)
+    Transaction(ACTIVATE, "bbb", "me", "aaa", "blue", "green", host.clock.time(), step=STARTING).write(host.config)
+    recover(host.context())
+    assert len(host.workers(1)) == 5
+    assert not host.config.transaction.exists()
