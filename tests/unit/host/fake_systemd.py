@@ -19,6 +19,7 @@ from plugins.module_utils.host.cutover import Request, cut_over
 from plugins.module_utils.host.digests import KEY
 from plugins.module_utils.host.files import read_environment
 from plugins.module_utils.host.finish import finish
+from plugins.module_utils.host.log_excerpt import Excerpt
 from plugins.module_utils.host.records import SLOTS, SlotRecord
 from plugins.module_utils.host.sockets import Answers
 from plugins.module_utils.host.systemd import Command, Systemd, UnitState
@@ -26,6 +27,7 @@ from plugins.module_utils.workers.engines import DEFAULT
 from plugins.module_utils.workers.plan import WorkerPlan
 
 APP = "counter"
+IMPORT_ERROR = "ModuleNotFoundError: No module named 'nothing'"
 #: MiB that each worker takes on the made-up host.
 WORKER = 40.0
 #: Workers of the blue slot have numbers from here on, of the green one from twice as many.
@@ -56,6 +58,8 @@ class FakeSystemd(Systemd):
         self.calls: list[tuple[str, ...]] = []
         self.link_at_call: list[str] = []
         self.hook_result = (0, "")
+        #: What each unit logged.
+        self.log = Excerpt((IMPORT_ERROR,), cause=IMPORT_ERROR)
         self.commands: list[Command] = []
 
     def _load(self) -> dict[str, Any]:
@@ -144,8 +148,8 @@ class FakeSystemd(Systemd):
     def cursor(self) -> str:
         return "here"
 
-    def journal(self, unit: str, after: str, lines: int = 60) -> list[str]:
-        return ["ModuleNotFoundError: No module named 'nothing'"]
+    def journal(self, unit: str, after: str) -> Excerpt:
+        return self.log
 
     def run(self, command: Command) -> tuple[int, str]:
         self._note("run", *command.words[-3:])
