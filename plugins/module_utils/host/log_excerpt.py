@@ -21,7 +21,9 @@ CHAINED = (
     "During handling of the above exception, another exception occurred:",
 )
 #: How the program ended, not why: where a log has another exception, that one is the reason.
-_ENDINGS = re.compile(r"(?:[\w.]+\.)?(?:KeyboardInterrupt|SystemExit|CancelledError|HaltServer)\b")
+_ENDINGS = re.compile(r"(?:[\w.]+\.)?(?:KeyboardInterrupt|SystemExit|CancelledError)\b")
+#: With this, gunicorn ends where a worker did not boot; why it did not is elsewhere.
+_HALT = re.compile(r"gunicorn\.errors\.HaltServer\b")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 #: A frame, or what belongs to one: indented, or drawn by rich or loguru.
@@ -32,7 +34,11 @@ _LOGGED = re.compile(r"\[?\d{4}-\d\d-\d\d|\[\d+\] |\[?(?:DEBUG|INFO|WARNING|ERRO
 _MARGIN = re.compile(r"\s+(?:\| ?|\+ |\+-[-+ .\d]*$)|\s+\|$")
 _GROUP = "Exception Group Traceback"
 _VALIDATION = re.compile(r"\d+ validation errors? for ")
-_OWN_SERVER = re.compile(r"Uvicorn running on (https?://\S+)|Running on (https?://\S+)")
+#: The slot's own server listens on a socket of systemd's only. The last one is asyncio's, of all workers but the first.
+_OWN_SERVER = re.compile(
+    r"Uvicorn running on (https?://\S+)|Running on (https?://\S+)"
+    r"|error while attempting to bind on address \('([^']+)', (\d+)"
+)
 _RUNS_SERVER = re.compile(r"\buvicorn\.run\(")
 
 
@@ -122,8 +128,9 @@ def _is_said(line: str) -> bool:
 
 
 def _last(causes: Sequence[str]) -> str:
-    meant = [cause for cause in causes if not _ENDINGS.match(cause)]
-    return next(iter([*reversed(meant), *reversed(causes)]), "")
+    told = [cause for cause in causes if not _HALT.match(cause)]
+    meant = [cause for cause in told if not _ENDINGS.match(cause)]
+    return next(iter([*reversed(meant), *reversed(told)]), "")
 
 
 def _own_server(lines: Sequence[str]) -> str:
@@ -131,7 +138,8 @@ def _own_server(lines: Sequence[str]) -> str:
     advice = 'call it below `if __name__ == "__main__":`'
     for line in lines:
         if address := _OWN_SERVER.search(line):
-            return f"the module starts a server of its own, on {address.group(1) or address.group(2)}: {advice}"
+            where = address.group(1) or address.group(2) or f"{address.group(3)}:{address.group(4)}"
+            return f"the module starts a server of its own, on {where}: {advice}"
     text = "\n".join(lines)
     if "asyncio.run() cannot be called from a running event loop" in text and _RUNS_SERVER.search(text):
         return f"the module starts a server of its own, with uvicorn.run(): {advice}"

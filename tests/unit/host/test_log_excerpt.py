@@ -227,10 +227,17 @@ def test_a_traceback_in_a_json_line_is_read() -> None:
     assert expanded(json.dumps([HEADING])) == [json.dumps([HEADING])]
 
 
-@pytest.mark.parametrize("last", ["SystemExit: 3", "KeyboardInterrupt", "gunicorn.errors.HaltServer: <HaltServer 3>"])
+@pytest.mark.parametrize("last", ["SystemExit: 3", "KeyboardInterrupt"])
 def test_how_a_server_was_ended_is_not_why(last: str) -> None:
     assert excerpt([*log(*traceback(2)), *log(*traceback(2, last), pid=9)]).cause == BOOM
     assert excerpt(log(*traceback(2, last))).cause == last, "where there is nothing else"
+
+
+def test_gunicorns_end_after_a_worker_that_did_not_boot_is_no_reason() -> None:
+    halt = log(*traceback(2, "gunicorn.errors.HaltServer: <HaltServer 'Worker failed to boot.' 3>"), pid=9)
+    assert excerpt([*log(*traceback(2)), *halt]).cause == BOOM
+    found = excerpt([*log("no DATABASE_URL"), *halt])
+    assert (found.cause, found.last_line) == ("", "no DATABASE_URL")
 
 
 def test_a_traceback_that_was_cut_off_has_no_reason() -> None:
@@ -246,6 +253,10 @@ def test_a_traceback_that_was_cut_off_has_no_reason() -> None:
     [
         (["INFO:     Uvicorn running on http://127.0.0.1:8000 (Press CTRL+C to quit)"], "on http://127.0.0.1:8000"),
         ([" * Running on http://127.0.0.1:5000"], "on http://127.0.0.1:5000"),
+        (
+            ["[Errno 98] error while attempting to bind on address ('127.0.0.1', 8000): address already in use"],
+            "on 127.0.0.1:8000",
+        ),
         (
             [
                 f"{HEADING}:", '  File "/srv/x/app/main.py", line 9, in <module>', "    uvicorn.run(app)",
