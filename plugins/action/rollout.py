@@ -83,6 +83,16 @@ def failed(result: Result) -> bool:
     return bool(result) and not result.get("skipped") and not done(result)
 
 
+def not_reached(message: str) -> str:
+    """Say why a host could not be asked. Ansible calls a host unreachable, too, on which sudo wants a password."""
+    if "privilege escalation" not in message and "sudo" not in message:
+        return f"not reached: {message}"
+    return (
+        f"sudo did not make Ansible root: {message}. Allow it without a password, or give the right one "
+        "(--ask-become-pass); where sudo is sudo-rs, as on Ubuntu 26.04, that needs ansible_become_exe=sudo.ws"
+    )
+
+
 def _exit(result: Result) -> str:
     """Return how a command of the app's ended, with the last exception that it printed."""
     printed = of_output(f"{result.get('stdout') or ''}\n{result.get('stderr') or ''}")
@@ -189,7 +199,7 @@ class Host:
     def _troubles(self) -> Iterator[str]:
         switch, back, migration = (self.result(f"service_{verb}") for verb in ("switch", "restore", "run"))
         if self.unreached:
-            yield f"not reached: {short(self.result('service_probe').get('msg', ''))}"
+            yield not_reached(short(self.result("service_probe").get("msg", "")))
         if self.dropped:
             yield "lost while it was prepared; nothing was switched on it"
         if self.results.get("fleet_failure"):

@@ -83,7 +83,8 @@ ansible_facts:
     (the release and the fingerprint that it serves with; empty where that no longer is as the switch made it), C(files)
     (the bundle's own, so that M(webfleet.fastapi.host_files) need not look at them once more), C(secrets) (likewise,
     with digests that take a key which stays on the host), C(has_key) (whether there is one yet), C(user) (whether it is
-    there), C(nginx) (its version, empty where it is not installed) and C(nginx_active).
+    there), C(nginx) (its version, empty where it is not installed), C(nginx_active), and C(port_holder) (process id
+    and name of another server that listens on port 80, none where there is none).
   returned: always
   type: dict
 """

@@ -448,7 +448,9 @@ def test_app_answers_only_to_its_names() -> None:
     assert app["server_name"] == ["a.example", "*.b.example"]
     assert "default_server" not in app["listen"]
     assert "default_server" in refusal["listen"]
-    assert refusal["return"] == ["421"]
+    status, body = refusal["return"]
+    assert (status, "proxy_server_names adds it" in body) == ("421", True)
+    assert not [name for name in app["server_name"] if name in body]
 
 
 @pytest.mark.parametrize(

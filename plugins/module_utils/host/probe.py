@@ -23,11 +23,13 @@ from .digests import PREFIX, keyed, read_key, sha256
 from .file_state import file_state
 from .files import read_object
 from .names import conflict
-from .proc import children, memory_mib, seconds_old
+from .proc import children, listener, memory_mib, seconds_old
 from .records import SlotRecord, fleet_of, live_record, live_slot
 
 #: A worker tells what it takes once it has served for so many seconds.
 SERVED_SECONDS = 3600.0
+#: The port that nginx listens on.
+HTTP_PORT = 80
 #: Where the bundle puts files of an app, below /. Not those with secrets: what is told of them takes a key.
 FILES = (
     "etc/{app}/fleet",
@@ -255,5 +257,7 @@ def probe(params: Mapping[str, Any]) -> dict[str, Any]:
             "secrets": {path: secret_state(Path(path), text, key) for path, text in secrets},
             "has_key": key is not None,
             "nginx_active": state[nginx][0],
+            # Where nginx runs, it is the one.
+            "port_holder": None if state[nginx][0] else listener(HTTP_PORT),
         },
     }

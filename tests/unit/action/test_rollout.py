@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from plugins.action.rollout import CannotGoBackError, Settings, as_if_probed, decide, failure, go_back, me, reason
+from plugins.action.rollout import (
+    CannotGoBackError,
+    Settings,
+    as_if_probed,
+    decide,
+    failure,
+    go_back,
+    me,
+    not_reached,
+    reason,
+)
 
 OLD, NEW = "old000000000", "new000000000"
 LOST = {"unreachable": True, "msg": "Task failed: no route to host\nand more"}
@@ -310,6 +320,19 @@ def test_each_reason_is_told_once_with_its_hosts() -> None:
             "e: the migration failed: exit code 1: OSError: no table",
         ],
     }
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Task failed: Timeout (12s) waiting for privilege escalation prompt:",
+        "Missing sudo password",
+        "sudo: a password is required",
+    ],
+)
+def test_a_host_on_which_sudo_refuses_is_told_as_such(message: str) -> None:
+    assert not_reached(message).startswith(f"sudo did not make Ansible root: {message}. Allow it without a password")
+    assert not_reached("no route to host") == "not reached: no route to host"
 
 
 # Whatever a host says
