@@ -12,6 +12,8 @@ hosts of a batch have failed. It returns the fact `rollout`:
     failed, stop            why each host counts as failed; why the rollout goes no further, "" where it does
     rows, notes             for each host what it ran, what it runs now and what happened; what else is to be known
 
+With `fail`, the call fails for the hosts that failed, and names each reason once.
+
 The first call of a playbook names the hosts and the settings, and `back_to` where the hosts are to go back; a later
 one knows them from the fact.
 """
@@ -29,9 +31,11 @@ from typing import Any
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
+from ..module_utils.host.log_excerpt import of_output
+
 UNKNOWN, NONE = "unknown", "none"
 FEW = 4  # hosts: after the canary all others at once
-WIDTH = 240  # characters of a reason in the table
+WIDTH = 400  # characters of a reason in the table
 #: Results of the hosts' tasks, by the variable that keeps them.
 RESULTS = (
     "service_probe", "service_files", "release_id", "fleet_failure", "service_run", "service_switch",
@@ -77,6 +81,22 @@ def done(result: Result) -> bool:
 def failed(result: Result) -> bool:
     """Return whether the host's command was called and did not succeed, as far as is known."""
     return bool(result) and not result.get("skipped") and not done(result)
+
+
+def not_reached(message: str) -> str:
+    """Say why a host could not be asked. Ansible calls a host unreachable, too, on which sudo wants a password."""
+    if "privilege escalation" not in message and "sudo" not in message:
+        return f"not reached: {message}"
+    return (
+        f"sudo did not make Ansible root: {message}. Allow it without a password, or give the right one "
+        "(--ask-become-pass); where sudo is sudo-rs, as on Ubuntu 26.04, that needs ansible_become_exe=sudo.ws"
+    )
+
+
+def _exit(result: Result) -> str:
+    """Return how a command of the app's ended, with the last exception that it printed."""
+    printed = of_output(f"{result.get('stdout') or ''}\n{result.get('stderr') or ''}")
+    return f"exit code {result.get('rc')}{printed.cause and f': {short(printed.cause)}'}"
 
 
 def reason(result: Result) -> str:
@@ -170,6 +190,9 @@ class Host:
         back, switch = self.result("service_restore"), self.result("service_switch")
         if self.unreached or back.get("unreachable") or (self.lost and not self.live_again):
             return UNKNOWN
+        after = answer(back) or answer(switch)
+        if not self.live_again and after.get("serving") and not after["serving"].get("answers"):
+            return NONE
         records = (answer(back).get("live"), self.live_again, answer(switch).get("live"), self.before)
         return str(next((live["release"] for live in records if live), NONE))
 
@@ -181,13 +204,13 @@ class Host:
     def _troubles(self) -> Iterator[str]:
         switch, back, migration = (self.result(f"service_{verb}") for verb in ("switch", "restore", "run"))
         if self.unreached:
-            yield f"not reached: {short(self.result('service_probe').get('msg', ''))}"
+            yield not_reached(short(self.result("service_probe").get("msg", "")))
         if self.dropped:
             yield "lost while it was prepared; nothing was switched on it"
         if self.results.get("fleet_failure"):
             yield f"not prepared: {short(self.results['fleet_failure'])}"
         if failed(migration):
-            how = reason(migration) if migration.get("unreachable") else f"exit code {migration.get('rc')}"
+            how = reason(migration) if migration.get("unreachable") else _exit(migration)
             yield f"the migration failed: {how}"
         if failed(back):
             yield f"not taken back: {reason(back)}"
@@ -261,6 +284,18 @@ def decide(names: Sequence[str], dropped: Sequence[str], settings: Settings, res
     }
 
 
+def failure(state: Result) -> dict[str, Any]:
+    """Return the result that ends a run in which hosts failed: each reason once, with the hosts that it is of."""
+    why: dict[str, list[str]] = {}
+    for name, told in state["failed"].items():
+        why.setdefault(told, []).append(name)
+    return {
+        "failed": True,
+        "msg": f"{len(state['failed'])} of {len(state['hosts'])} hosts failed",
+        "why": [f"{', '.join(hosts)}: {told}" for told, hosts in why.items()],
+    }
+
+
 def go_back(release: str, statuses: Mapping[str, Result]) -> str:
     """Return the release that all hosts can go back to. Hosts that cannot be reached keep no others from it."""
     answers = {name: answer(status) for name, status in statuses.items() if not status.get("unreachable")}
@@ -319,6 +354,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         begun: dict[str, Any] = (
             self._begin(args) if "hosts" in args else hostvars["localhost"]["ansible_facts"]["rollout"]
         )
+        if args.get("fail"):
+            return result | failure(begun)
         names: list[str] = begun["hosts"]
         results: Mapping[str, Result] = {
             name: {key: hostvars[name][key] for key in RESULTS if key in hostvars[name]} for name in names

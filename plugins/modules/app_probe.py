@@ -92,7 +92,8 @@ ansible_facts:
     (the bundle's own, so that M(webfleet.fastapi.host_files) need not look at them once more), C(written) (of which of
     them it has noted the content), C(secrets) (likewise,
     with digests that take a key which stays on the host), C(has_key) (whether there is one yet), C(user) (whether it is
-    there), C(nginx) (its version, empty where it is not installed) and C(nginx_active).
+    there), C(nginx) (its version, empty where it is not installed), C(nginx_active), and C(port_holder) (process id
+    and name of another server that listens on port 80, none where there is none).
   returned: always
   type: dict
 """

@@ -390,30 +390,36 @@ def refusal(**said: object) -> list[str]:
     return template("service", "refusal.txt.j2", service_switch=switch, release_id="new123").splitlines()
 
 
+ANSWERS = {"release": "old", "answers": True, "trouble": ""}
+DEAD = {"release": "old", "answers": False, "trouble": "/health answers 500"}
+NOTHING = "Nothing serves now: release old is live, but /health answers 500."
+
+
 @pytest.mark.parametrize("log", [[], ["Traceback:", "  KeyError: '{{ x }}'"]])
 def test_refusal_says_why_with_the_log_and_what_serves_on(log: list[str]) -> None:
-    lines = refusal(outcome="refused", error="no worker came up", log=log, live={"release": "before123456"})
+    lines = refusal(outcome="refused", error="no worker came up", log=log, live={"release": "old"}, serving=ANSWERS)
     assert lines[0] == "web1 did not take release new123: no worker came up"
     assert [line.removeprefix("  | ") for line in lines if line.startswith("  | ")] == log
-    assert lines[-1].startswith("Release before123456 serves on as before; no request went to the slot")
+    assert lines[-1].startswith("Release old serves on as before; no request went to the slot")
 
 
 @pytest.mark.parametrize(
-    ("outcome", "live", "last"),
+    ("outcome", "serving", "last"),
     [
-        ("refused", {}, "No release was live before, and none is now."),
-        ("nothing done", {"release": "old"}, "Nothing was changed."),
-        (
-            "went back",
-            {"release": "old"},
-            "It had traffic, then the host went back by itself: release old serves again.",
-        ),
-        ("kept live although unhealthy", {"release": "new123"}, "Release new123 is live now."),
-        ("unfinished", {"release": "new123"}, "Release new123 is live now."),
+        ("refused", {}, ["No release was live before, and none is now."]),
+        ("refused", DEAD, ["No request went to the slot that was refused.", NOTHING]),
+        ("nothing done", ANSWERS, ["Nothing was changed."]),
+        ("nothing done", DEAD, ["Nothing was changed.", NOTHING]),
+        ("went back", ANSWERS, ["It had traffic, then the host went back by itself: release old serves again."]),
+        ("went back", DEAD, ["It had traffic, then the host went back by itself.", NOTHING]),
+        ("kept live although unhealthy", {**ANSWERS, "release": "new123"}, ["Release new123 is live now."]),
+        ("unfinished", ANSWERS, ["Release old is live now."]),
     ],
 )
-def test_each_outcome_is_told_as_what_it_is(outcome: str, live: dict[str, str], last: str) -> None:
-    assert refusal(outcome=outcome, error="why", live=live) == ["web1 did not take release new123: why", last]
+def test_each_outcome_is_told_as_what_it_is(outcome: str, serving: dict[str, Any], last: list[str]) -> None:
+    live = {"release": serving["release"]} if serving else {}
+    said = refusal(outcome=outcome, error="why", live=live, serving=serving)
+    assert said == ["web1 did not take release new123: why", *last]
 
 
 def test_host_that_said_nothing_is_not_said_to_be_unchanged() -> None:
@@ -442,7 +448,9 @@ def test_app_answers_only_to_its_names() -> None:
     assert app["server_name"] == ["a.example", "*.b.example"]
     assert "default_server" not in app["listen"]
     assert "default_server" in refusal["listen"]
-    assert refusal["return"] == ["421"]
+    status, body = refusal["return"]
+    assert (status, "proxy_server_names adds it" in body) == ("421", True)
+    assert not [name for name in app["server_name"] if name in body]
 
 
 @pytest.mark.parametrize(

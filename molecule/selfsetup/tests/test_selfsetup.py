@@ -310,7 +310,7 @@ def test_setup_that_takes_too_long(instances: dict[str, Instance], bundles: dict
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("import", "No module named 'a_module_that_nobody_has'"), ("500", "/health answers 500 (good is 200 to 399)")],
+    [("import", "No module named 'a_module_that_nobody_has'"), ("500", "/health answers 500")],
 )
 def test_broken_release_never_serves(
     instances: dict[str, Instance], bundles: dict[str, dict[str, Any]], name: str, reason: str

@@ -71,8 +71,8 @@ def test_sandbox_is_tight(app: App) -> None:
 
 
 def test_unknown_hosts_are_refused_before_the_app(app: App) -> None:
-    status, headers, _ = app.get("/", host="somebody-else.example")
-    assert status == 421
+    status, headers, body = app.get("/", host="somebody-else.example")
+    assert (status, body) == (421, b"this name is not served here; proxy_server_names adds it\n")
     assert "x-worker-pid" not in headers
 
 

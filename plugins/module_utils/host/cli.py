@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from . import history, recycle, status, tune
+from .answering import Serving, serving
 from .commands import EXIT_NOTHING_DONE, EXIT_REFUSED, EXIT_UNFINISHED, IN_UNIT, VERBS, Call, Outcome
 from .config import Config, HostError
 from .context import Context
@@ -112,10 +113,13 @@ def main(argv: list[str] | None = None, connect: Callable[..., Context] = Contex
                 _print(f"{time.strftime('%H:%M:%S')} {step}")
 
         outcome = _perform(options, words, functools.partial(connect, report=report))
+        shown = dict(outcome.shown)
+        if options.verb in IN_UNIT and outcome.code:
+            shown |= _what_serves(options, connect)
         if options.json:
-            _print_json(options, outcome, steps)
+            _print_json(shown, steps)
         else:
-            _print_plainly(options, outcome.shown)
+            _print_plainly(options, shown)
     return outcome.code
 
 
@@ -138,6 +142,16 @@ def _perform(options: argparse.Namespace, words: list[str], connect: Callable[..
         if _is_unfinished(options):
             return Outcome(EXIT_UNFINISHED, {"error": f"{error}; {UNFINISHED}", "outcome": "unfinished"})
         return Outcome(EXIT_NOTHING_DONE, {"error": str(error), "outcome": "nothing done"})
+
+
+def _what_serves(options: argparse.Namespace, connect: Callable[..., Context]) -> dict[str, Any]:
+    """Return what is live, and whether it answers now; nothing where that cannot be asked."""
+    shown: dict[str, Any] = {}
+    with contextlib.suppress(HostError, SystemdError, OSError):
+        config = Config.read(options.config)
+        shown["live"] = config.live_record().public()
+        shown["serving"] = serving(connect(config, Systemd(str), report=lambda _unused: None)).as_dict()
+    return shown
 
 
 def _require_root() -> None:
@@ -189,11 +203,7 @@ def _print(text: str) -> None:
         sys.stdout.flush()
 
 
-def _print_json(options: argparse.Namespace, outcome: Outcome, steps: list[str]) -> None:
-    shown = dict(outcome.shown)
-    if options.verb in IN_UNIT and outcome.code:
-        with contextlib.suppress(HostError):
-            shown["live"] = Config.read(options.config).live_record().public()
+def _print_json(shown: dict[str, Any], steps: list[str]) -> None:
     notes = [step.removeprefix("note: ") for step in steps if step.startswith("note: ")]
     _print(json.dumps({**shown, "steps": steps, "notes": notes}))
 
@@ -204,6 +214,8 @@ def _print_plainly(options: argparse.Namespace, shown: dict[str, Any]) -> None:
             _print(f"  | {line}")
         done = "went back" if shown["outcome"] == history.WENT_BACK else "not done"
         _print(f"{done}: {shown['error']}")
+        if now := shown.get("serving"):
+            _print(Serving(**now).in_words())
         return
     if "output" in shown:
         _print(shown["output"].rstrip("\n"))

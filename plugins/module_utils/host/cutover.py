@@ -8,8 +8,9 @@ traffic back. Each step is in the journal (journal.py) before it begins.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from ..workers.engines import engine
 from . import history
@@ -20,6 +21,7 @@ from .gate import GateError, prove
 from .hooks import HookError, run_hook
 from .journal import Transaction
 from .preflight import check_engine, check_not_bad, check_release, check_state, clock_trouble, room_trouble
+from .reasons import explained
 from .sizing import Sizing
 from .slots import SlotSettings, prepare_slot, settings_for
 from .systemd import SystemdError
@@ -32,9 +34,9 @@ class RefusedError(Exception):
 
     outcome = history.REFUSED
 
-    def __init__(self, message: str, log: list[str]) -> None:
+    def __init__(self, message: str, log: Sequence[str]) -> None:
         super().__init__(message)
-        self.log = log
+        self.log = list(log)
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def cut_over(context: Context, request: Request) -> Transaction:
     why = "as memory does not hold both sets" if old else "to see what one takes"
     fewer = "" if first == workers else f" of {workers}, {why}; the rest follows"
     context.report(f"starting release {request.release} in the {new} slot with {first} workers{fewer}")
+    refuse = functools.partial(_refuse, context, transaction, sizing)
     try:
         sizing.make_room()
         boot(context, settings, first)
@@ -93,14 +96,23 @@ def cut_over(context: Context, request: Request) -> Transaction:
             run_hook(context, "before", new, request.release, manifest)
             context.report("service_hook_before is done")
         move_traffic(context, settings)
-    except (GateError, HookError, SystemdError, OSError) as error:
+    except HookError as error:  # its own output says why, not the release's log
+        refuse(error, str(error), error.log)
+    except (GateError, SystemdError, OSError) as error:
         log = context.systemd.journal(config.service(new), transaction.cursor)
-        take_back(context, new)
-        sizing.give_back()
-        transaction.end(context, history.REFUSED, str(error))
-        raise RefusedError(str(error), log) from error
+        refuse(error, explained(error, log), log.lines)
     context.report(f"traffic goes to the {new} slot")
     return transaction
+
+
+def _refuse(
+    context: Context, transaction: Transaction, sizing: Sizing, error: Exception, reason: str, log: Sequence[str]
+) -> NoReturn:
+    """Take a switch back whose link has not moved; RefusedError."""
+    take_back(context, transaction.to_slot)
+    sizing.give_back()
+    transaction.end(context, history.REFUSED, reason)
+    raise RefusedError(reason, log) from error
 
 
 def check_before(context: Context, request: Request) -> dict[str, Any]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NoReturn
 
 from .context import Context
+from .endings import how_it_fell
 from .sockets import Answers
 from .systemd import UnitState
+from .verdict import Verdict
 
 POLL_SECONDS = 0.1
 #: Requests at once for each worker: one worker may take several of a burst, so ask for more than one each.
@@ -20,6 +22,31 @@ FIRST_PATIENCE = 1.0
 
 class GateError(Exception):
     """The slot did not prove itself; the message says what was missing."""
+
+
+class CrashError(GateError):
+    """The slot's unit fell over. `how` says how its main process ended, as far as systemd told."""
+
+    def __init__(self, what: str, how: str) -> None:
+        super().__init__(f"{what}: it {how}")
+        self.what, self.how = what, how
+
+
+class AnswerError(GateError):
+    """The health path gave an answer that is not good: `status`, the worst one that was seen last."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class _Missing:
+    """What a slot lacks. status: of a bad answer; open: an answer was not waited for as long as it may take."""
+
+    text: str
+    status: int = 0
+    open: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,9 +114,17 @@ class _Gate:
     def __init__(self, context: Context, slot: str, workers: int, restarts: int, low_priority: bool) -> None:
         self.context, self.config, self.slot = context, context.config, slot
         self.workers, self.restarts, self.low_priority = workers, restarts, low_priority
-        self.deadline = context.clock.monotonic() + self.config.boot_timeout
+        self.began = context.clock.monotonic()
+        self.deadline = self.began + self.config.boot_timeout
         self.answered: set[int] = set()
         self.patience = FIRST_PATIENCE
+        #: Seconds after which each worker gave its first good answer; workers that run; how many were seen to die.
+        self.up_after: dict[int, float] = {}
+        self.running: set[int] = set()
+        self.died = 0
+        #: The last thing that was missing for certain, and how sure it is that no later answer will be another one.
+        self.known: _Missing | None = None
+        self.verdict = Verdict()
 
     def left(self) -> float:
         """Return the seconds that are left of the boot timeout."""
@@ -102,51 +137,81 @@ class _Gate:
             if self.low_priority and state.main_pid:
                 self.context.kernel.set_priority(state.main_pid, True)
             missing = self._missing(pids)
-            if not missing:
+            if missing is None:
                 break
+            self.known = self.known if missing.open and self.known else missing
+            if self.verdict.is_certain(pids):
+                raise AnswerError(f"{missing.text}: {self.verdict.advice(self.config)}", missing.status)
             if self.left() <= 0:
-                raise GateError(f"not ready within {self.config.boot_timeout:g} s (service_boot_timeout): {missing}")
+                self._give_up(self.known, len(pids))
             self.context.clock.sleep(POLL_SECONDS)
         if self.low_priority:
             self.context.kernel.set_priority(state.main_pid, False)
         self._warm_up(len(pids))
         return f"{len(pids)} workers run and each has answered {self.config.health_path}"
 
+    def _give_up(self, missing: _Missing, running: int) -> NoReturn:
+        """Say what was missing when the time was up, and what is known of each worker."""
+        message = f"not ready within {self.config.boot_timeout:g} s (service_boot_timeout): {missing.text}"
+        up = [self.up_after[pid] for pid in self.answered]
+        if 0 < len(up) < (self.workers or running):
+            after = ", ".join(f"{seconds:.0f} s" for seconds in sorted(up))
+            message += f"; {len(up)} of {self.workers or running} workers up, after {after}"
+        if self.died:
+            message += f"; workers that died meanwhile: {self.died}"
+        raise AnswerError(message, missing.status) if missing.status else GateError(message)
+
     def _require_up(self) -> UnitState:
         state = self.context.state(self.slot)
         if state.restarts > self.restarts or state.down:
-            unit = self.config.service(self.slot)
-            raise GateError(f"{unit} failed while starting (result: {state.result}, restarts: {state.restarts})")
+            how = how_it_fell(state, self.restarts, state.down)
+            raise CrashError(f"{self.config.service(self.slot)} failed while starting", how)
         return state
 
-    def _missing(self, pids: list[int]) -> str:
-        """Return what the slot still lacks, "" where it lacks nothing."""
+    def _missing(self, pids: list[int]) -> _Missing | None:
+        """Return what the slot still lacks, None where it lacks nothing."""
+        self.died += len(self.running - set(pids))
+        self.running = set(pids)
         # One that died has to be replaced by one that answers.
-        self.answered &= set(pids)
+        self.answered &= self.running
         if len(pids) != (self.workers or max(1, len(pids))):
-            return f"{len(pids)} of {self.workers or 1} workers run"
-        if not self.answered and self._burst(1, min(self.patience, self.left())).statuses == [0]:
-            # Waiting in the socket's queue takes no CPU from the workers that boot; asking again and again does.
-            self.patience += 1
-            return f"{self.config.health_path} gave no answer yet"
-        answers = burst(self.context, self.slot, pids, limit=self.left())
-        self.answered |= answers.pids & set(pids)
+            return _Missing(f"{len(pids)} of {self.workers or 1} workers run")
+        if not self.answered:
+            first = self._burst(1, min(self.patience, self.left()))
+            if first.statuses == [0]:
+                # Waiting in the socket's queue takes no CPU from the workers that boot; asking again and again does.
+                self.patience += 1
+                return _Missing(f"{self.config.health_path} gave no answer yet", open=True)
+            if first.bad:
+                self.known = self._complaint(first, self.left())
+        limit = self.left()
+        answers = burst(self.context, self.slot, pids, limit=limit)
+        self._note(answers)
         if not answers.good:
-            return self._complaint(answers)
+            return self._complaint(answers, limit)
         if len(self.answered) < len(pids):
-            return f"only {len(self.answered)} of {len(pids)} workers have answered {self.config.health_path}"
+            return _Missing(f"only {len(self.answered)} of {len(pids)} workers have answered {self.config.health_path}")
         return self._successes()
+
+    def _note(self, answers: Answers) -> None:
+        """Keep which workers have answered, and how."""
+        self.answered |= answers.pids & self.running
+        seconds = self.context.clock.monotonic() - self.began
+        for pid in answers.pids:
+            self.up_after.setdefault(pid, seconds)
+        self.verdict.note(answers)
 
     def _burst(self, count: int, limit: float) -> Answers:
         return burst(self.context, self.slot, [], count, limit)
 
-    def _successes(self) -> str:
-        """Ask one at a time; return what went wrong, an empty string where all was good."""
+    def _successes(self) -> _Missing | None:
+        """Ask one at a time; return what went wrong, None where all was good."""
         for _unused in range(self.config.health_successes):
-            answers = self._burst(1, self.left())
+            limit = self.left()
+            answers = self._burst(1, limit)
             if not answers.good:
-                return self._complaint(answers)
-        return ""
+                return self._complaint(answers, limit)
+        return None
 
     def _warm_up(self, workers: int) -> None:
         """Ask each warm-up path several times for each worker, so that caches are full before the first client comes.
@@ -160,8 +225,9 @@ class _Gate:
                 reason = answers.error or f"it answers {', '.join(map(str, bad))}"
                 raise GateError(f"the warm-up request {path} (service_warmup_paths) failed: {reason}")
 
-    def _complaint(self, answers: Answers) -> str:
-        bad = sorted({status for status in answers.statuses if status})
-        if bad and not answers.error:
-            return f"{self.config.health_path} answers {', '.join(map(str, bad))} (good is 200 to 399)"
-        return f"{self.config.health_path} gave no answer within {self.config.health_timeout:g} s ({answers.error})"
+    def _complaint(self, answers: Answers, limit: float) -> _Missing:
+        """Say what was wrong. One bad answer says more than others that did not come in time."""
+        path, seconds = self.config.health_path, self.config.health_timeout
+        if answers.bad:
+            return _Missing(f"{path} answers {', '.join(map(str, answers.bad))}", status=answers.bad[-1])
+        return _Missing(f"{path} gave no answer within {seconds:g} s ({answers.error})", open=limit < seconds)

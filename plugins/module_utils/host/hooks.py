@@ -8,15 +8,17 @@ from typing import Any
 
 from .config import Config
 from .context import Context
+from .log_excerpt import of_output
 from .sandbox import sandbox_of
 from .systemd import Command
 
-#: Lines of what a hook printed, in the message about its failure.
-TAIL = 20
-
 
 class HookError(Exception):
-    """A hook that failed; the message has the end of what it printed."""
+    """A hook that failed; the message has its reason, `log` the end of what it printed."""
+
+    def __init__(self, message: str, log: Sequence[str]) -> None:
+        super().__init__(message)
+        self.log = tuple(log)
 
 
 def variables(config: Config, release: str, manifest: Mapping[str, Any]) -> dict[str, str]:
@@ -61,5 +63,6 @@ def run_hook(context: Context, when: str, slot: str, release: str, manifest: Map
     hook = command(config, release, manifest, config.slot_files(slot), ("sh", "-c", shell), unit(config))
     code, output = context.systemd.run(hook)
     if code:
-        tail = "\n".join(output.strip().splitlines()[-TAIL:])
-        raise HookError(f"service_hook_{when} failed with exit code {code}: {tail or 'it printed nothing'}")
+        printed = of_output(output.strip())
+        last = next(iter(printed.lines[-1:]), "it printed nothing")
+        raise HookError(f"service_hook_{when} failed with exit code {code}: {printed.cause or last}", printed.lines)

@@ -139,7 +139,7 @@ def _left_by_us(folder: Path, names: set[str]) -> bool:
 
 
 def _is_passing(name: str, names: set[str]) -> bool:
-    """Return whether this is a lock, a reserve, what a write of one of these names that was cut off has left, or a copy."""
+    """Return whether this is a lock, a reserve, a kept copy, or what a cut-off write of one of these names has left."""
     passing = any(name.startswith((f".{own}.", f"{own}{EDITED}")) for own in names)
     return passing or name in (".lock", ".reserve")
 

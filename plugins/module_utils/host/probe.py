@@ -24,7 +24,7 @@ from .file_state import file_state
 from .files import read_object
 from .interpreter import python_version
 from .names import conflict
-from .proc import children, memory_mib, seconds_old
+from .proc import children, listener, memory_mib, seconds_old
 from .records import bad_marks, bad_reason, fleet_of, live_record
 from .serving import Host, altered, serves
 from .whole import missing
@@ -32,6 +32,8 @@ from .written import EDITED, RECORD, read_written
 
 #: A worker tells what it takes once it has served for so many seconds.
 SERVED_SECONDS = 3600.0
+#: The port that nginx listens on.
+HTTP_PORT = 80
 #: Where the bundle puts files of an app, below /. Not those with secrets: what is told of them takes a key.
 FILES = (
     "etc/{app}/fleet",
@@ -252,5 +254,7 @@ def probe(params: Mapping[str, Any]) -> dict[str, Any]:
             "secrets": {path: secret_state(Path(path), text, key) for path, text in secrets},
             "has_key": key is not None,
             "nginx_active": state[nginx][0],
+            # Where nginx runs, it is the one.
+            "port_holder": None if state[nginx][0] else listener(HTTP_PORT),
         },
     }

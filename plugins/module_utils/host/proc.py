@@ -18,6 +18,8 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 _STATE, _PARENT, _THREADS, _START = 0, 1, 17, 19
 #: gunicorn's file for a worker's signs of life begins so; it is deleted, but for the descriptors.
 _BEATS, _NOTE_BYTES = "wgunicorn-", 64
+#: A state in /proc/net/tcp (net/tcp_states.h).
+_LISTENS = "0A"
 
 
 def stat_fields(pid: int) -> list[str]:
@@ -172,6 +174,23 @@ def _descriptors(pid: int) -> list[tuple[str, Path]]:
             with contextlib.suppress(OSError):
                 found.append((os.readlink(entry), entry))
     return found
+
+
+def listener(port: int) -> tuple[int, str] | None:
+    """Return who listens on a TCP port, as process id and name; 0 and "" where it hides, None where nobody does."""
+    inodes = set()
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            rows = [line.split() for line in (PROC / "net" / table).read_text().splitlines()[1:]]
+            # Columns 1, 3 and 9: local address with the port in hexadecimal, state, inode.
+            inodes |= {int(row[9]) for row in rows if row[3] == _LISTENS and int(row[1].rpartition(":")[2], 16) == port}
+    if not inodes:
+        return None
+    for folder in PROC.iterdir():
+        if folder.name.isdigit() and socket_inodes(int(folder.name)) & inodes:
+            with contextlib.suppress(OSError):
+                return int(folder.name), (folder / "comm").read_text().strip()
+    return 0, ""
 
 
 def set_priority(main_pid: int, low: bool) -> None:

@@ -10,6 +10,7 @@ from .cutover import RefusedError, point_link, start_slot, take_back
 from .drain import drain
 from .gate import GateError, burst, prove
 from .journal import GOING_BACK, Transaction
+from .reasons import with_last_exception
 from .sizing import grow_to
 from .systemd import SystemdError
 from .watch import UNCOUNTED
@@ -33,22 +34,25 @@ def roll_back(context: Context, transaction: Transaction, trouble: str) -> NoRet
     Where the old slot cannot be brought back either, the new one stays: StaysError.
     """
     config, old = context.config, transaction.from_slot
-    log = context.systemd.journal(config.service(transaction.to_slot), transaction.cursor)
     transaction.trouble = trouble
     transaction.write(config, GOING_BACK)
     context.report(f"going back: {trouble}")
     if old is None:
-        _stay(context, transaction, f"{trouble}; there is no release to go back to, so it stays live", log)
+        _stay(context, transaction, f"{trouble}; there is no release to go back to, so it stays live")
     try:
         _bring_up(context, old)
     except (GateError, SystemdError, OSError) as error:
         before = f"release {transaction.from_release} does not start either ({error})"
         take_back(context, old)
-        _stay(context, transaction, f"{trouble}; {before}, so the new one stays live", log)
+        _stay(context, transaction, f"{trouble}; {before}, so the new one stays live")
     point_link(context, old)
     context.report(f"traffic goes to the {old} slot again")
+    # Not before the traffic is back: reading a long log takes a moment.
+    log = context.systemd.journal(config.service(transaction.to_slot), transaction.cursor)
+    transaction.trouble = with_last_exception(trouble, log)
+    transaction.write(config, GOING_BACK)
     finish_rollback(context, transaction)
-    raise WentBackError(trouble, log)
+    raise WentBackError(transaction.trouble, log.lines)
 
 
 def finish_rollback(context: Context, transaction: Transaction) -> None:
@@ -62,11 +66,13 @@ def finish_rollback(context: Context, transaction: Transaction) -> None:
     transaction.end(context, history.WENT_BACK, transaction.trouble)
 
 
-def _stay(context: Context, transaction: Transaction, message: str, log: list[str]) -> NoReturn:
+def _stay(context: Context, transaction: Transaction, trouble: str) -> NoReturn:
     """Leave the new release live, with all its workers; StaysError."""
+    log = context.systemd.journal(context.config.service(transaction.to_slot), transaction.cursor)
+    message = with_last_exception(trouble, log)
     grow_to(context, None, transaction.to_slot, context.config.workers_of(transaction.to_slot))
     transaction.end(context, history.STAYS, message)
-    raise StaysError(message, log)
+    raise StaysError(message, log.lines)
 
 
 def _bring_up(context: Context, slot: str) -> None:

@@ -46,12 +46,25 @@ class Answers:
     """What came back on a slot's private socket.
 
     statuses: the HTTP status of each request, 0 where there was no answer in time.
-    pids: workers that answered a request with a good status.
+    pids: workers that answered a request with a good status. refused: those that answered with another one, and which.
     """
 
     statuses: list[int] = field(default_factory=list)
     pids: set[int] = field(default_factory=set)
+    refused: dict[int, int] = field(default_factory=dict)
     error: str = ""
+
+    def note(self, pid: int, status: int) -> None:
+        """Note which worker gave an answer."""
+        if is_good(status):
+            self.pids.add(pid)
+        else:
+            self.refused[pid] = status
+
+    @property
+    def bad(self) -> list[int]:
+        """The statuses that are not good, each once; where there was no answer, there is none."""
+        return sorted({status for status in self.statuses if status and not is_good(status)})
 
     @property
     def good(self) -> bool:
@@ -98,7 +111,7 @@ def ask(path: Path, url: str, host: str, timeout: float, count: int, pids: Itera
                 answers.statuses.append(0)
                 answers.error = str(error)
         deadline = time.monotonic() + timeout
-        answered: list[UnixConnection] = []
+        answered: list[tuple[UnixConnection, int]] = []
         for connection in sent:
             try:
                 connection.sock.settimeout(max(0.01, deadline - time.monotonic()))
@@ -111,14 +124,15 @@ def ask(path: Path, url: str, host: str, timeout: float, count: int, pids: Itera
                 answers.error = text or type(error).__name__
                 continue
             answers.statuses.append(response.status)
-            if is_good(response.status):
-                if connection.sock:
-                    answered.append(connection)
-                if (pid := response.headers.get("X-Worker-Pid", "")).isdigit():
-                    answers.pids.add(int(pid))
+            if connection.sock:
+                answered.append((connection, response.status))
+            if (pid := response.headers.get("X-Worker-Pid", "")).isdigit():
+                answers.note(int(pid), response.status)
         owners = {inode: pid for pid in pids for inode in proc.socket_inodes(pid)}
-        peers = (_peer_inode(os.fstat(connection.sock.fileno()).st_ino) for connection in answered)
-        answers.pids.update(owners[inode] for inode in peers if inode in owners)
+        for connection, status in answered if owners else ():
+            peer = _peer_inode(os.fstat(connection.sock.fileno()).st_ino)
+            if peer in owners:
+                answers.note(owners[peer], status)
     return answers
 
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-#: Lines of a log that are read beside those that are shown: a secret may go over the line break before the first.
-JOURNAL_LINES = 1000
+from .endings import how_it_ended
+from .log_excerpt import Entry, Excerpt, excerpt, expanded, plain
+
+#: Lines of a log that are kept beside those that are shown: the heading of a long traceback may be far above, and a
+#: secret may go over the line break before the first.
+JOURNAL_LINES = 4000
 #: What `show` asks of units.
 PROPERTIES = (
     "Id", "LoadState", "ActiveState", "Result", "MainPID", "ExecMainCode", "ExecMainStatus", "NRestarts",
@@ -29,13 +36,18 @@ class SystemdError(Exception):
 
 @dataclass(frozen=True)
 class UnitState:
-    """What systemd knows of a unit. main_pid is 0 where nothing runs; queued: it is about to start or stop."""
+    """What systemd knows of a unit. main_pid is 0 where nothing runs; queued: it is about to start or stop.
+
+    exit_code, exit_status: how its main process ended last, as in systemd's ExecMainCode and ExecMainStatus.
+    """
 
     active: str
     result: str
     main_pid: int
     restarts: int
     queued: bool = False
+    exit_code: int = 0
+    exit_status: int = 0
 
     @property
     def down(self) -> bool:
@@ -105,7 +117,7 @@ class Systemd:
 
     def state(self, unit: str) -> UnitState:
         """Return the unit's state; a unit that does not exist is inactive."""
-        properties = "ActiveState,Result,MainPID,NRestarts,Job"
+        properties = "ActiveState,Result,MainPID,NRestarts,Job,ExecMainCode,ExecMainStatus"
         lines = self._systemctl("show", f"--property={properties}", unit).stdout.splitlines()
         shown = dict(line.split("=", 1) for line in lines if "=" in line)
         return UnitState(
@@ -114,6 +126,8 @@ class Systemd:
             main_pid=int(shown.get("MainPID") or 0),
             restarts=int(shown.get("NRestarts") or 0),
             queued=bool(int(shown.get("Job") or 0)),
+            exit_code=int(shown.get("ExecMainCode") or 0),
+            exit_status=int(shown.get("ExecMainStatus") or 0),
         )
 
     def show(self, *units: str) -> dict[str, dict[str, str]]:
@@ -146,11 +160,37 @@ class Systemd:
         done = _call("journalctl", "--quiet", "--lines=0", "--show-cursor")
         return done.stdout.partition("-- cursor: ")[2].strip()
 
-    def journal(self, unit: str, after: str, lines: int = 60) -> list[str]:
-        """Return the last lines that the unit logged after a cursor, without secrets."""
-        command = ["journalctl", "--quiet", "--no-pager", "--output=cat", f"--unit={unit}", f"--lines={JOURNAL_LINES}"]
-        done = _call(*command, *([f"--after-cursor={after}"] if after else []))
-        return self._mask(done.stdout).splitlines()[-lines:]
+    def journal(self, unit: str, after: str) -> Excerpt:
+        """Return what the unit logged last after a cursor, without secrets.
+
+        Not with --lines: together with --after-cursor, that gives the first lines after it.
+        """
+        _call("journalctl", "--sync")
+        command = [
+            "journalctl", "--quiet", "--no-pager", "--all", "--output=json", f"--unit={unit}",
+            "--output-fields=MESSAGE,_PID,EXIT_CODE,EXIT_STATUS", *([f"--after-cursor={after}"] if after else []),
+        ]  # fmt: skip
+        with subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as reader:
+            records = [_record(line) for line in deque(reader.stdout or (), JOURNAL_LINES)]
+        entries = [
+            Entry(_number(record.get("_PID")), text) for record in records for text in _texts(record.get("MESSAGE"))
+        ]
+        ends = [record for record in records if record.get("EXIT_CODE") and _number(record.get("_PID")) == 1]
+        ended = how_it_ended(str(ends[-1]["EXIT_CODE"]), _number(ends[-1].get("EXIT_STATUS"))) if ends else ""
+        return excerpt(self._masked(entries), ended)
+
+    def _masked(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Take the secrets out of what each process wrote: one that goes over a line break takes the break with it."""
+        places: dict[int, list[int]] = {}
+        for place, entry in enumerate(entries):
+            places.setdefault(entry.pid, []).append(place)
+        made: dict[int, Entry] = {}
+        for pid, own in places.items():
+            lines = self._mask("\n".join(entries[place].text for place in own)).split("\n")
+            made.update(zip(own[-len(lines) :], (Entry(pid, line) for line in lines), strict=False))
+        return [made[place] for place in sorted(made)]
 
     def run(self, command: Command) -> tuple[int, str]:
         """Run a command of the app's in a unit of its own; return its exit code and what it printed, less secrets."""
@@ -205,6 +245,27 @@ def in_unit(
         **({"StandardOutput": f"append:{output}"} if output else {}),
     }
     return [*transient(about, properties.items(), unit, wait=output is None), *program[:4], *words]
+
+
+def _record(line: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _number(value: object) -> int:
+    return int(value) if isinstance(value, str) and value.isdigit() else 0
+
+
+def _texts(message: object) -> list[str]:
+    """Return the lines of a message as journalctl gives it: a text, or its bytes as numbers where it is none."""
+    if isinstance(message, list) and all(isinstance(item, int) for item in message):
+        message = bytes(message).decode("utf-8", "replace")
+    texts = message if isinstance(message, list) else [message]
+    lines = [plain(line) for text in texts if isinstance(text, str) for line in text.split("\n")]
+    return [part for line in lines for part in expanded(line)]
 
 
 def _call(*words: str, stderr: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:

@@ -17,6 +17,7 @@ from .cutover import RefusedError
 from .files import environment_content, read_environment, write_atomically
 from .gate import GateError, prove
 from .overlap import ASK_SECONDS, Overlap
+from .reasons import explained
 from .slots import WORKERS
 from .systemd import SystemdError
 
@@ -66,7 +67,7 @@ class Slot:
             log = systemd.journal(config.service(SLOT), cursor)
             clean(self.context)
             if isinstance(error, (GateError, SystemdError)):
-                raise RefusedError(f"the private slot did not start: {error}", log) from error
+                raise RefusedError(f"the private slot did not start: {explained(error, log)}", log.lines) from error
             raise
         return self
 

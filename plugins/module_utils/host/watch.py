@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from .context import Context
+from .endings import how_it_fell
 from .gate import burst
 from .proxy import Entrance, entrances, read
 
@@ -150,7 +151,7 @@ class Watch:
         unit = self.config.service(self.slot)
         state = self.context.state(self.slot)
         if state.down or state.restarts > self._restarts:
-            return f"{unit} failed (result: {state.result}, restarts: {state.restarts})"
+            return f"{unit} failed: it {how_it_fell(state, self._restarts, state.down)}"
         now = set(self.context.workers(self.slot, state))
         self._died += len(self._seen - now)
         self._seen = now

@@ -8,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from plugins.action.rollout import CannotGoBackError, Settings, as_if_probed, decide, go_back, me, reason
+from plugins.action.rollout import (
+    CannotGoBackError,
+    Settings,
+    as_if_probed,
+    decide,
+    failure,
+    go_back,
+    me,
+    not_reached,
+    reason,
+)
 
 OLD, NEW = "old000000000", "new000000000"
 LOST = {"unreachable": True, "msg": "Task failed: no route to host\nand more"}
@@ -291,6 +301,46 @@ def test_rollback_is_told() -> None:
     outcome = says(0, outcome="switched", live=live(OLD, 2))
     said = {"a": {"service_status": status(), "service_switch": outcome}}
     assert told(decided(as_if_probed(OLD, said)), "a") == (NEW, OLD, "switched")
+
+
+def test_host_whose_live_release_does_not_answer_runs_nothing() -> None:
+    serving = {"release": OLD, "answers": False, "trouble": "/health answers 500"}
+    dead = prepared(service_switch=says(1, outcome="refused", live=live(OLD), error="why", serving=serving))
+    assert told(decided({"a": dead}), "a") == (OLD, "none", "refused: why")
+    alive = prepared(
+        service_switch=says(1, outcome="refused", live=live(OLD), error="why", serving={**serving, "answers": True})
+    )
+    assert told(decided({"a": alive}), "a")[1] == OLD
+
+
+def test_each_reason_is_told_once_with_its_hosts() -> None:
+    hosts = {
+        "a": refused(), "b": refused(), "c": prepared(service_probe=LOST), "d": switched(),
+        "e": prepared(service_run={"rc": 1, "stdout": "Traceback (most recent call last):\nOSError: no table\n"}),
+    }  # fmt: skip
+    state = {"hosts": list(hosts), **decided(hosts, max_failures=5)}
+    assert failure(state) == {
+        "failed": True,
+        "msg": "4 of 5 hosts failed",
+        "why": [
+            "a, b: refused: /health answers 500",
+            "c: not reached: no route to host",
+            "e: the migration failed: exit code 1: OSError: no table",
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Task failed: Timeout (12s) waiting for privilege escalation prompt:",
+        "Missing sudo password",
+        "sudo: a password is required",
+    ],
+)
+def test_a_host_on_which_sudo_refuses_is_told_as_such(message: str) -> None:
+    assert not_reached(message).startswith(f"sudo did not make Ansible root: {message}. Allow it without a password")
+    assert not_reached("no route to host") == "not reached: no route to host"
 
 
 # Whatever a host says

@@ -19,6 +19,7 @@ from plugins.module_utils.host.cutover import Request, cut_over
 from plugins.module_utils.host.digests import KEY
 from plugins.module_utils.host.files import read_environment
 from plugins.module_utils.host.finish import finish
+from plugins.module_utils.host.log_excerpt import Excerpt
 from plugins.module_utils.host.proxy import Proxy
 from plugins.module_utils.host.records import SLOTS, SlotRecord
 from plugins.module_utils.host.recycle import RETIRE
@@ -28,6 +29,7 @@ from plugins.module_utils.workers.engines import DEFAULT
 from plugins.module_utils.workers.plan import WorkerPlan
 
 APP = "counter"
+IMPORT_ERROR = "ModuleNotFoundError: No module named 'nothing'"
 #: MiB that each worker takes on the made-up host.
 WORKER = 40.0
 #: Workers of the blue slot have numbers from here on, of the green one from twice as many.
@@ -58,12 +60,14 @@ class FakeSystemd(Systemd):
         self.calls: list[tuple[str, ...]] = []
         self.link_at_call: list[str] = []
         self.hook_result = (0, "")
+        #: What each unit logged.
+        self.log = Excerpt((IMPORT_ERROR,), cause=IMPORT_ERROR)
         self.commands: list[Command] = []
         #: What the units' properties are beside the usual, whether they are enabled, restarts and log of the last hour.
         self.shown: dict[str, dict[str, str]] = {}
         self.enabled_states: dict[str, str] = {}
         self.restarted = 0
-        self.log: list[str] = []
+        self.recent_lines: list[str] = []
         #: How many seconds ago that was.
         self.ago = 0.0
 
@@ -168,13 +172,13 @@ class FakeSystemd(Systemd):
         return self.restarted if seconds >= self.ago else 0
 
     def recent(self, unit: str, seconds: float) -> list[str]:
-        return self.log if seconds >= self.ago else []
+        return self.recent_lines if seconds >= self.ago else []
 
     def cursor(self) -> str:
         return "here"
 
-    def journal(self, unit: str, after: str, lines: int = 60) -> list[str]:
-        return ["ModuleNotFoundError: No module named 'nothing'"]
+    def journal(self, unit: str, after: str) -> Excerpt:
+        return self.log
 
     def run(self, command: Command) -> tuple[int, str]:
         self._note("run", *command.words[-3:])

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from plugins.module_utils.host.hooks import TAIL, HookError, command, run_hook, unit, variables
+from plugins.module_utils.host.hooks import HookError, command, run_hook, unit, variables
+from plugins.module_utils.host.log_excerpt import HEADING, OTHER_LINES
 from tests.unit.host.fake_systemd import Host
 
 MANIFEST = {"path": ["app", "site", "lib"], "module": "main:make()"}
@@ -62,9 +63,14 @@ def test_a_failure_says_which_hook_how_it_ended_and_what_it_printed(host: Host, 
         run_hook(host.context(), "after", "green", "aaa", MANIFEST)
 
 
-def test_of_a_long_output_the_end_is_shown(host: Host) -> None:
+def test_of_a_long_output_the_last_line_is_the_reason_and_the_end_is_kept(host: Host) -> None:
     host.systemd.hook_result = (1, "\n".join(f"line {number}" for number in range(100)))
-    with pytest.raises(HookError) as failed:
+    with pytest.raises(HookError, match=r"exit code 1: line 99$") as failed:
         run_hook(host.context(), "before", "green", "aaa", MANIFEST)
-    assert str(failed.value).count("\n") == TAIL - 1
-    assert str(failed.value).endswith("line 99")
+    assert failed.value.log == tuple(f"line {number}" for number in range(100 - OTHER_LINES, 100))
+
+
+def test_the_exception_of_a_hook_is_its_reason(host: Host) -> None:
+    host.systemd.hook_result = (1, f'{HEADING}:\n  File "m.py", line 1\nOSError: no table\nrolled back\n')
+    with pytest.raises(HookError, match=r"exit code 1: OSError: no table$"):
+        run_hook(host.context(), "before", "green", "aaa", MANIFEST)

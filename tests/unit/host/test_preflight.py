@@ -434,7 +434,15 @@ def test_a_refusal_is_1_and_comes_with_the_log(host: Host, run: Run) -> None:
     assert (found.code, found.json["outcome"], found.json["live"]["release"]) == (1, "refused", "aaa")
     assert found.json["log"] == ["ModuleNotFoundError: No module named 'nothing'"]
     assert found.json["error"].startswith("not ready within 0.2 s (service_boot_timeout): /health answers 500")
-    assert set(found.json) == {"outcome", "error", "log", "live", "steps", "notes"}
+    assert set(found.json) == {"outcome", "error", "log", "live", "serving", "steps", "notes"}
+    assert found.json["serving"] == {"release": "aaa", "answers": True, "trouble": ""}
+
+
+def test_a_refusal_beside_a_dead_release_says_that_nothing_serves(host: Host, run: Run) -> None:
+    run("activate", "aaa")
+    host.broken |= {"aaa", "bbb"}
+    last = run("activate", "bbb", as_json=False).printed.splitlines()[-1]
+    assert last == "nothing serves now: release aaa is live, but /health answers 500"
 
 
 def test_going_back_is_1_too_and_says_so(host: Host, run: Run) -> None:
@@ -453,7 +461,7 @@ def test_with_nothing_to_go_back_to_nothing_is_done(host: Host, run: Run) -> Non
         found = run(verb)
         assert (found.code, found.json["outcome"]) == (2, "nothing done")
         assert found.json["error"].startswith("there is nothing to go back to: no other release has served")
-        assert set(found.json) == {"outcome", "error", "live", "steps", "notes"}
+        assert set(found.json) == {"outcome", "error", "live", "serving", "steps", "notes"}
         assert (found.json["live"]["release"], found.json["steps"], found.json["notes"]) == ("aaa", [], [])
     assert tree(host.folder) == before
 

@@ -6,6 +6,7 @@ How the real one takes the words is shown by every Molecule scenario.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from plugins.module_utils.host.log_excerpt import OTHER_LINES, Excerpt
 from plugins.module_utils.host.mask import mask
 from plugins.module_utils.host.systemd import (
     JOURNAL_LINES,
@@ -151,9 +153,12 @@ def test_the_last_hour_of_a_unit_is_counted_and_read_without_secrets(programs: P
 def test_a_units_state_is_what_systemd_shows(programs: Programs) -> None:
     programs.shows(ActiveState="active", Result="success", MainPID=4711, NRestarts=2, Job=0)
     assert Systemd(str).state(UNIT) == UnitState("active", "success", 4711, 2, queued=False)
-    assert programs.calls.read_text() == f"systemctl show --property=ActiveState,Result,MainPID,NRestarts,Job {UNIT}\n"
+    asked = "ActiveState,Result,MainPID,NRestarts,Job,ExecMainCode,ExecMainStatus"
+    assert programs.calls.read_text() == f"systemctl show --property={asked} {UNIT}\n"
     programs.shows(ActiveState="inactive", Result="a=b", MainPID="", NRestarts="", Job=88)
     assert Systemd(str).state(UNIT) == UnitState("inactive", "a=b", 0, 0, queued=True)
+    programs.shows(ActiveState="failed", Result="exit-code", ExecMainCode=1, ExecMainStatus=3)
+    assert Systemd(str).state(UNIT) == UnitState("failed", "exit-code", 0, 0, exit_code=1, exit_status=3)
     programs.shows(ActiveState="failed", Job="")
     assert Systemd(str).state(UNIT) == UnitState("failed", "unknown", 0, 0, queued=False)
 
@@ -205,23 +210,57 @@ def test_a_server_that_is_gone_is_asked_for_nothing(programs: Programs) -> None:
 # --- the journal ----------------------------------------------------------------------------------
 
 
+def record(text: object, pid: int = 7, **fields: str) -> str:
+    """Return a record as `journalctl --output=json` prints it."""
+    return json.dumps({"MESSAGE": text, "_PID": str(pid), "__CURSOR": "s=1", **fields})
+
+
+def log(programs: Programs, folder: Path, *records: str) -> None:
+    """Put a journalctl there that prints these records."""
+    (folder / "journal.json").write_text("".join(f"{line}\n" for line in records))
+    programs.add("journalctl", f"case $1 in --sync) ;; *) cat {folder}/journal.json;; esac")
+
+
 def test_a_cursor_is_the_journals_end_and_what_follows_it_is_read(programs: Programs) -> None:
-    programs.add("journalctl", "echo 'a line'; echo '-- cursor: s=1;i=2'")
+    """With --lines, journalctl gives the first lines after a cursor, not the last."""
+    programs.add("journalctl", "echo '-- cursor: s=1;i=2'")
     assert Systemd(str).cursor() == "s=1;i=2"
-    assert Systemd(str).journal(UNIT, "s=1;i=2") == ["a line", "-- cursor: s=1;i=2"]
+    Systemd(str).journal(UNIT, "s=1;i=2")
     Systemd(str).journal(UNIT, "")
-    read = f"journalctl --quiet --no-pager --output=cat --unit={UNIT} --lines={JOURNAL_LINES}"
+    read = (
+        f"journalctl --quiet --no-pager --all --output=json --unit={UNIT} "
+        "--output-fields=MESSAGE,_PID,EXIT_CODE,EXIT_STATUS"
+    )
     assert programs.called == [
         "journalctl --quiet --lines=0 --show-cursor",
+        "journalctl --sync",
         f"{read} --after-cursor=s=1;i=2",
+        "journalctl --sync",
         read,
     ]
 
 
-def test_the_last_lines_are_given_sixty_unless_told(programs: Programs) -> None:
-    programs.add("journalctl", "seq 70")
-    assert Systemd(str).journal(UNIT, "") == [str(number) for number in range(11, 71)]
-    assert Systemd(str).journal(UNIT, "", lines=2) == ["69", "70"]
+def test_of_a_long_log_the_end_is_kept(programs: Programs, tmp_path: Path) -> None:
+    log(programs, tmp_path, *(record(f"line {number}") for number in range(JOURNAL_LINES + 100)))
+    lines = Systemd(str).journal(UNIT, "").lines
+    assert lines == tuple(f"line {n}" for n in range(JOURNAL_LINES + 100 - OTHER_LINES, JOURNAL_LINES + 100))
+
+
+def test_messages_that_are_no_text_or_several_are_read(programs: Programs, tmp_path: Path) -> None:
+    coloured = list(b"\x1b[31mred\x1b[0m caf\xe9")
+    log(programs, tmp_path, record(coloured), record(["one", "two\nthree"]), record(None), "broken", "[]")
+    assert Systemd(str).journal(UNIT, "").lines == ("red caf\N{REPLACEMENT CHARACTER}", "one", "two", "three")
+
+
+def test_how_the_main_process_ended_is_what_systemd_noted_last(programs: Programs, tmp_path: Path) -> None:
+    log(
+        programs,
+        tmp_path,
+        record("u: Main process exited", pid=1, EXIT_CODE="killed", EXIT_STATUS="9"),
+        record("u: Main process exited", pid=1, EXIT_CODE="exited", EXIT_STATUS="3"),
+        record("made up", EXIT_CODE="exited", EXIT_STATUS="99"),
+    )
+    assert Systemd(str).journal(UNIT, "").ended == "exited with status 3"
 
 
 def test_bytes_that_are_no_text_do_not_end_a_switch(programs: Programs) -> None:
@@ -229,19 +268,19 @@ def test_bytes_that_are_no_text_do_not_end_a_switch(programs: Programs) -> None:
         programs.add(name, "printf 'caf\\351\\n'")
     systemd = Systemd(str)
     assert systemd.run(COMMAND) == (0, "caf\N{REPLACEMENT CHARACTER}\n")
-    assert systemd.journal(UNIT, "") == ["caf\N{REPLACEMENT CHARACTER}"]
+    assert systemd.journal(UNIT, "") == Excerpt()
     assert systemd.cursor() == ""
 
 
 def test_no_program_waits_for_what_somebody_could_type(programs: Programs) -> None:
-    programs.add("journalctl", "cat; echo end")
+    programs.add("journalctl", f"cat; echo '{record('end')}'")
     reading, writing = os.pipe()
     kept = os.dup(0)
     os.dup2(reading, 0)
     try:
         os.write(writing, b"typed\n")
         os.close(writing)
-        assert Systemd(str).journal(UNIT, "") == ["end"]
+        assert Systemd(str).journal(UNIT, "").lines == ("end",)
     finally:
         os.dup2(kept, 0)
         for each in (kept, reading):
@@ -277,22 +316,22 @@ def test_what_the_app_prints_comes_in_without_its_secrets(programs: Programs, tm
     """By whichever way: its log, and what a command of it says."""
     host, database = Host(tmp_path / "host"), "postgresql://shop:hunter2canary@db/shop"
     host.want(f'DB="{database}"')
-    programs.add("journalctl", f"""for n in $(seq 70); do echo "$n {database}"; done; printf '%s\\n' "$@" >&2""")
+    lines = (record(f"{number} {database}") for number in range(70))
+    log(programs, tmp_path, *lines, record(f"RuntimeError: {database}", pid=8))
     programs.add("systemd-run", f"echo 'no connection to {database}'; echo 'hunter2canary' >&2; exit 3")
     systemd = Systemd(functools.partial(mask, host.config))
     assert systemd.run(COMMAND) == (3, "no connection to ***\n***\n")
-    assert systemd.journal(UNIT, "") == [f"{n} ***" for n in range(11, 71)]
+    found = systemd.journal(UNIT, "")
+    assert found.lines == (*(f"{number} ***" for number in range(71 - OTHER_LINES, 70)), "RuntimeError: ***")
+    assert found.last_line == "RuntimeError: ***"
 
 
 def test_secret_that_begins_above_the_first_line_that_is_shown_is_hidden(programs: Programs, tmp_path: Path) -> None:
     host = Host(tmp_path / "host")
     host.want('DB="begins-here-and-ends-there"')
-    lines = ["begins-here", "-and-ends-there", *["x"] * 59]
-    (tmp_path / "journalctl.log").write_text("\n".join(lines) + "\n")
-    last = 'for word; do case $word in --lines=*) tail -n "${word#--lines=}" "$0.log";; esac; done'
-    programs.add("journalctl", last)
+    log(programs, tmp_path, *map(record, ["begins-here", "-and-ends-there", *["x"] * (OTHER_LINES - 1)]))
     shown = Systemd(functools.partial(mask, host.config)).journal(UNIT, "")
-    assert "ends" not in "".join(shown)
+    assert "ends" not in "".join(shown.lines)
 
 
 # --- units of our own -----------------------------------------------------------------------------

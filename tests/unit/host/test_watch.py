@@ -292,14 +292,14 @@ def test_a_release_that_is_well_stays(slot: Slot) -> None:
 @pytest.mark.parametrize("active", ["failed", "inactive"])
 def test_a_unit_that_fell_over_is_trouble(slot: Slot, active: str) -> None:
     watched = slot.watch()
-    slot.now = UnitState(active, "exit-code", 0, 2)
-    assert look(slot, watched) == "counter@green.service failed (result: exit-code, restarts: 2)"
+    slot.now = UnitState(active, "exit-code", 0, 2, exit_code=1, exit_status=3)
+    assert look(slot, watched) == "counter@green.service failed: it exited with status 3"
 
 
 def test_a_unit_that_systemd_has_started_anew_is_trouble(slot: Slot) -> None:
     watched = slot.watch()
     slot.now = dataclasses.replace(slot.now, restarts=3)
-    assert "service failed" in look(slot, watched)
+    assert look(slot, watched).endswith("failed: it ended and was started again, 1 times")
 
 
 def test_restarts_of_before_are_not_held_against_it(slot: Slot) -> None:

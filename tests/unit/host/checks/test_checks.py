@@ -74,13 +74,13 @@ def nginx_down(host: Host) -> None:
 
 
 def crashed(host: Host) -> None:
-    host.systemd.restarted, host.systemd.log = 4, TRACEBACK
+    host.systemd.restarted, host.systemd.recent_lines = 4, TRACEBACK
     down(host, Result="start-limit-hit")
 
 
 def restarting(host: Host) -> None:
     host.systemd.shown[UNIT] = {"NRestarts": "4"}
-    host.systemd.restarted, host.systemd.log = 4, TRACEBACK
+    host.systemd.restarted, host.systemd.recent_lines = 4, TRACEBACK
 
 
 def hung(host: Host, **kernel: Callable[[int], Any]) -> None:
@@ -89,7 +89,7 @@ def hung(host: Host, **kernel: Callable[[int], Any]) -> None:
 
 
 def dying(host: Host, times: int) -> None:
-    host.systemd.log = [
+    host.systemd.recent_lines = [
         f"[2026] [7] [ERROR] Worker (pid:{pid}) exited with code 1." for pid in range(times)
     ] + TRACEBACK
 
@@ -263,7 +263,7 @@ def test_why_workers_do_not_answer(host: Host, kernel: dict[str, Callable[[int],
 
 def test_an_app_that_answers_with_an_error_is_quoted(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "ask", lambda *_: Answers([500, 500]))
-    host.systemd.log = TRACEBACK
+    host.systemd.recent_lines = TRACEBACK
     (finding,) = found(host)
     assert "0 answer /health (it answers 500); its last exception: RuntimeError: db is away" in finding["text"]
 

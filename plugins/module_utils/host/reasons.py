@@ -1,0 +1,33 @@
+"""Why a release was refused: what the gate saw, and what the release's own log says of it."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from .gate import AnswerError, CrashError
+from .log_excerpt import Excerpt
+
+
+def explained(error: Exception, log: Excerpt) -> str:
+    """Return an error's reason, with what the release's log adds to it."""
+    if isinstance(error, CrashError):
+        return _crash(error, log)
+    if isinstance(error, AnswerError):
+        is_servers = error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        return f"{error}: {log.cause}" if log.cause and is_servers else str(error)
+    return with_last_exception(str(error), log)
+
+
+def with_last_exception(trouble: str, log: Excerpt) -> str:
+    """Add the last exception of a log to what was seen. That it is the reason is likely, and not known."""
+    if log.own_server:
+        return f"{trouble}: {log.own_server}"
+    return f"{trouble}; the last exception in its log: {log.cause}" if log.cause else trouble
+
+
+def _crash(error: CrashError, log: Excerpt) -> str:
+    # What systemd shows of a unit that it has started again is of the new start; its journal has the one that ended.
+    how = f"{error.what}: it {log.ended}" if log.ended and "start limit" not in error.how else str(error)
+    if why := log.own_server or log.cause:
+        return f"{how}: {why}"
+    return f"{how}; the last line that it printed: {log.last_line}" if log.last_line else how

@@ -1,0 +1,50 @@
+"""The reason of a refusal: what was seen, and what the release's log adds to it."""
+
+from __future__ import annotations
+
+import pytest
+
+from plugins.module_utils.host.gate import AnswerError, CrashError, GateError
+from plugins.module_utils.host.log_excerpt import Excerpt
+from plugins.module_utils.host.reasons import explained, with_last_exception
+
+CAUSE = "RuntimeError: db is away"
+LOG = Excerpt(cause=CAUSE, last_line="bye")
+FELL, HOW = "counter@green.service failed while starting", "does not run"
+
+
+@pytest.mark.fault(53)
+@pytest.mark.parametrize(
+    ("error", "log", "reason"),
+    [
+        (AnswerError("/health answers 500", 500), LOG, f"/health answers 500: {CAUSE}"),
+        (AnswerError("/health answers 500", 500), Excerpt(last_line="bye"), "/health answers 500"),
+        (AnswerError("/health answers 404", 404), LOG, "/health answers 404"),
+        (GateError("no answer"), LOG, f"no answer; the last exception in its log: {CAUSE}"),
+        (GateError("no answer"), Excerpt(last_line="bye"), "no answer"),
+        (GateError("no answer"), Excerpt(cause=CAUSE, own_server="it is a server"), "no answer: it is a server"),
+        (OSError("full"), LOG, f"full; the last exception in its log: {CAUSE}"),
+        (CrashError(FELL, HOW), LOG, f"{FELL}: it does not run: {CAUSE}"),
+        (
+            CrashError(FELL, HOW), Excerpt(ended="exited with status 3", cause=CAUSE),
+            f"{FELL}: it exited with status 3: {CAUSE}",
+        ),
+        (
+            CrashError(FELL, HOW), Excerpt(last_line="bye"),
+            f"{FELL}: it does not run; the last line that it printed: bye",
+        ),
+        (CrashError(FELL, HOW), Excerpt(), f"{FELL}: it does not run"),
+        (CrashError(FELL, HOW), Excerpt(own_server="it is a server"), f"{FELL}: it does not run: it is a server"),
+        (
+            CrashError(FELL, "reached its start limit after 5 starts"), Excerpt(ended="exited with status 3"),
+            f"{FELL}: it reached its start limit after 5 starts",
+        ),
+    ],
+)  # fmt: skip
+def test_an_error_and_a_log(error: Exception, log: Excerpt, reason: str) -> None:
+    assert explained(error, log) == reason
+
+
+def test_trouble_of_a_release_that_had_traffic() -> None:
+    assert with_last_exception("3 of 5 died", LOG) == f"3 of 5 died; the last exception in its log: {CAUSE}"
+    assert with_last_exception("3 of 5 died", Excerpt()) == "3 of 5 died"
