@@ -15,11 +15,13 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from .request import Platform, lowest_python
-from .requirements import LOCAL, all_hashed, blocks, parse_pins
+from .request import Platform, oldest_hosts
+from .requirements import LOCAL, all_hashed, blocks, from_pylock, parse_pins
 from .source import Source
 from .uv import COMPILE, BuildError, Uv, UvError, explain, explained, tail
 
+#: Names of files as PEP 751 has them.
+_PYLOCK = re.compile(r"pylock\.(?:[^.]+\.)?toml")
 _EXPORT = ("export", "--no-dev", "--no-emit-project", "--no-header", "--no-annotate", "--quiet")
 
 
@@ -85,10 +87,13 @@ def resolve(source: Source, uv: Uv, *options: str) -> str:
         return uv.run(*options, "--no-emit-package", name, str(file), cwd=source.root)
 
 
-def compile_lock(source: Source, uv: Uv) -> str:
-    """Resolve what has no lock, for all platforms at once. Raises BuildError."""
-    with explained(f"resolving the requirements of {source.kind}"):
-        return resolve(source, uv, *COMPILE, "--python-version", lowest_python(source.requires_python))
+def compile_lock(source: Source, uv: Uv, python: str, where: str) -> str:
+    """Resolve what has no lock, for all platforms at once and from a Python on; `where` names who has that one.
+
+    Raises BuildError, UnsolvedError where newer Pythons may do.
+    """
+    with explained(f"resolving the requirements of {source.kind}", where):
+        return resolve(source, uv, *COMPILE, "--python-version", python)
 
 
 def own_lock(source: Source) -> str:
@@ -98,10 +103,9 @@ def own_lock(source: Source) -> str:
     return source.kind if source.kind == "uv.lock" else ""
 
 
-def how_to_lock(source: Source, path: str = "") -> str:
-    """Say how to make the file for `release_lock`."""
-    low = lowest_python(source.requires_python)
-    command = f"uv pip compile --universal --generate-hashes --python-version {low} -o "
+def how_to_lock(source: Source, python: str, path: str = "") -> str:
+    """Say how to make the file for `release_lock`, from a Python on: the oldest of the hosts'."""
+    command = f"uv pip compile --universal --generate-hashes --python-version {python} -o "
     command += shlex.quote(path or "requirements.lock.txt")
     if not source.wheel:
         return f"in the source's folder: {command} {source.kind}"
@@ -109,18 +113,29 @@ def how_to_lock(source: Source, path: str = "") -> str:
     return f"echo {wheel} | {command} --no-emit-package {source.name} -"
 
 
-def read_lock(source: Source, path: str) -> str:
-    """Return the requirements in the file that `release_lock` names, without the source itself. Raises BuildError."""
+def read_lock(source: Source, path: str, python: str) -> str:
+    """Return the requirements in the file that `release_lock` names, without the source itself. Raises BuildError.
+
+    `python` is the oldest of the hosts', for advice.
+    """
     if own := own_lock(source):
         raise BuildError(
             f"release_lock is {path}, but app_source has a lock of its own, {own}. Unset release_lock, or remove {own}."
         )
-    make = f"Make it with: {how_to_lock(source, path)}"
+    make = f"Make it with: {how_to_lock(source, python, path)}"
+    file = Path(path).expanduser()
     try:
-        rows = blocks(Path(path).expanduser().read_text("utf-8"))
+        text = file.read_text("utf-8")
+        if file.name == "uv.lock":
+            raise BuildError(
+                f"release_lock {path} is the lock of a project. Write its requirements into a file, and name that: "
+                f"cd {shlex.quote(str(file.parent))} && uv export --frozen --no-dev --no-emit-project "
+                "-o requirements.lock.txt"
+            )
+        rows = blocks(from_pylock(text) if _PYLOCK.fullmatch(file.name) else text)
     except FileNotFoundError as error:
         raise BuildError(f"release_lock {path} does not exist on the controller. {make}") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise BuildError(f"release_lock {path} cannot be read: {error}. {make}") from error
     kept = []
     for row in rows:
@@ -138,7 +153,7 @@ def read_lock(source: Source, path: str) -> str:
 
 def check_cover(source: Source, path: str, lock: str, platforms: Sequence[Platform], uv: Uv) -> None:
     """Refuse a lock that lacks what the source needs, itself or through others, or has it in a wrong version."""
-    make = f"Make it anew: {how_to_lock(source, path)}"
+    make = f"Make it anew: {how_to_lock(source, oldest_hosts(platforms).python, path)}"
     pins = parse_pins(lock)
     locked = {(pin.name, Version(pin.version)) for pin in pins}
     rows = [row for row in blocks(lock) if row.startswith("--")]  # as in --extra-index-url

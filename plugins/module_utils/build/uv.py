@@ -35,6 +35,7 @@ _NO_WHEEL = re.compile(r"\b([A-Za-z0-9._-]+)==([^\s,{}]+) has no (?:usable )?whe
 _HASH = re.compile(r"Hash mismatch for `([^`]+)`")
 _UNKNOWN = re.compile(r"\b([A-Za-z0-9._-]+) was not found in the package registry")
 _ABSENT = re.compile(r"there is no version of ([A-Za-z0-9._-]+)(?:\{[^}]*\})?(==[^\s,]+)")
+_PYTHON = re.compile(r"does not satisfy Python(\S+) and (?:all of: )?([A-Za-z0-9._-]+)([<>=!~]\S*) depends on")
 _NETWORK = re.compile(
     r"error sending request|dns error|[Cc]onnection refused|operation timed out|client error \(Connect\)"
     r"|[Nn]etwork (?:connectivity|is unreachable)|network was disabled|status client error \((401|403)"
@@ -43,6 +44,10 @@ _NETWORK = re.compile(
 
 class BuildError(Exception):
     """A foreseeable refusal; the text says what is wrong, where, and what to do."""
+
+
+class UnsolvedError(BuildError):
+    """No versions go together for the Pythons that were asked for; for newer ones, some may."""
 
 
 class UvError(Exception):
@@ -85,6 +90,12 @@ def explain(stderr: str, doing: str, where: str = "") -> str:
             f"The package index could not be reached while {doing}{at}. Check the network, the proxy and "
             f"release_index_url; what is in uv's cache needs no index.{quoted}"
         )
+    if match := _PYTHON.search(flat):
+        return (
+            f"{match[2]}{match[3]} needs Python {match[1]}, but the release is locked{at}. Ask for a version of "
+            f"{match[2]} that these hosts can have (without a pin, one is chosen) and lock again, or leave the hosts "
+            f"with an older Python out.{quoted}"
+        )
     if (match := _UNKNOWN.search(flat)) or (match := _ABSENT.search(flat)):
         name = match[1] + (match[2] if match.re is _ABSENT else "")
         return f"The package index does not have {name}. Check its name and version in the app's requirements.{quoted}"
@@ -97,7 +108,18 @@ def explained(doing: str, where: object = "") -> Iterator[None]:
     try:
         yield
     except UvError as error:
-        raise BuildError(explain(str(error), doing, str(where))) from error
+        raise refusal(str(error), doing, str(where)) from error
+
+
+def refusal(stderr: str, doing: str, where: str = "") -> BuildError:
+    """Return the error for what uv wrote, as `explain` says it."""
+    solvable = "No solution found" in stderr or "build backend returned an error" in stderr
+    return (UnsolvedError if solvable else BuildError)(explain(stderr, doing, where))
+
+
+def names_python(stderr: str) -> bool:
+    """Whether uv complains that a package needs another Python."""
+    return bool(_PYTHON.search(" ".join(stderr.split())))
 
 
 def lacks_wheel(stderr: str) -> tuple[str, str] | None:
