@@ -1,100 +1,21 @@
-"""Sources of all usual kinds: each is built for the hosts, or refused with advice that works when it is followed."""
+"""Sources for hosts with a newer Python than the oldest one supported; refusals whose advice is followed."""
 
-import json
-import os
 import re
-import subprocess
-import sys
-import tarfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from packaging.version import Version
 
-from plugins.module_utils.build.assemble import build
-from plugins.module_utils.build.cache import Cache
-from plugins.module_utils.build.request import Platform, Request
-from plugins.module_utils.build.requirements import blocks
-from plugins.module_utils.build.uv import BuildError, Uv
+from tests.integration.sources import MAIN, follow, names, project, refused, run, version, write
 from tests.integration.test_release_build import index_answers
 
 pytestmark = pytest.mark.skipif(not index_answers(), reason="no package index is reachable")
-
-ENGINE = Path(__file__).parents[2] / "roles/release/files"
-#: What these tests have of the engine: the rest takes most of the time to install and pack, and changes nothing here.
-SMALL = ("h11", "websockets")
-FILES: list[Path] = []
-MAIN = "app = 1\n"
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Make a small engine of the real one's files."""
-    folder = tmp_path_factory.mktemp("engine")
-    for name in ("engine.in", "engine.txt"):
-        rows = (row for row in blocks((ENGINE / name).read_text()) if row.startswith(SMALL))
-        (folder / name).write_text("\n".join(rows) + "\n")
-    FILES.append(folder)
-    yield
-    FILES.clear()
-
-
-def run(source: Path | str, cache: Path, *pythons: str, **changed: Any) -> dict[str, Any]:
-    """Build for hosts with these Pythons; 3.12, as Ubuntu 24.04 has, where none is named."""
-    platforms = [Platform(python, "x86_64", [f"web-{python}"], [f"{python}.3"]) for python in pythons or ["3.12"]]
-    options = {"app": "shop", "module": "main:app", "engine": "gunicorn", "engine_files": FILES[0], "exclude": []}
-    return build(Request(source=str(source), **{**options, "platforms": platforms, **changed}), Cache(cache), Uv())
-
-
-def refused(source: Path | str, cache: Path, *pythons: str, **changed: Any) -> str:
-    with pytest.raises(BuildError) as refusal:
-        run(source, cache, *pythons, **changed)
-    return str(refusal.value)
-
-
-def follow(command: str, folder: Path) -> None:
-    """Run a command of an advice as somebody would who has this uv."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "UV_PYTHON_DOWNLOADS": "never"}
-    done = subprocess.run(
-        ["bash", "-ec", command], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, f"{command}\n{done.stderr}"
-
-
-def names(built: dict[str, Any], python: str = "3.12") -> set[str]:
-    with tarfile.open(built["artifacts"][f"{python}-x86_64"]["path"]) as tar:
-        return set(tar.getnames())
-
-
-def version(built: dict[str, Any], package: str, python: str = "3.12") -> str:
-    """Return the version of a package in a release, nothing where it is not there."""
-    folders = (re.match(rf"lib/{package}-([^/]+)\.dist-info/METADATA", name) for name in names(built, python))
-    return next((match[1] for match in folders if match), "")
-
-
-def write(folder: Path, **texts: str) -> Path:
-    """Make an app's folder with these files; `__` in a name stands for a dot."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in {"main__py": MAIN, **texts}.items():
-        (folder / name.replace("__", ".")).write_text(text)
-    return folder
-
-
-def project(requires: str, *dependencies: str, more: str = "") -> str:
-    """Return a pyproject.toml."""
-    return (
-        f'[project]\nname = "shop"\nversion = "1"\nrequires-python = "{requires}"\n'
-        f"dependencies = {json.dumps(dependencies)}\n{more}"
-    )
 
 
 def compile_for(python: str, folder: Path, *options: str) -> None:
@@ -185,10 +106,7 @@ def test_release_lock_made_for_newer_hosts(tmp_path: Path, cache: Path, kind: st
 def test_project_without_a_lock_whose_requirements_need_a_newer_python_than_it_says(
     tmp_path: Path, cache: Path
 ) -> None:
-    project = (
-        '[project]\nname = "shop"\nversion = "1"\nrequires-python = ">=3.9"\ndependencies = ["starlette==1.10.0"]\n'
-    )
-    app = write(tmp_path / "app", pyproject__toml=project)
+    app = write(tmp_path / "app", pyproject__toml=project(">=3.9", "starlette==1.10.0"))
     built = run(app, cache, "3.11")
     assert version(built, "starlette", "3.11") == "1.10.0"
     (note,) = built["notes"]
@@ -198,6 +116,15 @@ def test_project_without_a_lock_whose_requirements_need_a_newer_python_than_it_s
     (app / "pyproject.toml").write_text(project(">=3.11", "starlette==1.10.0"))
     follow("uv lock -q", app)
     assert run(app, cache, "3.11")["notes"] == []
+
+
+def test_settings_of_tools_describe_no_app(tmp_path: Path, cache: Path) -> None:
+    app = write(tmp_path / "app", pyproject__toml="[tool.ruff]\nline-length = 100\n")
+    message = refused(app, cache)
+    assert "has neither [project] nor [tool.poetry], so" in message
+    assert "Add a requirements.txt beside it" in message
+    (app / "requirements.txt").write_text("sniffio\n")
+    assert version(run(app, cache), "sniffio")
 
 
 # requires-python (tests/unit/build/test_request.py has all its forms)

@@ -15,6 +15,7 @@ from typing import Any
 from ..host.archive import MANIFEST
 from ..host.manifest import Manifest
 from ..workers.engines import ENGINES
+from . import poetry
 from .artifact import Entry, Member, check_entries, tree, wheel_tree
 from .cache import Cache, hash_of
 from .check import check_module, search_path
@@ -76,6 +77,7 @@ def _build(request: Request, cache: Cache, uv: Uv, work: Path) -> dict[str, Any]
 
 def from_source(request: Request, source: Source, cache: Cache, uv: Uv) -> dict[str, Any]:
     """Build from a folder, a git commit or a wheel."""
+    source = poetry.read(source, cache, uv)
     check_python(source.requires_python, request.platforms)
     app = tree(source.root, source.files, "app/") or [Entry("app/")]
     check_entries([*app, Entry(MANIFEST)], "code")  # before anything is asked or built

@@ -15,10 +15,22 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from . import poetry
 from .request import Platform, oldest_hosts
 from .requirements import LOCAL, all_hashed, blocks, from_pylock, parse_pins
 from .source import Source
-from .uv import COMPILE, BuildError, Uv, UvError, explain, explained, tail
+from .uv import (
+    COMPILE,
+    BuildError,
+    UnsolvedError,
+    Uv,
+    UvError,
+    explain,
+    explained,
+    names_python,
+    refusal,
+    tail,
+)
 
 #: Names of files as PEP 751 has them.
 _PYLOCK = re.compile(r"pylock\.(?:[^.]+\.)?toml")
@@ -78,11 +90,15 @@ def export_lock(source: Source, uv: Uv) -> str:
 
 def resolve(source: Source, uv: Uv, *options: str) -> str:
     """Let uv resolve what the source needs, without the source itself. Raises UvError."""
-    if not source.wheel:
+    listed = poetry.reads(source.project)
+    if not source.wheel and not listed:
         return uv.run(*options, str(source.root / source.kind), cwd=source.root)
     name = source.name
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch, "app.in")
+        if not source.wheel:
+            file.write_text("\n".join(source.requires) + "\n", "utf-8")
+            return uv.run(*options, *source.indexes, str(file), cwd=source.root)
         file.write_text(f"{name}[{','.join(source.extras)}] @ {source.wheel.as_uri()}\n", "utf-8")
         return uv.run(*options, "--no-emit-package", name, str(file), cwd=source.root)
 
@@ -96,10 +112,33 @@ def compile_lock(source: Source, uv: Uv, python: str, where: str) -> str:
         return resolve(source, uv, *COMPILE, "--python-version", python)
 
 
+def compile_poetry(source: Source, uv: Uv, python: str, where: str) -> str:
+    """Resolve within what the app's poetry.lock has, with its hashes. Raises BuildError as `compile_lock` does."""
+    file = source.files[poetry.LOCK]
+    try:
+        text = file.read_text("utf-8")
+        packages = poetry.locked(text)
+    except (ValueError, LookupError, TypeError) as error:
+        raise BuildError(f"{file} cannot be read. Make it anew: poetry lock\n{error}") from error
+    with tempfile.TemporaryDirectory() as scratch:
+        limits = Path(scratch, "limits.txt")
+        limits.write_text(poetry.constraints(packages), "utf-8")
+        more = ("--python-version", python, "--prerelease", "allow", "-c", str(limits))
+        try:
+            resolved = resolve(source, uv, *COMPILE, *more)
+        except UvError as error:
+            if "No solution found" in str(error) and not names_python(str(error)):
+                raise UnsolvedError(poetry.stale(file, stderr=str(error))) from error
+            raise refusal(str(error), f"reading {file}", where) from error
+    return poetry.with_lock(packages, resolved, file)
+
+
 def own_lock(source: Source) -> str:
     """Return which of the source's files is its lock, or nothing."""
     if source.kind == "requirements.txt":
         return source.kind if all_hashed(source.files[source.kind].read_text("utf-8")) else ""
+    if source.kind == "pyproject.toml":
+        return poetry.LOCK if poetry.LOCK in source.files else ""
     return source.kind if source.kind == "uv.lock" else ""
 
 
@@ -107,6 +146,8 @@ def how_to_lock(source: Source, python: str, path: str = "") -> str:
     """Say how to make the file for `release_lock`, from a Python on: the oldest of the hosts'."""
     command = f"uv pip compile --universal --generate-hashes --python-version {python} -o "
     command += shlex.quote(path or "requirements.lock.txt")
+    if poetry.reads(source.project):
+        return "poetry lock, in the source's folder; then unset release_lock"
     if not source.wheel:
         return f"in the source's folder: {command} {source.kind}"
     wheel = shlex.quote(str(source.wheel) + (f"[{','.join(source.extras)}]" if source.extras else ""))

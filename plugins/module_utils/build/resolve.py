@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..host.manifest import FORMAT
+from . import poetry
 from .cache import Cache, hash_of, load, save
 from .engine import add_engine, floor_files
-from .lock import check_cover, compile_lock, export_lock, how_to_lock, own_lock, read_lock
+from .lock import check_cover, compile_lock, compile_poetry, export_lock, how_to_lock, own_lock, read_lock
 from .request import Platform, Request, lock_pythons, minor_of, oldest_hosts
 from .requirements import LOCAL, blocks
 from .source import Source
@@ -47,6 +48,9 @@ def advise(source: Source, python: str, narrowed: bool) -> str:
     `narrowed`: its requirements fit these hosts, but not all the Pythons that the app allows.
     """
     note = f"{source.kind} has no lock: versions were chosen today. "
+    if poetry.reads(source.project):
+        first = f'Set python = ">={python}" in it, as its requirements need, then c' if narrowed else "C"
+        return f"{note}{first}ommit a {poetry.LOCK} (run: poetry lock)."
     if source.kind != "pyproject.toml":
         return f"{note}Set release_lock to a file that this makes: {how_to_lock(source, python)}"
     first = f'Set requires-python = ">={python}" in it, as its requirements need, then c' if narrowed else "C"
@@ -107,14 +111,17 @@ def _lock_text(source: Source, request: Request, lock: str | None, uv: Uv, pytho
         return lock
     if source.kind == "uv.lock":
         return export_lock(source, uv)
+    if own_lock(source) == poetry.LOCK:
+        return compile_poetry(source, uv, python, where)
     return source.files[source.kind].read_text("utf-8") if own_lock(source) else compile_lock(source, uv, python, where)
 
 
 def lock_inputs(source: Source) -> Any:
     """Return what decides the requirements: the text of each file by name, or what a wheel requires."""
-    if source.requires:
+    if source.wheel and source.requires:
         return source.requires + ([source.extras] if source.extras else [])
     names = ["pyproject.toml", "uv.lock"] if source.kind == "uv.lock" else [source.kind]
+    names += [poetry.LOCK] if own_lock(source) == poetry.LOCK else []
     texts: dict[str, str] = {}
     while names:
         name = os.path.normpath(names.pop())

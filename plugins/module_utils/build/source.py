@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import tomllib
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from ..host.archive import show
+from .pyproject import describes, index_options, is_package, read_pyproject
 from .uv import BuildError, redact, tail
 
 JUNK = {
@@ -59,17 +59,13 @@ class Source:
 
     @property
     def packaged(self) -> bool:
-        """Whether the project is one to be built as a wheel (uv's own rule)."""
-        declared = self.project.get("tool", {}).get("uv", {}).get("package")
-        return bool("build-system" in self.project if declared is None else declared)
+        """Whether the project is one to be built as a wheel."""
+        return is_package(self.project)
 
     @property
     def indexes(self) -> list[str]:
         """Uv's options for the package indexes that the project names; hashes decide which file is the right one."""
-        options: list[str] = []
-        for index in self.project.get("tool", {}).get("uv", {}).get("index", []):
-            options += ["--default-index" if index.get("default") else "--index", str(index["url"])]
-        return [*options, "--index-strategy", "unsafe-best-match"] if options else []
+        return index_options(self.project)
 
 
 def git(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -155,13 +151,20 @@ def read_folder(root: Path, exclude: Sequence[str], label: str = "") -> Source:
             f"{root} is no app folder: it has none of {', '.join(DESCRIPTIONS)}. Point app_source to the folder that "
             "has one, or create it there with: uv init --bare && uv add fastapi"
         )
+    if kind == "pyproject.toml" and not describes(read_pyproject(root)):
+        kind = "requirements.txt"
+        if not (root / kind).is_file():
+            raise BuildError(
+                f"{root / 'pyproject.toml'} has neither [project] nor [tool.poetry], so what the app requires is not "
+                "known. Add a requirements.txt beside it, or a [project]."
+            )
     names, secrets = select(list_folder(root), exclude)
     if kind not in names:
         raise BuildError(
             f"{root / kind} is ignored by git or by release_exclude, so nothing would ship. Do not ignore it."
         )
     check_links(root, names)
-    project = _pyproject(root) if "pyproject.toml" in names else {}
+    project = read_pyproject(root) if "pyproject.toml" in names else {}
     if kind == "uv.lock" and not project:
         raise BuildError(f"{root} has a uv.lock, but no pyproject.toml that it belongs to. Add it, or remove uv.lock.")
     notes = (
@@ -173,13 +176,6 @@ def read_folder(root: Path, exclude: Sequence[str], label: str = "") -> Source:
             f"{root / unreadable[0]} cannot be read by this user. Give it permission, or use release_exclude."
         )
     return Source(kind, root, {n: root / n for n in names}, label or describe(root, project), notes, project)
-
-
-def _pyproject(root: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BuildError(f"{root / 'pyproject.toml'} is not valid TOML: {error}") from error
 
 
 def describe(root: Path, project: dict[str, Any]) -> str:
