@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import shutil
 import tarfile
 import time
 from dataclasses import replace
@@ -15,18 +14,19 @@ from typing import Any
 from ..host.archive import MANIFEST
 from ..host.manifest import Manifest
 from ..workers.engines import ENGINES
-from . import poetry
-from .artifact import Entry, Member, check_entries, tree, wheel_tree
-from .cache import Cache, hash_of
+from . import poetry, workspace
+from .artifact import Entry, Member, check_entries, tree
+from .cache import Cache
 from .check import check_module, search_path
+from .local import site_tree
 from .platforms import artifact_of, lib_member
 from .release_id import release_id
 from .request import Request, check_python
 from .requirements import parse_pins
 from .resolve import requirements_of
-from .source import Source, check_pure, fetch_git, read_folder, read_wheel
+from .source import Source, fetch_git, read_folder, read_wheel
 from .split import from_artifacts
-from .uv import BuildError, Uv, explained, redact
+from .uv import BuildError, Uv, redact
 from .wheels import WheelsNeededError, accept
 
 _EXTRAS = re.compile(r"(.+\.whl)\[([^\[\]]*)\]")
@@ -77,13 +77,13 @@ def _build(request: Request, cache: Cache, uv: Uv, work: Path) -> dict[str, Any]
 
 def from_source(request: Request, source: Source, cache: Cache, uv: Uv) -> dict[str, Any]:
     """Build from a folder, a git commit or a wheel."""
-    source = poetry.read(source, cache, uv)
+    source = poetry.read(workspace.read(source), cache, uv)
     check_python(source.requires_python, request.platforms)
     app = tree(source.root, source.files, "app/") or [Entry("app/")]
     check_entries([*app, Entry(MANIFEST)], "code")  # before anything is asked or built
     shape = [entry.digest() for entry in app]
     requirements, local, notes = requirements_of(source, request, cache, uv)
-    site = site_tree(source, local, hash_of(shape), cache, uv)
+    site = site_tree(source, local, shape, request.exclude, cache, uv)
     check_entries([*app, *site, Entry(MANIFEST)], "code")  # with what its own wheel adds
     named = {*ENGINES[request.engine].packages, "fastapi", "starlette", "pydantic"}
     files = {entry.name: entry for entry in (*app, *site)}
@@ -130,35 +130,3 @@ def from_source(request: Request, source: Source, cache: Cache, uv: Uv) -> dict[
         "notes": source.notes + notes,
         "built": any(made),
     }
-
-
-def site_tree(source: Source, local: list[str], key: str, cache: Cache, uv: Uv) -> list[Entry]:
-    """Return what the project's own wheel and its local packages install; nothing for a plain folder."""
-    if source.wheel:
-        return wheel_tree(source.wheel)
-    folders = [f for f in (*local, *(["."] if source.packaged else [])) if f]
-    if not folders:
-        return []
-    entry = cache.get("wheels", key)
-    if not entry:
-        with cache.put("wheels", key) as new, cache.scratch() as work:
-            # From a copy of what ships, so that ignored files do not get in and build/ does not get out.
-            for name, path in source.files.items():
-                target = work / "app" / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(path, target, follow_symlinks=False)
-            for folder in folders:
-                where = os.path.normpath(os.path.join(work / "app", folder))
-                if not Path(where).is_relative_to(work / "app") or not os.path.isdir(where):
-                    raise BuildError(
-                        f"The app requires the local package {folder}, which is outside of its folder, so a release "
-                        "would not hold it. Move it inside, or publish a wheel of it."
-                    )
-                with explained(f"building the wheel of {source.root / folder}"):
-                    uv.run("build", "--wheel", "--quiet", "-o", str(new), where, cwd=work / "app")
-        entry = cache.root / "wheels" / key
-    site: dict[str, Entry] = {}
-    for wheel in sorted(entry.glob("*.whl")):
-        check_pure(wheel)
-        site.update((item.name, item) for item in wheel_tree(wheel))
-    return [site[name] for name in sorted(site)]

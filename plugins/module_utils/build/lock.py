@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from . import poetry
+from .pyproject import read_pyproject
 from .request import Platform, oldest_hosts
 from .requirements import LOCAL, all_hashed, blocks, from_pylock, parse_pins
 from .source import Source
@@ -31,6 +32,7 @@ from .uv import (
     refusal,
     tail,
 )
+from .workspace import Workspace
 
 #: Names of files as PEP 751 has them.
 _PYLOCK = re.compile(r"pylock\.(?:[^.]+\.)?toml")
@@ -65,10 +67,18 @@ def stale_lock(pyproject: dict[str, Any], lock: dict[str, Any]) -> list[str]:
     return sorted(differ)
 
 
+def stale_workspace(workspace: Workspace, lock: dict[str, Any]) -> list[str]:
+    """Name what differs between the members of a workspace and its lock. Raises as `stale_lock` does."""
+    projects = [read_pyproject(file.parent) for file in workspace.projects.values()]
+    differ = {name for project in projects if "project" in project for name in stale_lock(project, lock)}
+    # The lock has what is common to all of them.
+    return sorted(differ - {"requires-python"})
+
+
 def export_lock(source: Source, uv: Uv) -> str:
     """Return the requirements of the app's uv.lock, with hashes. Raises BuildError when the lock is stale."""
     export = (*_EXPORT, "--format", "requirements.txt")
-    file = source.root / "uv.lock"
+    file = source.workspace.lock if source.workspace else source.root / "uv.lock"
     stale = f"{file} does not fit pyproject.toml{{}}. Run in that folder: uv lock"
     try:
         return uv.run(*export, "--locked", cwd=source.root, indexed=False)
@@ -79,7 +89,8 @@ def export_lock(source: Source, uv: Uv) -> str:
         if "Failed to parse" in stderr and "uv.lock" in stderr:
             raise BuildError(f"{file} cannot be read. Make it anew: uv lock\nuv said:\n{tail(stderr)}") from error
         try:
-            differ = stale_lock(source.project, tomllib.loads(file.read_text("utf-8")))
+            lock = tomllib.loads(file.read_text("utf-8"))
+            differ = stale_workspace(source.workspace, lock) if source.workspace else stale_lock(source.project, lock)
         except (InvalidRequirement, InvalidSpecifier) as invalid:
             raise BuildError(f"{source.root / 'pyproject.toml'} cannot be read: {invalid}.") from error
         if differ:

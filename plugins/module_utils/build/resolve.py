@@ -16,6 +16,7 @@ from .request import Platform, Request, lock_pythons, minor_of, oldest_hosts
 from .requirements import LOCAL, blocks
 from .source import Source
 from .uv import BuildError, UnsolvedError, Uv, redact
+from .workspace import place
 
 
 def requirements_of(source: Source, request: Request, cache: Cache, uv: Uv) -> tuple[str, list[str], list[str]]:
@@ -120,6 +121,9 @@ def lock_inputs(source: Source) -> Any:
     """Return what decides the requirements: the text of each file by name, or what a wheel requires."""
     if source.wheel and source.requires:
         return source.requires + ([source.extras] if source.extras else [])
+    if source.workspace:
+        files = {"uv.lock": source.workspace.lock, **source.workspace.projects}
+        return [place(source), {name: path.read_text("utf-8") for name, path in files.items()}]
     names = ["pyproject.toml", "uv.lock"] if source.kind == "uv.lock" else [source.kind]
     names += [poetry.LOCK] if own_lock(source) == poetry.LOCK else []
     texts: dict[str, str] = {}

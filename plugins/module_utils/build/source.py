@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
@@ -20,6 +20,9 @@ from packaging.utils import canonicalize_name
 from ..host.archive import show
 from .pyproject import describes, index_options, is_package, read_pyproject
 from .uv import BuildError, redact, tail
+
+if TYPE_CHECKING:
+    from .workspace import Workspace
 
 JUNK = {
     ".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", ".pytest_cache", ".mypy_cache",
@@ -41,6 +44,7 @@ class Source:
     wheel: Path | None = None  # the source itself, when it is a wheel
     requires: list[str] = field(default_factory=list)  # and what that wheel requires, as in its metadata
     extras: list[str] = field(default_factory=list)  # with these of its extras
+    workspace: Workspace | None = None  # of uv, whose root or member it is
 
     @property
     def name(self) -> str:
