@@ -71,4 +71,4 @@ def build_wheel(source: Source, folder: str, copy: Path, into: Path, uv: Uv) -> 
             "its pyproject.toml."
         )
     with explained(f"building the wheel of {source.root / folder}"):
-        uv.run("build", "--wheel", "--quiet", "-o", str(into), where, cwd=copy)
+        uv.run("build", "--wheel", "-o", str(into), where, cwd=copy)

@@ -16,6 +16,8 @@ from typing import Any
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from . import backend
+
 # Oldest uv that understands lock files of revision 3 and the options used here.
 MIN_UV = "0.9"
 # Ubuntu 22.04, the oldest host, has glibc 2.35: wheels for anything newer would not load there.
@@ -69,8 +71,19 @@ def explain(stderr: str, doing: str, where: str = "") -> str:
 
     `doing` is what was tried, as in "installing the dependencies"; `where` the platform and its hosts.
     """
-    quoted = f"\nuv said:\n{tail(stderr)}"
     at = f" for {where}" if where else ""
+    if backend.failed(stderr):
+        text = redact(backend.output(stderr))
+        return (
+            f"The build backend failed while {doing}{at}: {backend.reason(text)}\n{backend.advice(text)}\n"
+            f"Its last lines:\n{tail(text)}"
+        )
+    return _explain_index(stderr, doing, at)
+
+
+def _explain_index(stderr: str, doing: str, at: str) -> str:
+    """As `explain`, of what has to do with the package index and what is on it."""
+    quoted = f"\nuv said:\n{tail(stderr)}"
     # uv wraps its messages at the terminal's width.
     flat = " ".join(stderr.split())
     if match := _HASH.search(flat):
@@ -113,7 +126,7 @@ def explained(doing: str, where: object = "") -> Iterator[None]:
 
 def refusal(stderr: str, doing: str, where: str = "") -> BuildError:
     """Return the error for what uv wrote, as `explain` says it."""
-    solvable = "No solution found" in stderr or "build backend returned an error" in stderr
+    solvable = "No solution found" in stderr or backend.failed(stderr)
     return (UnsolvedError if solvable else BuildError)(explain(stderr, doing, where))
 
 
