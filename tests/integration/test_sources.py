@@ -33,6 +33,7 @@ def compile_for(python: str, folder: Path, *options: str) -> None:
 # The Pythons of the hosts
 
 
+@pytest.mark.fault(72)
 @pytest.mark.parametrize("hashed", [False, True])
 def test_pins_that_need_a_newer_python_than_the_oldest_one_supported(tmp_path: Path, cache: Path, hashed: bool) -> None:
     """Neither starlette 1.10 nor websockets 17 can be had for Ubuntu 22.04, which no host has."""
@@ -50,6 +51,7 @@ def test_pins_that_need_a_newer_python_than_the_oldest_one_supported(tmp_path: P
         assert (locked["notes"], version(locked, "starlette")) == ([], "1.10.0")
 
 
+@pytest.mark.fault(72)
 def test_pins_that_a_host_cannot_have_are_refused_and_looser_ones_are_not(tmp_path: Path, cache: Path) -> None:
     app = write(tmp_path / "app", requirements__txt="starlette==1.10.0\n")
     message = refused(app, cache, "3.10", "3.12")
@@ -66,6 +68,7 @@ def test_pins_that_a_host_cannot_have_are_refused_and_looser_ones_are_not(tmp_pa
     assert Version(version(both, "starlette", "3.10")) < Version("1.10") <= Version(version(both, "starlette", "3.12"))
 
 
+@pytest.mark.fault(72)
 def test_hashed_file_for_newer_hosts_is_refused_for_older_ones(tmp_path: Path, cache: Path) -> None:
     app = write(tmp_path / "app", requirements__txt="websockets==17.0\n")
     compile_for("3.12", app)
@@ -76,12 +79,14 @@ def test_hashed_file_for_newer_hosts_is_refused_for_older_ones(tmp_path: Path, c
     assert version(run(app, cache, "3.10"), "websockets", "3.10")
 
 
+@pytest.mark.fault(72)
 def test_release_has_one_id_whichever_hosts_a_deploy_names(tmp_path: Path, cache: Path) -> None:
     app = write(tmp_path / "app", requirements__txt="anyio\n")
     ids = {run(app, cache, *pythons)["id"] for pythons in (["3.10"], ["3.12"], ["3.10", "3.12"])}
     assert len(ids) == 1
 
 
+@pytest.mark.fault(72)
 @pytest.mark.parametrize("kind", ["requirements.lock.txt", "pylock.toml", "uv.lock"])
 def test_release_lock_made_for_newer_hosts(tmp_path: Path, cache: Path, kind: str) -> None:
     app = write(tmp_path / "app", requirements__txt="starlette==1.10.0\n")
@@ -103,6 +108,7 @@ def test_release_lock_made_for_newer_hosts(tmp_path: Path, cache: Path, kind: st
     assert (version(built, "starlette"), built["notes"]) == ("1.10.0", [])
 
 
+@pytest.mark.fault(72)
 def test_project_without_a_lock_whose_requirements_need_a_newer_python_than_it_says(
     tmp_path: Path, cache: Path
 ) -> None:
@@ -118,6 +124,7 @@ def test_project_without_a_lock_whose_requirements_need_a_newer_python_than_it_s
     assert run(app, cache, "3.11")["notes"] == []
 
 
+@pytest.mark.fault(72)
 def test_settings_of_tools_describe_no_app(tmp_path: Path, cache: Path) -> None:
     app = write(tmp_path / "app", pyproject__toml="[tool.ruff]\nline-length = 100\n")
     message = refused(app, cache)
@@ -143,6 +150,7 @@ def wheel(folder: Path, requires: str) -> Path:
     return path
 
 
+@pytest.mark.fault(72)
 @pytest.mark.parametrize(
     ("requires", "taken"),
     [(">3.11", True), ("!=3.12", True), ("===3.12.3", True), ("<=3.12", False), ("<3.12.0", False)],

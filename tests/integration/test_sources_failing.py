@@ -21,6 +21,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.mark.fault(72)
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -37,6 +38,7 @@ def test_reason_is_the_backends_own(tmp_path: Path, cache: Path, text: str, why:
     assert "cause:" not in message
 
 
+@pytest.mark.fault(72)
 @pytest.mark.parametrize(
     ("text", "more"),
     [

@@ -52,6 +52,7 @@ def lock(generation: int) -> str:
     return "\n".join([*rows, f'[metadata]\nlock-version = "2.{generation - 1}"\npython-versions = "^3.10"\n'])
 
 
+@pytest.mark.fault(72)
 @pytest.mark.parametrize("more", [BUILD, "", BUILD.replace("poetry-core>=2", "poetry>=0.12").replace(".core", "")])
 def test_project_that_is_no_package_and_has_no_lock(tmp_path: Path, cache: Path, more: str) -> None:
     built = run(write(tmp_path / "app", pyproject__toml=poetry(more=more)), cache)
@@ -63,6 +64,7 @@ def test_project_that_is_no_package_and_has_no_lock(tmp_path: Path, cache: Path,
     assert note.endswith("versions were chosen today. Commit a poetry.lock (run: poetry lock).")
 
 
+@pytest.mark.fault(72)
 @pytest.mark.parametrize("generation", [1, 2])
 def test_lock_decides_and_its_hashes_count(tmp_path: Path, cache: Path, generation: int) -> None:
     app = write(tmp_path / "app", pyproject__toml=poetry(), poetry__lock=lock(generation))
@@ -74,6 +76,7 @@ def test_lock_decides_and_its_hashes_count(tmp_path: Path, cache: Path, generati
     assert "another hash than the lock file" in refused(app, cache)
 
 
+@pytest.mark.fault(72)
 def test_lock_that_lacks_something_is_refused_until_poetry_has_locked_again(tmp_path: Path, cache: Path) -> None:
     index = '[[tool.poetry.source]]\nname = "index"\nurl = "https://pypi.org/simple/"\n'
     app = write(tmp_path / "app", pyproject__toml=poetry(NEEDS + 'sniffio = "*"\n', more=BUILD + index))
@@ -87,6 +90,7 @@ def test_lock_that_lacks_something_is_refused_until_poetry_has_locked_again(tmp_
     assert "does not fit pyproject.toml. Run in that folder: poetry lock" in refused(app, cache)
 
 
+@pytest.mark.fault(72)
 def test_lock_of_uv_that_knows_no_requirement_is_refused(tmp_path: Path, cache: Path) -> None:
     """`uv lock` takes such a project, and locks nothing."""
     app = write(tmp_path / "app", pyproject__toml=poetry(), poetry__lock=lock(2))
@@ -98,6 +102,7 @@ def test_lock_of_uv_that_knows_no_requirement_is_refused(tmp_path: Path, cache: 
     assert version(run(app, cache), "iniconfig") == "2.1.0"
 
 
+@pytest.mark.fault(72)
 def test_package_with_a_local_one(tmp_path: Path, cache: Path) -> None:
     meta = 'name = "{}"\nversion = "1.0"\ndescription = ""\nauthors = []\n'
     needs = NEEDS + 'lib = {path = "lib", develop = true}\n'
@@ -110,6 +115,7 @@ def test_package_with_a_local_one(tmp_path: Path, cache: Path) -> None:
     assert version(built, "sniffio")
 
 
+@pytest.mark.fault(72)
 def test_project_of_poetry_2_with_its_requirements_in_the_standard_table(tmp_path: Path, cache: Path) -> None:
     text = (
         '[project]\nname = "shop"\nversion = "1"\nrequires-python = ">=3.12"\ndependencies = ["iniconfig>=2.1"]\n'

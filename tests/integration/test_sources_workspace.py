@@ -40,6 +40,7 @@ def workspace(root: Path, own: str = "", api: str = SOURCES + BUILD) -> Path:
     return root
 
 
+@pytest.mark.fault(72)
 def test_root_without_a_project_has_all_members(tmp_path: Path, cache: Path) -> None:
     root = workspace(tmp_path / "shop")
     built = run(root, cache, module="api:app")
@@ -48,6 +49,7 @@ def test_root_without_a_project_has_all_members(tmp_path: Path, cache: Path) -> 
     assert "The app's requires-python is >=3.11, but" in refused(root, cache, "3.10", module="api:app")
 
 
+@pytest.mark.fault(72)
 def test_root_with_a_project_has_what_that_needs(tmp_path: Path, cache: Path) -> None:
     root = workspace(tmp_path / "shop", member("shop", "'api'", SOURCES.replace("lib", "api")).replace(BUILD, ""))
     built = run(root, cache)
@@ -55,6 +57,7 @@ def test_root_with_a_project_has_what_that_needs(tmp_path: Path, cache: Path) ->
     assert "site/alone/__init__.py" not in names(built)
 
 
+@pytest.mark.fault(72)
 @pytest.mark.parametrize("api", [SOURCES + BUILD, SOURCES], ids=["package", "folder"])
 def test_member_has_what_it_needs(tmp_path: Path, cache: Path, api: str) -> None:
     root = workspace(tmp_path / "shop", api=api)
@@ -70,6 +73,7 @@ def test_member_has_what_it_needs(tmp_path: Path, cache: Path, api: str) -> None
     assert run(app, cache, module="api:app")["id"] != built["id"]
 
 
+@pytest.mark.fault(72)
 def test_member_of_a_repository(tmp_path: Path, cache: Path) -> None:
     root = workspace(tmp_path / "shop")
     follow("git init -q && git add . && git -c user.name=a -c user.email=a@b commit -qm 1", root)
@@ -77,6 +81,7 @@ def test_member_of_a_repository(tmp_path: Path, cache: Path) -> None:
     assert {"app/src/api/__init__.py", "site/api/__init__.py", "site/lib/more.py"} <= names(built)
 
 
+@pytest.mark.fault(72)
 @pytest.mark.parametrize("name", ["packages/api", "."])
 def test_lock_that_is_not_there_or_does_not_fit(tmp_path: Path, cache: Path, name: str) -> None:
     root = workspace(tmp_path / "shop")
@@ -92,6 +97,7 @@ def test_lock_that_is_not_there_or_does_not_fit(tmp_path: Path, cache: Path, nam
     assert run(root / name, cache, module="api:app")["notes"] == []
 
 
+@pytest.mark.fault(72)
 def test_local_package_outside_of_the_app_becomes_a_member(tmp_path: Path, cache: Path) -> None:
     root = tmp_path / "shop"
     write(root / "lib", pyproject__toml=member("lib", ""))

@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from . import poetry
+from .encoding import read_text
 from .pyproject import read_pyproject
 from .request import Platform, oldest_hosts
 from .requirements import LOCAL, all_hashed, blocks, from_pylock, parse_pins
@@ -89,7 +90,7 @@ def export_lock(source: Source, uv: Uv) -> str:
         if "Failed to parse" in stderr and "uv.lock" in stderr:
             raise BuildError(f"{file} cannot be read. Make it anew: uv lock\nuv said:\n{tail(stderr)}") from error
         try:
-            lock = tomllib.loads(file.read_text("utf-8"))
+            lock = tomllib.loads(read_text(file))
             differ = stale_workspace(source.workspace, lock) if source.workspace else stale_lock(source.project, lock)
         except (InvalidRequirement, InvalidSpecifier) as invalid:
             raise BuildError(f"{source.root / 'pyproject.toml'} cannot be read: {invalid}.") from error
@@ -127,7 +128,7 @@ def compile_poetry(source: Source, uv: Uv, python: str, where: str) -> str:
     """Resolve within what the app's poetry.lock has, with its hashes. Raises BuildError as `compile_lock` does."""
     file = source.files[poetry.LOCK]
     try:
-        text = file.read_text("utf-8")
+        text = read_text(file)
         packages = poetry.locked(text)
     except (ValueError, LookupError, TypeError) as error:
         raise BuildError(f"{file} cannot be read. Make it anew: poetry lock\n{error}") from error
@@ -147,7 +148,7 @@ def compile_poetry(source: Source, uv: Uv, python: str, where: str) -> str:
 def own_lock(source: Source) -> str:
     """Return which of the source's files is its lock, or nothing."""
     if source.kind == "requirements.txt":
-        return source.kind if all_hashed(source.files[source.kind].read_text("utf-8")) else ""
+        return source.kind if all_hashed(read_text(source.files[source.kind])) else ""
     if source.kind == "pyproject.toml":
         return poetry.LOCK if poetry.LOCK in source.files else ""
     return source.kind if source.kind == "uv.lock" else ""
@@ -177,7 +178,7 @@ def read_lock(source: Source, path: str, python: str) -> str:
     make = f"Make it with: {how_to_lock(source, python, path)}"
     file = Path(path).expanduser()
     try:
-        text = file.read_text("utf-8")
+        text = read_text(file)
         if file.name == "uv.lock":
             raise BuildError(
                 f"release_lock {path} is the lock of a project. Write its requirements into a file, and name that: "

@@ -8,14 +8,15 @@ from typing import Any
 
 import tomllib
 
+from .encoding import read_text
 from .uv import BuildError
 
 
 def read_pyproject(root: Path) -> dict[str, Any]:
     """Return the pyproject.toml of a folder. Raises BuildError."""
     try:
-        return tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(read_text(root / "pyproject.toml"))
+    except tomllib.TOMLDecodeError as error:
         raise BuildError(f"{root / 'pyproject.toml'} is not valid TOML: {error}") from error
 
 

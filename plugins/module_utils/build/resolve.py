@@ -10,6 +10,7 @@ from typing import Any
 from ..host.manifest import FORMAT
 from . import poetry
 from .cache import Cache, hash_of, load, save
+from .encoding import read_text
 from .engine import add_engine, floor_files
 from .lock import check_cover, compile_lock, compile_poetry, export_lock, how_to_lock, own_lock, read_lock
 from .request import Platform, Request, lock_pythons, minor_of, oldest_hosts
@@ -114,7 +115,7 @@ def _lock_text(source: Source, request: Request, lock: str | None, uv: Uv, pytho
         return export_lock(source, uv)
     if own_lock(source) == poetry.LOCK:
         return compile_poetry(source, uv, python, where)
-    return source.files[source.kind].read_text("utf-8") if own_lock(source) else compile_lock(source, uv, python, where)
+    return read_text(source.files[source.kind]) if own_lock(source) else compile_lock(source, uv, python, where)
 
 
 def lock_inputs(source: Source) -> Any:
@@ -123,7 +124,7 @@ def lock_inputs(source: Source) -> Any:
         return source.requires + ([source.extras] if source.extras else [])
     if source.workspace:
         files = {"uv.lock": source.workspace.lock, **source.workspace.projects}
-        return [place(source), {name: path.read_text("utf-8") for name, path in files.items()}]
+        return [place(source), {name: read_text(path) for name, path in files.items()}]
     names = ["pyproject.toml", "uv.lock"] if source.kind == "uv.lock" else [source.kind]
     names += [poetry.LOCK] if own_lock(source) == poetry.LOCK else []
     texts: dict[str, str] = {}
@@ -131,7 +132,7 @@ def lock_inputs(source: Source) -> Any:
         name = os.path.normpath(names.pop())
         if name in texts or name not in source.files:
             continue
-        texts[name] = source.files[name].read_text("utf-8")
+        texts[name] = read_text(source.files[name])
         if name.endswith((".txt", ".in")):
             inside = re.findall(r"(?m)^\s*(?:-r|-c|--requirement|--constraint)[\s=]*(\S+)", texts[name])
             names += [os.path.join(os.path.dirname(name), other) for other in inside]

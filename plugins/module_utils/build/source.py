@@ -128,19 +128,24 @@ def select(names: list[str], exclude: Sequence[str]) -> tuple[list[str], list[st
     return ships, secrets
 
 
-def check_links(root: Path, names: list[str]) -> None:
-    """Refuse a symlink that leads out of the tree, or nowhere."""
+def check_links(root: Path, names: list[str]) -> list[str]:
+    """Refuse a symlink that leads out of the tree, or nowhere; return those in dot folders, which no app needs."""
     top = root.resolve()
+    tools: list[str] = []
     for name in names:
         path = root / name
         if path.is_symlink():
             target = os.readlink(path)
             # A loop does not exist, either, and cannot be resolved.
             if os.path.isabs(target) or not path.exists() or not path.resolve().is_relative_to(top):
+                if any(part.startswith(".") for part in name.split("/")):
+                    tools.append(name)
+                    continue
                 raise BuildError(
                     f"{show(name)} is a symlink to {show(target)}, which is not in the release. Replace it by the "
                     "file, or leave it out with release_exclude."
                 )
+    return tools
 
 
 def read_folder(root: Path, exclude: Sequence[str], label: str = "") -> Source:
@@ -167,13 +172,16 @@ def read_folder(root: Path, exclude: Sequence[str], label: str = "") -> Source:
         raise BuildError(
             f"{root / kind} is ignored by git or by release_exclude, so nothing would ship. Do not ignore it."
         )
-    check_links(root, names)
+    tools = check_links(root, names)
+    names = [name for name in names if name not in tools]
     project = read_pyproject(root) if "pyproject.toml" in names else {}
     if kind == "uv.lock" and not project:
         raise BuildError(f"{root} has a uv.lock, but no pyproject.toml that it belongs to. Add it, or remove uv.lock.")
     notes = (
         [f"Left out because they may hold secrets: {', '.join(secrets)}. Set service_env instead."] if secrets else []
     )
+    if tools:
+        notes.append(f"Left out because they lead to nothing in the release: {', '.join(map(show, tools))}.")
     unreadable = [n for n in names if not os.access(root / n, os.R_OK)]
     if unreadable:
         raise BuildError(

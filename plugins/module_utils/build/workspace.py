@@ -11,6 +11,7 @@ from typing import Any
 
 import tomllib
 
+from .encoding import read_text
 from .source import Source
 from .uv import BuildError
 
@@ -78,7 +79,7 @@ def read(source: Source) -> Source:
         )
     if not own:
         try:
-            lock = tomllib.loads(workspace.lock.read_text("utf-8"))
+            lock = tomllib.loads(read_text(workspace.lock))
         except ValueError as error:
             raise BuildError(f"{workspace.lock} cannot be read. Make it anew: uv lock\n{error}") from error
         own = {"requires-python": str(lock.get("requires-python", ""))}

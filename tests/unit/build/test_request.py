@@ -7,6 +7,7 @@ from plugins.module_utils.build.uv import BuildError
 from tests.unit.rendering import value
 
 
+@pytest.mark.fault(72)
 @pytest.mark.parametrize(
     ("python", "requires", "good"),
     [
