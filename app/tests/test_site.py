@@ -11,11 +11,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
-APP = Path(__file__).parents[1]
-sys.path.insert(0, str(APP.parent))
 from plugins.module_utils.workers.engines import ENGINES, Start
 
-SERVER = APP.parent / "plugins/module_utils/workers/server"
+SERVER = Path(__file__).parents[2] / "plugins/module_utils/workers/server"
 MAIN = """
 import asyncio, builtins, os, sys, beside
 print("imported", hasattr(builtins, "exit"), flush=True)
