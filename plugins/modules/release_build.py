@@ -84,7 +84,7 @@ options:
     description:
       - A requirements file with hashes, for a source that brings no lock of its own, such as a wheel. Nothing but what
         is in it gets installed, besides what O(engine) needs. As C(uv pip compile --universal --generate-hashes) or
-        C(uv export) writes it.
+        C(uv export) writes it, or a C(pylock.toml).
     type: str
     default: ""
   sdists:

@@ -92,7 +92,17 @@ def test_python_imports_nothing_that_the_distribution_has_installed() -> None:
     for engine in ENGINES:
         python, *words = command(engine)
         assert python.rpartition("/")[2].startswith("python3")
-        assert "-S" in words[: words.index("-m")], engine
+        assert words[0] == "-S", engine
+
+
+def test_event_loop_is_asked_for_where_it_is_set() -> None:
+    """By an option where the server has one; Uvicorn's worker reads the environment."""
+    for engine, option in (("gunicorn", ""), ("asgi", "--asgi-loop"), ("uvicorn", "--loop")):
+        given = {"service_engine": engine, "service_event_loop": "asyncio"}
+        found = unit(template("service", "app@.service.j2", **given))
+        assert "FLEET_EVENT_LOOP=asyncio" in found["Service.Environment"][0].split()
+        assert f"{option} asyncio" in found["Service.ExecStart"][0] or not option
+        assert "loop" not in unit(template("service", "app@.service.j2", service_engine=engine))["Service.ExecStart"][0]
 
 
 def test_heartbeats_of_workers_wait_for_no_disk() -> None:

@@ -25,7 +25,7 @@ def test_as_many_workers_as_planned_run_under_one_master(app: App) -> None:
         # The second one before Python 3.12.
         "gunicorn": r"-m gunicorn -k (own_worker\.EvenWorker|fleet_preload\.UvicornWorker) ",
         "asgi": r"-m gunicorn -k fleetasgi\.Worker ",
-        "uvicorn": r"-m uvicorn ",
+        "uvicorn": r"/fleet_uvicorn\.py ",
     }
     assert re.search(servers[app.variables.get("service_engine", "gunicorn")], command)
     planned = int(re.findall(r"--workers (\d+)", command)[0])

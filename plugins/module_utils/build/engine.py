@@ -18,7 +18,7 @@ from packaging.version import InvalidVersion, Version
 from ..workers.engines import ENGINES
 from .request import OLDEST_MINOR, PATCHES
 from .requirements import Pin, blocks, parse_pins
-from .uv import COMPILE, BuildError, Uv, UvError, explain, tail
+from .uv import COMPILE, BuildError, UnsolvedError, Uv, UvError, names_python, refusal, tail
 
 
 def is_older(version: str, floor: str) -> bool:
@@ -106,11 +106,11 @@ def merge(app: list[Pin], engine: list[Pin], known: list[Pin]) -> str:
     return "\n".join(rows)
 
 
-def add_engine(app_text: str, python: str, engines: Sequence[str], files: Path, uv: Uv) -> str:
+def add_engine(app_text: str, python: str, where: str, engines: Sequence[str], files: Path, uv: Uv) -> str:
     """Return the app's requirements plus what its engine needs. Raises BuildError on a conflict, by name.
 
-    `python` is the oldest one to lock for. The first of `engines` is what the release is built for; the others, of
-    other hosts, run the same release: its packages are among those of the first.
+    `python` is the oldest one to lock for, which the hosts `where` have. The first of `engines` is what the release is
+    built for; the others, of other hosts, run the same release: its packages are among those of the first.
     """
     app, known = parse_pins(app_text), parse_pins((files / "engine.txt").read_text("utf-8"))
     least: dict[str, str] = {}
@@ -130,10 +130,10 @@ def add_engine(app_text: str, python: str, engines: Sequence[str], files: Path, 
             resolved = uv.run(*options, str(needed), cwd=Path(scratch))
         except UvError as error:
             stderr = str(error)
-            if "No solution found" not in stderr:
-                raise BuildError(explain(stderr, "locking the engine")) from error
+            if "No solution found" not in stderr or names_python(stderr):
+                raise refusal(stderr, "locking the engine", where) from error
             guilty = [f"{p.name} {p.version}" for p in app if re.search(rf"\b{re.escape(p.name)}\b", stderr)]
-            raise BuildError(
+            raise UnsolvedError(
                 f"The app's lock and the engine {engines[0]} do not go together: the app pins "
                 f"{', '.join(guilty) or 'a package'}, the engine needs {_listed(least)}. Raise the app's pin.\n"
                 f"uv said:\n{tail(stderr)}"

@@ -82,6 +82,26 @@ def lowest_python(requires: str) -> str:
     return next((python for python in minors if python_meets(python, requires)), f"3.{OLDEST_MINOR}")
 
 
+def minor_of(python: str) -> int:
+    """Return the second number of a Python's version."""
+    return int(python.split(".")[1])
+
+
+def oldest_hosts(platforms: Sequence[Platform]) -> Platform:
+    """Return the platform with the oldest Python."""
+    return min(platforms, key=lambda platform: minor_of(platform.python))
+
+
+def lock_pythons(requires: str, platforms: Sequence[Platform]) -> list[str]:
+    """Return the Pythons from which on a lock is made, in the order of the attempts.
+
+    First all that the app allows, so that the id of a release does not depend on which hosts a deploy names. Many an
+    app pins what its oldest Python cannot have and never says so: then from the oldest Python of the hosts on.
+    """
+    low, hosts = lowest_python(requires), oldest_hosts(platforms).python
+    return [low, hosts] if minor_of(hosts) > minor_of(low) else [low]
+
+
 def check_python(requires: str, platforms: Sequence[Platform]) -> None:
     """Refuse hosts whose Python is not the app's. Raises BuildError."""
     wrong, guessed = [], False

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+import tomllib
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
@@ -65,6 +66,24 @@ def _pin(block: str) -> Pin | None:
     if clause.operator not in {"==", "==="}:
         return None
     return Pin(canonicalize_name(requirement.name), clause.version, str(requirement.marker or ""), block)
+
+
+def from_pylock(text: str) -> str:
+    """Return the requirements of a pylock.toml (PEP 751), with hashes. Raises ValueError that says what it lacks."""
+    rows = []
+    for package in tomllib.loads(text).get("packages", []):
+        name, files = package.get("name", ""), [*package.get("wheels", []), package.get("sdist", {})]
+        if any(key in package for key in ("vcs", "archive")):
+            raise ValueError(f"{name} comes from a repository or a file")
+        if "directory" in package:
+            rows.append(package["directory"].get("path", "."))
+            continue
+        hashes = [f"--hash=sha256:{file['hashes']['sha256']}" for file in files if file.get("hashes", {}).get("sha256")]
+        if not hashes or "version" not in package:
+            raise ValueError(f"it has no version or no sha256 for {name}")
+        marker = f" ; {package['marker']}" if "marker" in package else ""
+        rows.append(" \\\n    ".join([f"{name}=={package['version']}{marker}", *hashes]))
+    return "\n".join(rows)
 
 
 def all_hashed(text: str) -> bool:

@@ -29,6 +29,7 @@ from .uv import BuildError, Uv, explained, redact
 # What PEP 517 says of a source distribution that says nothing.
 _BACKEND = "setuptools.build_meta:__legacy__"
 _REQUIRES = ["setuptools>=40.8.0"]
+_COMPILED = re.compile(r".*\.(?:c|cc|cpp|cxx|pyx|rs|f|f90|m)")
 #: What a requirement by name is written with: neither a URL, nor an option of uv or a variable that it would expand.
 _PLAIN = re.compile(r"[A-Za-z0-9_.\[\], \t()<>=!~*+;'\"-]+")
 
@@ -130,6 +131,18 @@ def build_system(file: Path, pin: Pin) -> tuple[list[str], str, list[str]]:
         ) from error
     check_requirements(requires, f"{pin.name} {pin.version}")
     return requires, str(system.get("build-backend", _BACKEND)), path
+
+
+def to_compile(file: Path) -> list[str]:
+    """Return the files of a source distribution that a compiler is for, apart from tests and examples."""
+    if file.suffix == ".zip":
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+    else:
+        with tarfile.open(file) as packed:
+            names = [info.name for info in packed if info.isreg()]
+    aside = re.compile(r"(?:.*/)?(?:tests?|docs?|examples?|benchmarks?)/")
+    return [name for name in names if _COMPILED.fullmatch(name) and not aside.match(name.lower())]
 
 
 def _pyproject(file: Path) -> str:

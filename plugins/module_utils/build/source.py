@@ -12,14 +12,17 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import tomllib
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from ..host.archive import show
+from .pyproject import describes, index_options, is_package, read_pyproject
 from .uv import BuildError, redact, tail
+
+if TYPE_CHECKING:
+    from .workspace import Workspace
 
 JUNK = {
     ".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", ".pytest_cache", ".mypy_cache",
@@ -41,6 +44,7 @@ class Source:
     wheel: Path | None = None  # the source itself, when it is a wheel
     requires: list[str] = field(default_factory=list)  # and what that wheel requires, as in its metadata
     extras: list[str] = field(default_factory=list)  # with these of its extras
+    workspace: Workspace | None = None  # of uv, whose root or member it is
 
     @property
     def name(self) -> str:
@@ -59,17 +63,13 @@ class Source:
 
     @property
     def packaged(self) -> bool:
-        """Whether the project is one to be built as a wheel (uv's own rule)."""
-        declared = self.project.get("tool", {}).get("uv", {}).get("package")
-        return bool("build-system" in self.project if declared is None else declared)
+        """Whether the project is one to be built as a wheel."""
+        return is_package(self.project)
 
     @property
     def indexes(self) -> list[str]:
         """Uv's options for the package indexes that the project names; hashes decide which file is the right one."""
-        options: list[str] = []
-        for index in self.project.get("tool", {}).get("uv", {}).get("index", []):
-            options += ["--default-index" if index.get("default") else "--index", str(index["url"])]
-        return [*options, "--index-strategy", "unsafe-best-match"] if options else []
+        return index_options(self.project)
 
 
 def git(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -128,19 +128,24 @@ def select(names: list[str], exclude: Sequence[str]) -> tuple[list[str], list[st
     return ships, secrets
 
 
-def check_links(root: Path, names: list[str]) -> None:
-    """Refuse a symlink that leads out of the tree, or nowhere."""
+def check_links(root: Path, names: list[str]) -> list[str]:
+    """Refuse a symlink that leads out of the tree, or nowhere; return those in dot folders, which no app needs."""
     top = root.resolve()
+    tools: list[str] = []
     for name in names:
         path = root / name
         if path.is_symlink():
             target = os.readlink(path)
             # A loop does not exist, either, and cannot be resolved.
             if os.path.isabs(target) or not path.exists() or not path.resolve().is_relative_to(top):
+                if any(part.startswith(".") for part in name.split("/")):
+                    tools.append(name)
+                    continue
                 raise BuildError(
                     f"{show(name)} is a symlink to {show(target)}, which is not in the release. Replace it by the "
                     "file, or leave it out with release_exclude."
                 )
+    return tools
 
 
 def read_folder(root: Path, exclude: Sequence[str], label: str = "") -> Source:
@@ -155,31 +160,34 @@ def read_folder(root: Path, exclude: Sequence[str], label: str = "") -> Source:
             f"{root} is no app folder: it has none of {', '.join(DESCRIPTIONS)}. Point app_source to the folder that "
             "has one, or create it there with: uv init --bare && uv add fastapi"
         )
+    if kind == "pyproject.toml" and not describes(read_pyproject(root)):
+        kind = "requirements.txt"
+        if not (root / kind).is_file():
+            raise BuildError(
+                f"{root / 'pyproject.toml'} has neither [project] nor [tool.poetry], so what the app requires is not "
+                "known. Add a requirements.txt beside it, or a [project]."
+            )
     names, secrets = select(list_folder(root), exclude)
     if kind not in names:
         raise BuildError(
             f"{root / kind} is ignored by git or by release_exclude, so nothing would ship. Do not ignore it."
         )
-    check_links(root, names)
-    project = _pyproject(root) if "pyproject.toml" in names else {}
+    tools = check_links(root, names)
+    names = [name for name in names if name not in tools]
+    project = read_pyproject(root) if "pyproject.toml" in names else {}
     if kind == "uv.lock" and not project:
         raise BuildError(f"{root} has a uv.lock, but no pyproject.toml that it belongs to. Add it, or remove uv.lock.")
     notes = (
         [f"Left out because they may hold secrets: {', '.join(secrets)}. Set service_env instead."] if secrets else []
     )
+    if tools:
+        notes.append(f"Left out because they lead to nothing in the release: {', '.join(map(show, tools))}.")
     unreadable = [n for n in names if not os.access(root / n, os.R_OK)]
     if unreadable:
         raise BuildError(
             f"{root / unreadable[0]} cannot be read by this user. Give it permission, or use release_exclude."
         )
     return Source(kind, root, {n: root / n for n in names}, label or describe(root, project), notes, project)
-
-
-def _pyproject(root: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BuildError(f"{root / 'pyproject.toml'} is not valid TOML: {error}") from error
 
 
 def describe(root: Path, project: dict[str, Any]) -> str:

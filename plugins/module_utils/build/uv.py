@@ -16,6 +16,8 @@ from typing import Any
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from . import backend
+
 # Oldest uv that understands lock files of revision 3 and the options used here.
 MIN_UV = "0.9"
 # Ubuntu 22.04, the oldest host, has glibc 2.35: wheels for anything newer would not load there.
@@ -35,6 +37,7 @@ _NO_WHEEL = re.compile(r"\b([A-Za-z0-9._-]+)==([^\s,{}]+) has no (?:usable )?whe
 _HASH = re.compile(r"Hash mismatch for `([^`]+)`")
 _UNKNOWN = re.compile(r"\b([A-Za-z0-9._-]+) was not found in the package registry")
 _ABSENT = re.compile(r"there is no version of ([A-Za-z0-9._-]+)(?:\{[^}]*\})?(==[^\s,]+)")
+_PYTHON = re.compile(r"does not satisfy Python(\S+) and (?:all of: )?([A-Za-z0-9._-]+)([<>=!~]\S*) depends on")
 _NETWORK = re.compile(
     r"error sending request|dns error|[Cc]onnection refused|operation timed out|client error \(Connect\)"
     r"|[Nn]etwork (?:connectivity|is unreachable)|network was disabled|status client error \((401|403)"
@@ -43,6 +46,10 @@ _NETWORK = re.compile(
 
 class BuildError(Exception):
     """A foreseeable refusal; the text says what is wrong, where, and what to do."""
+
+
+class UnsolvedError(BuildError):
+    """No versions go together for the Pythons that were asked for; for newer ones, some may."""
 
 
 class UvError(Exception):
@@ -64,8 +71,19 @@ def explain(stderr: str, doing: str, where: str = "") -> str:
 
     `doing` is what was tried, as in "installing the dependencies"; `where` the platform and its hosts.
     """
-    quoted = f"\nuv said:\n{tail(stderr)}"
     at = f" for {where}" if where else ""
+    if backend.failed(stderr):
+        text = redact(backend.output(stderr))
+        return (
+            f"The build backend failed while {doing}{at}: {backend.reason(text)}\n{backend.advice(text)}\n"
+            f"Its last lines:\n{tail(text)}"
+        )
+    return _explain_index(stderr, doing, at)
+
+
+def _explain_index(stderr: str, doing: str, at: str) -> str:
+    """As `explain`, of what has to do with the package index and what is on it."""
+    quoted = f"\nuv said:\n{tail(stderr)}"
     # uv wraps its messages at the terminal's width.
     flat = " ".join(stderr.split())
     if match := _HASH.search(flat):
@@ -85,6 +103,12 @@ def explain(stderr: str, doing: str, where: str = "") -> str:
             f"The package index could not be reached while {doing}{at}. Check the network, the proxy and "
             f"release_index_url; what is in uv's cache needs no index.{quoted}"
         )
+    if match := _PYTHON.search(flat):
+        return (
+            f"{match[2]}{match[3]} needs Python {match[1]}, but the release is locked{at}. Ask for a version of "
+            f"{match[2]} that these hosts can have (without a pin, one is chosen) and lock again, or leave the hosts "
+            f"with an older Python out.{quoted}"
+        )
     if (match := _UNKNOWN.search(flat)) or (match := _ABSENT.search(flat)):
         name = match[1] + (match[2] if match.re is _ABSENT else "")
         return f"The package index does not have {name}. Check its name and version in the app's requirements.{quoted}"
@@ -97,7 +121,18 @@ def explained(doing: str, where: object = "") -> Iterator[None]:
     try:
         yield
     except UvError as error:
-        raise BuildError(explain(str(error), doing, str(where))) from error
+        raise refusal(str(error), doing, str(where)) from error
+
+
+def refusal(stderr: str, doing: str, where: str = "") -> BuildError:
+    """Return the error for what uv wrote, as `explain` says it."""
+    solvable = "No solution found" in stderr or backend.failed(stderr)
+    return (UnsolvedError if solvable else BuildError)(explain(stderr, doing, where))
+
+
+def names_python(stderr: str) -> bool:
+    """Whether uv complains that a package needs another Python."""
+    return bool(_PYTHON.search(" ".join(stderr.split())))
 
 
 def lacks_wheel(stderr: str) -> tuple[str, str] | None:

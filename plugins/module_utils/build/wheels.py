@@ -16,7 +16,7 @@ from .artifact import check_name, tree, write_member
 from .cache import Cache, hash_of, load, save
 from .request import Platform
 from .requirements import Pin, blocks, parse_pins
-from .sdists import Sdist, check_requirements, fetch, stored
+from .sdists import Sdist, check_requirements, fetch, stored, to_compile
 from .uv import BuildError, Uv, UvError, explain, explained, lacks_wheel, tail
 
 
@@ -140,15 +140,15 @@ def accept(results: list[dict[str, Any]], cache: Cache, uv: Uv) -> list[str]:
         if "wheel" in result:
             if not Path(result["wheel"]).exists():
                 continue
-            _accept_wheel(sdist, platform, Path(result["wheel"]), cache, uv)
-            notes.append(f"{of} was built from source in {result['seconds']:.0f} s, for {platform}.")
+            pure = _accept_wheel(sdist, platform, Path(result["wheel"]), cache, uv)
+            notes.append(f"{of} was built from source in {result['seconds']:.0f} s, for {platform}.{pure}")
         else:
             _accept_requires(of, result, cache)
     return notes
 
 
-def _accept_wheel(sdist: Sdist, platform: Platform, wheel: Path, cache: Cache, uv: Uv) -> None:
-    """Keep a wheel when uv takes it for that name, version and platform."""
+def _accept_wheel(sdist: Sdist, platform: Platform, wheel: Path, cache: Cache, uv: Uv) -> str:
+    """Keep a wheel when uv takes it for that name, version and platform; return a note where it lacks compiled code."""
     with cache.scratch() as work:
         try:
             with zipfile.ZipFile(wheel) as archive:
@@ -160,9 +160,18 @@ def _accept_wheel(sdist: Sdist, platform: Platform, wheel: Path, cache: Cache, u
                 f"{wheel.name}, built from source, is no wheel of {sdist.name} {sdist.version} for {platform}. "
                 f"Choose a version with wheels.\n{tail(str(error))}"
             ) from error
+        compiled = any(path.suffix == ".so" for path in (work / "lib").rglob("*"))
         with cache.put("built", key_of(sdist.sha256, platform)) as new:
             shutil.move(wheel, new / wheel.name)
     shutil.rmtree(wheel.parent, ignore_errors=True)
+    sources = [] if compiled else to_compile(Path(sdist.file))
+    if not sources:
+        return ""
+    return (
+        f" It holds code to compile ({sources[0].partition('/')[2]}), but the wheel has none that is compiled: it runs "
+        "as pure Python, which may be slow. If a compiler was missing, set release_build_packages: [build-essential, "
+        "python3-dev], and release_cache to a new folder, so that it is built again."
+    )
 
 
 def _accept_requires(of: str, result: dict[str, Any], cache: Cache) -> None:

@@ -11,6 +11,7 @@ nothing where there is none.
 
 from __future__ import annotations
 
+import os
 from typing import Any, ClassVar
 
 import httptools
@@ -96,4 +97,8 @@ class Protocol(HttpToolsProtocol):  # type: ignore[misc]
 class Worker(UvicornWorker):  # type: ignore[misc]
     """gunicorn's worker with it."""
 
-    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {**UvicornWorker.CONFIG_KWARGS, "http": Protocol}
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
+        **UvicornWorker.CONFIG_KWARGS,
+        "http": Protocol,
+        "loop": os.environ.get("FLEET_EVENT_LOOP") or "auto",
+    }

@@ -6,6 +6,7 @@ What stays is the server itself, as this process: it gets the signals. Set by th
 
 FLEET_ENGINE        gunicorn (the default), or another one of engines/
 FLEET_MODULE        MODULE:ATTRIBUTE, main:app by default
+FLEET_EVENT_LOOP    auto (the default: uvloop where it is installed), uvloop or asyncio
 FLEET_BIND          HOST:PORT to listen on, 0.0.0.0:8000 by default
 WEB_CONCURRENCY     so many workers instead of the plan's; --workers N goes before it
 FLEET_WORKERS_MAX   never more than so many
@@ -29,7 +30,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .engines import DEFAULT, Engine, Start, engine
+from .engines import DEFAULT, LOOPS, Engine, Start, engine
 from .limits import read_groups, read_machine
 from .plan import WORKER_MIB_MAX, WORKERS_MAX, WorkerPlan, WorkerPlanError, parse_whole, plan_workers
 
@@ -85,7 +86,11 @@ def command(environment: Mapping[str, str], app: str, workers: int, options: Seq
     address(environment)
     if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*(\(\))?", app):
         raise WorkerPlanError(f"the app is {app!r}: allowed is MODULE:ATTRIBUTE, for example main:app")
+    loop = environment.get("FLEET_EVENT_LOOP") or "auto"
+    if loop not in LOOPS:
+        raise WorkerPlanError(f"FLEET_EVENT_LOOP is {loop!r}: allowed are {', '.join(LOOPS)}")
     start = Start(
+        loop=loop,
         python=[sys.executable],
         app=app,
         attribute=app.removesuffix("()"),

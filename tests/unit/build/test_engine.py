@@ -112,7 +112,7 @@ def test_release_for_several_engines_meets_the_floors_of_each(
     """The same release goes to hosts with either: what one of them needs, it has to have."""
     text = "gunicorn==26.1.0 --hash=sha256:aa"
     with pytest.raises((BuildError, AssertionError)) as raised:
-        add_engine(text, "3.10", (engine, *others), FILES, NoUv())
+        add_engine(text, "3.10", "web1", (engine, *others), FILES, NoUv())
     assert (raised.type is BuildError) is bool(refused), raised.value
     assert f"the engine {refused} needs gunicorn >= 27.0" in str(raised.value) or not refused
 
@@ -124,7 +124,7 @@ def test_own_lock_that_is_older_than_a_floor_builds_nothing(tmp_path: Path, engi
             re.sub(r"^(gunicorn|uvicorn)==\S+", r"\1==26.1", file.read_text(), flags=re.M)
         )
     with pytest.raises((BuildError, AssertionError)) as raised:
-        add_engine("", "3.10", [engine], tmp_path, NoUv())
+        add_engine("", "3.10", "web1", [engine], tmp_path, NoUv())
     if engine == "asgi":
         assert str(raised.value).startswith(
             "engine.txt locks gunicorn 26.1, but the engine asgi needs gunicorn >= 27.0"

@@ -23,11 +23,11 @@ def lock_file(tmp_path: Path, text: str) -> str:
 
 def test_how_a_lock_is_made(tmp_path: Path) -> None:
     common = "uv pip compile --universal --generate-hashes --python-version"
-    made = how_to_lock(wheel(tmp_path, "s3", "all"), "my lock.txt")
+    made = how_to_lock(wheel(tmp_path, "s3", "all"), "3.11", "my lock.txt")
     path = f"'{tmp_path}/shop_x-1.0-py3-none-any.whl[s3,all]'"
     assert made == f"echo {path} | {common} 3.11 -o 'my lock.txt' --no-emit-package shop-x -"
     folder = Source("requirements.txt", tmp_path, {}, "")
-    assert how_to_lock(folder).endswith(f"{common} 3.10 -o requirements.lock.txt requirements.txt")
+    assert how_to_lock(folder, "3.10").endswith(f"{common} 3.10 -o requirements.lock.txt requirements.txt")
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_lock_names_all_but_the_source_itself(tmp_path: Path, itself: str) -> 
     """As `uv export` writes, and `uv pip compile` without --no-emit-package."""
     rest = "--index-url https://example.org/simple\nshop-x-y==1 --hash=sha256:aa\n"
     path = lock_file(tmp_path, f"# by uv\n{itself}\n{rest}    # via shop-x\n")
-    assert read_lock(wheel(tmp_path), path) + "\n" == rest
+    assert read_lock(wheel(tmp_path), path, "3.12") + "\n" == rest
 
 
 @pytest.mark.parametrize(
@@ -59,17 +59,17 @@ def test_a_lock_names_all_but_the_source_itself(tmp_path: Path, itself: str) -> 
 )
 def test_a_lock_without_hashes_is_refused(tmp_path: Path, text: str, want: str) -> None:
     with pytest.raises(BuildError, match=rf"lock\.txt {want}\. Make it with: echo \S+\.whl \| uv pip compile .*-o \S+"):
-        read_lock(wheel(tmp_path), lock_file(tmp_path, text))
+        read_lock(wheel(tmp_path), lock_file(tmp_path, text), "3.12")
 
 
 def test_a_lock_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match=r"release_lock nowhere does not exist .* Make it with: echo"):
-        read_lock(wheel(tmp_path), "nowhere")
+        read_lock(wheel(tmp_path), "nowhere", "3.12")
     with pytest.raises(BuildError, match=r"cannot be read: .*Is a directory"):
-        read_lock(wheel(tmp_path), str(tmp_path))
+        read_lock(wheel(tmp_path), str(tmp_path), "3.12")
     (tmp_path / "lock.txt").write_bytes(b"\xff")
-    with pytest.raises(BuildError, match=r"lock\.txt cannot be read"):
-        read_lock(wheel(tmp_path), str(tmp_path / "lock.txt"))
+    with pytest.raises(BuildError, match=r"lock\.txt is not UTF-8"):
+        read_lock(wheel(tmp_path), str(tmp_path / "lock.txt"), "3.12")
 
 
 def test_two_locks_are_refused(tmp_path: Path) -> None:
@@ -77,13 +77,13 @@ def test_two_locks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(
         BuildError, match=r"release_lock is .*/lock\.txt, but app_source has a lock of its own, uv\.lock"
     ):
-        read_lock(Source("uv.lock", tmp_path, {}, ""), path)
+        read_lock(Source("uv.lock", tmp_path, {}, ""), path, "3.12")
     hashed = Source("requirements.txt", tmp_path, {"requirements.txt": Path(path)}, "")
     with pytest.raises(BuildError, match=r"a lock of its own, requirements\.txt"):
-        read_lock(hashed, path)
+        read_lock(hashed, path, "3.12")
     hashed.files["requirements.txt"].write_text("anyio\n")
     with pytest.raises(BuildError, match="no hash"):
-        read_lock(hashed, path)
+        read_lock(hashed, path, "3.12")
 
 
 def test_stale_lock_names_what_differs() -> None:
@@ -159,7 +159,7 @@ def test_lock_that_uv_cannot_check_is_compared_here(tmp_path: Path) -> None:
 def test_wheel_is_resolved_by_uv_with_its_extras_and_left_out(tmp_path: Path) -> None:
     source = wheel(tmp_path, "s3", "all")
     uv = Scripted("")
-    compile_lock(source, uv)
+    compile_lock(source, uv, "3.11", "web1")
     assert uv.inputs == [f"shop-x[s3,all] @ {source.wheel.as_uri()}\n"]  # type: ignore[union-attr]
     (call,) = uv.calls
     assert call[call.index("--no-emit-package") + 1] == "shop-x"

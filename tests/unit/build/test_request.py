@@ -2,11 +2,12 @@
 
 import pytest
 
-from plugins.module_utils.build.request import Platform, check_python, lowest_python, python_meets
+from plugins.module_utils.build.request import Platform, check_python, lock_pythons, lowest_python, python_meets
 from plugins.module_utils.build.uv import BuildError
 from tests.unit.rendering import value
 
 
+@pytest.mark.fault(72)
 @pytest.mark.parametrize(
     ("python", "requires", "good"),
     [
@@ -51,6 +52,21 @@ from tests.unit.rendering import value
 )
 def test_requires_python(python: str, requires: str, good: bool) -> None:
     assert python_meets(python, requires) is good
+
+
+@pytest.mark.parametrize(
+    ("requires", "hosts", "pythons"),
+    [
+        ("", ["3.12"], ["3.10", "3.12"]),
+        (">=3.9", ["3.14", "3.12"], ["3.10", "3.12"]),
+        (">=3.9", ["3.9", "3.12"], ["3.10"]),
+        ("", ["3.10", "3.12"], ["3.10"]),
+        (">=3.12", ["3.12"], ["3.12"]),
+    ],
+)
+def test_pythons_that_a_lock_is_tried_for(requires: str, hosts: list[str], pythons: list[str]) -> None:
+    """3.9 is older than 3.10, though not as a text."""
+    assert lock_pythons(requires, [Platform(python, "x86_64") for python in hosts]) == pythons
 
 
 @pytest.mark.parametrize(

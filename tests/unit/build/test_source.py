@@ -183,3 +183,20 @@ def test_unreadable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "access", lambda p, mode: real(p, mode) and Path(p).name != "main.py")
     with pytest.raises(BuildError, match=r"main\.py cannot be read"):
         read_folder(tmp_path, [])
+
+
+@pytest.mark.fault(72)
+def test_link_in_a_dot_folder_does_not_stop_the_build(tmp_path: Path) -> None:
+    """Editors and assistants leave links that lead nowhere, or out of the project."""
+    make(tmp_path, **{"requirements.txt": "", "main.py": ""})
+    (tmp_path / ".tool").mkdir()
+    (tmp_path / ".tool/gone").symlink_to("/nowhere")
+    (tmp_path / ".#main.py").symlink_to("me@host:1")
+    (tmp_path / ".tool/good").symlink_to("../main.py")
+    source = read_folder(tmp_path, [])
+    assert set(source.files) == {"requirements.txt", "main.py", ".tool/good"}
+    (note,) = source.notes
+    assert note == "Left out because they lead to nothing in the release: '.#main.py', '.tool/gone'."
+    (tmp_path / "plain").symlink_to("/nowhere")
+    with pytest.raises(BuildError, match="'plain' is a symlink to '/nowhere'"):
+        read_folder(tmp_path, [])

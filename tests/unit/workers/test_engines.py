@@ -79,8 +79,8 @@ def test_an_engine_that_is_none_is_named_with_those_there_are() -> None:
     ("changes", "worker_class"),
     [
         ({}, "uvicorn_worker.UvicornWorker"),
-        ({"preloads": True}, "fleet_preload.UvicornWorker"),
-        ({"preloads": True, "recycles": True}, "own_worker.RetiringWorker"),
+        ({"classes": "/x"}, "fleet_preload.UvicornWorker"),
+        ({"recycles": True}, "own_worker.RetiringWorker"),
         ({"keepalive": True}, "own_worker.RetiringWorker"),
         ({"even_bursts": True, "version": (3, 11)}, "uvicorn_worker.UvicornWorker"),
         ({"even_bursts": True, "version": (3, 12), "keepalive": True}, "own_worker.EvenWorker"),
@@ -90,6 +90,18 @@ def test_an_engine_that_is_none_is_named_with_those_there_are() -> None:
 def test_gunicorns_worker_class_follows_from_what_is_wanted(changes: dict[str, object], worker_class: str) -> None:
     start = Start(python=["python3"], app="a:b", attribute="a:b", workers="1", timeout="60", **changes)  # type: ignore[arg-type]
     assert DEFAULT.command(start)[0] == ["python3", "-m", "gunicorn", "-k", worker_class]
+
+
+def test_container_takes_the_event_loop_from_its_environment() -> None:
+    def words(engine: str, loop: str) -> list[str]:
+        return start_module.command({"FLEET_ENGINE": engine, "FLEET_EVENT_LOOP": loop}, "main:app", 1)
+
+    assert words("uvicorn", "asyncio")[5:7] == ["--loop", "asyncio"]
+    assert "--asgi-loop" in words("asgi", "uvloop")
+    for engine_name in ENGINES:
+        assert not [word for word in words(engine_name, "auto") if "loop" in word]
+    with pytest.raises(ValueError, match="FLEET_EVENT_LOOP is 'trio': allowed are auto, uvloop, asyncio"):
+        words("gunicorn", "trio")
 
 
 def test_uvicorn_gets_the_app_without_a_call() -> None:

@@ -9,10 +9,10 @@ import importlib
 import pkgutil
 from collections.abc import Iterable
 
-from .base import Engine, Process, Start
+from .base import LOOPS, Engine, Process, Start
 from .gunicorn import ENGINE as DEFAULT
 
-__all__ = ["DEFAULT", "ENGINES", "Engine", "Process", "Start", "engine", "load"]
+__all__ = ["DEFAULT", "ENGINES", "LOOPS", "Engine", "Process", "Start", "engine", "load"]
 
 
 def load(path: Iterable[str], package: str) -> dict[str, Engine]:

@@ -24,7 +24,8 @@ class Asgi(Gunicorn):
 
     def own_options(self, start: Start) -> list[list[str]]:
         """Behind nginx, as long a line as that lets through; gunicorn's default is half of it."""
-        return [] if start.bind else [["--limit-request-line", "8190"]]
+        loop = [] if start.loop == "auto" else [["--asgi-loop", start.loop]]
+        return loop if start.bind else [*loop, ["--limit-request-line", "8190"]]
 
     def refusal(self, packages: Mapping[str, str]) -> str:
         """Refuse a gunicorn whose parser has known holes; see the base class."""

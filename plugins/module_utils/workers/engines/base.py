@@ -6,6 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+#: Event loops that each engine can be told to use; `auto` is uvloop where the release has it.
+LOOPS = ("auto", "uvloop", "asyncio")
+
 
 @dataclass(frozen=True)
 class Process:
@@ -23,7 +26,7 @@ class Start:
     same without. workers: how many. timeout: seconds that an event loop may stand still. bind: HOST:PORT, "" for the
     socket that systemd passes. drain: seconds that requests may take to end. http: the package of http.py, where
     clients may reach the server without an nginx of ours. classes: folder of the worker classes (server/), on a host.
-    version: of Python, as (3, 12). The rest are settings of the role service.
+    version: of Python, as (3, 12). loop: one of LOOPS. The rest are settings of the role service.
     """
 
     python: Sequence[str]
@@ -37,10 +40,10 @@ class Start:
     classes: str = ""
     shared_memory: str = ""
     version: tuple[int, int] = (3, 10)
+    loop: str = "auto"
     even_bursts: bool = False
     recycles: bool = False
     keepalive: bool = False
-    preloads: bool = False
 
 
 class Engine:

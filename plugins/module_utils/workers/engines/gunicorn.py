@@ -30,7 +30,7 @@ class Gunicorn(Engine):
             return "own_worker.EvenWorker"
         if start.recycles or start.keepalive:
             return "own_worker.RetiringWorker"
-        return "fleet_preload.UvicornWorker" if start.preloads else "uvicorn_worker.UvicornWorker"
+        return "fleet_preload.UvicornWorker" if start.classes else "uvicorn_worker.UvicornWorker"
 
     def command(self, start: Start) -> list[list[str]]:
         """As the base class says. Gunicorn takes the socket that systemd passes by itself."""

@@ -21,8 +21,10 @@ class Uvicorn(Engine):
         """As the base class says. 3 is the descriptor of the socket that systemd passes."""
         host, _unused, port = start.bind.rpartition(":")
         return [
-            [*start.python, "-m", "uvicorn"],
+            # On a host, a program of ours, which lets packages' .pth files count.
+            [*start.python, *([f"{start.classes}/fleet_uvicorn.py"] if start.classes else ["-m", "uvicorn"])],
             ["--workers", start.workers],
+            *([["--loop", start.loop]] if start.loop != "auto" else []),
             *([["--host", host.strip("[]"), "--port", port]] if start.bind else [["--fd", "3"]]),
             ["--timeout-worker-healthcheck", start.timeout],
             *([["--timeout-graceful-shutdown", start.drain]] if start.drain else []),

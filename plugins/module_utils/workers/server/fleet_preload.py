@@ -11,8 +11,15 @@ import gc
 import importlib
 import os
 
-with contextlib.suppress(ImportError):  # the engine `asgi` does without
+import fleet_site  # noqa: F401 - for what it does
+
+#: As service_event_loop.
+LOOP = os.environ.get("FLEET_EVENT_LOOP") or "auto"
+
+with contextlib.suppress(ImportError):  # the engine `asgi` does without, and has an option for the loop
     from uvicorn_worker import UvicornWorker
+
+    UvicornWorker.CONFIG_KWARGS = {**UvicornWorker.CONFIG_KWARGS, "loop": LOOP}
 
 __all__ = ["UvicornWorker"]
 
