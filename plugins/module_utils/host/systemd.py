@@ -89,12 +89,13 @@ class Systemd:
         self._systemctl("daemon-reload")
 
     def stop(self, *units: str, wait: bool = True) -> None:
-        """Stop units; with `wait`, return when they are down."""
-        for unit in units:
-            if self.state(unit).active != "inactive":
+        """Stop units; with `wait`, return when they are down. Nothing of them counts as failed then."""
+        states = {unit: self.state(unit).active for unit in units}
+        for unit, state in states.items():
+            if state != "inactive":
                 self._systemctl("stop", *([] if wait else ["--no-block"]), unit)
-        if wait:
-            self._systemctl("reset-failed", *units, check=False)
+        if over := [unit for unit, state in states.items() if wait or state == "failed"]:
+            self._systemctl("reset-failed", *over, check=False)
 
     def enable(self, unit: str) -> None:
         """Have the unit started at boot.

@@ -101,6 +101,8 @@ def test_a_unit_that_is_down_is_not_stopped_but_a_failed_one_is(programs: Progra
     programs.shows(ActiveState="failed")
     Systemd(str).stop(UNIT)
     assert f"systemctl stop {UNIT}" in programs.called, "what is left of its processes goes too"
+    Systemd(str).stop(UNIT, wait=False)
+    assert programs.called[-2:] == [f"systemctl stop --no-block {UNIT}", f"systemctl reset-failed {UNIT}"]
 
 
 def test_a_slot_is_enabled_and_disabled_without_a_reload(programs: Programs) -> None:
