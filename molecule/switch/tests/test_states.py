@@ -156,3 +156,37 @@ def test_what_somebody_edited_is_told_and_kept_beside(app: App, sample: str) -> 
     assert "by hand" not in app.host.check_output("nginx -T 2>/dev/null"), "nginx loads it"
     app.host.check_output("rm %s", kept)
     app.assert_settled(sample)
+
+
+#: Run on the host: more requests that block a thread than all workers have threads.
+BLOCKING = """
+import socket, sys
+ends = []
+for _ in range(100 * int(sys.argv[2])):
+    end = socket.socket(socket.AF_UNIX)
+    end.connect(sys.argv[1])
+    end.sendall(b"GET /serve/threads?seconds=10 HTTP/1.1\\r\\nHost: localhost\\r\\nConnection: close\\r\\n\\r\\n")
+    ends.append(end)
+for end in ends:
+    while end.recv(65536):
+        pass
+"""
+
+
+def test_thread_pools_that_are_full_behind_an_async_health_route_are_told(app: App) -> None:
+    planned = app.live["plan"]["workers"]
+    app.write("/run/fleettest-pools.py", BLOCKING)
+    app.host.check_output(
+        "systemd-run --quiet --collect --unit=fleettest-pools python3 /run/fleettest-pools.py "
+        f"/run/{app.name}/{app.slot}.sock {planned}"
+    )
+    told: list[dict[str, str]] = []
+
+    def is_told() -> bool:
+        told[:] = of_state(app.command("verify")[1], "thread pools full")
+        return bool(told)
+
+    wait_until(is_told)
+    assert told[0]["severity"] == "hurts_now"
+    assert f"of {planned} workers is full" in told[0]["text"]
+    wait_until(lambda: app.command("verify")[0] == 0)
