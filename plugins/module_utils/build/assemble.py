@@ -14,10 +14,11 @@ from typing import Any
 from ..host.archive import MANIFEST
 from ..host.manifest import Manifest
 from ..workers.engines import ENGINES
+from ..workers.factory import called
 from . import poetry, workspace
 from .artifact import Entry, Member, check_entries, tree
 from .cache import Cache
-from .check import check_module, search_path
+from .check import check_module, find_module, search_path
 from .local import site_tree
 from .platforms import artifact_of, lib_member
 from .release_id import release_id
@@ -87,12 +88,21 @@ def from_source(request: Request, source: Source, cache: Cache, uv: Uv) -> dict[
     check_entries([*app, *site, Entry(MANIFEST)], "code")  # with what its own wheel adds
     named = {*ENGINES[request.engine].packages, "fastapi", "starlette", "pydantic"}
     files = {entry.name: entry for entry in (*app, *site)}
+    path = search_path(set(files))
+
+    def read(name: str) -> str:
+        return files[name].read().decode("utf-8", "replace")
+
+    def source_of(module: str) -> str | None:
+        name = find_module(module, path, set(files))
+        return read(name) if name else None
+
     manifest = Manifest(
         app=request.app,
-        module=request.module,
+        module=called(request.module, source_of),
         engine=request.engine,
         packages={pin.name: pin.version for pin in parse_pins(requirements) if pin.name in named},
-        path=search_path(set(files)),
+        path=path,
         requires_python=source.requires_python,
         source={"kind": source.kind, "version": source.version},
     )
@@ -117,7 +127,7 @@ def from_source(request: Request, source: Source, cache: Cache, uv: Uv) -> dict[
         with tarfile.open(next(iter(libs().values()))[0]) as archive:
             return set(archive.getnames())
 
-    check_module(request.module, set(files), lambda n: files[n].read().decode("utf-8", "replace"), dependencies)
+    check_module(request.module, set(files), read, dependencies)
     artifacts = {}
     for platform in request.platforms:
         lib, member = libs()[platform.key]

@@ -118,7 +118,9 @@ def known_artifact(path: Path, cache: Cache) -> tuple[dict[str, Any], Manifest]:
 def check_release(manifests: Mapping[Path, Manifest], app: str, module: str) -> Manifest:
     """Return the manifest of one of a release's artifacts; refuse those of another app or of several releases."""
     for path, manifest in manifests.items():
-        for setting, built, value in (("app_name", manifest.app, app), ("app_module", manifest.module, module)):
+        # Where a call makes the app, the build has put () behind it.
+        made = manifest.module if manifest.module == f"{module}()" else module
+        for setting, built, value in (("app_name", manifest.app, app), ("app_module", manifest.module, made)):
             if built != value:
                 raise BuildError(
                     f"{path} was built for {setting} {built}, not {value}. Set {setting} to it, or build again."

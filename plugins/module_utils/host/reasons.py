@@ -20,6 +20,8 @@ def explained(error: Exception, log: Excerpt) -> str:
 
 def with_last_exception(trouble: str, log: Excerpt) -> str:
     """Add the last exception of a log to what was seen. That it is the reason is likely, and not known."""
+    if (log.own_server or log.cause) in trouble:  # a way back that was cut off has said it already, or there is none
+        return trouble
     if log.own_server:
         return f"{trouble}: {log.own_server}"
     return f"{trouble}; the last exception in its log: {log.cause}" if log.cause else trouble

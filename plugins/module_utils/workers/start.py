@@ -31,6 +31,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .engines import DEFAULT, LOOPS, Engine, Start, engine
+from .factory import called
 from .limits import read_groups, read_machine
 from .plan import WORKER_MIB_MAX, WORKERS_MAX, WorkerPlan, WorkerPlanError, parse_whole, plan_workers
 
@@ -109,6 +110,16 @@ def engine_of(environment: Mapping[str, str]) -> Engine:
     return engine(environment.get("FLEET_ENGINE") or DEFAULT.name, "FLEET_ENGINE")
 
 
+def source_of(module: str) -> str | None:
+    """Return the text of a module as Python would find it, without importing it or its packages; None elsewhere."""
+    name = module.replace(".", "/")
+    for folder in sys.path:
+        for path in (Path(folder or ".", name, "__init__.py"), Path(folder or ".", f"{name}.py")):
+            with contextlib.suppress(OSError):
+                return path.read_text(encoding="utf-8", errors="replace")
+    return None
+
+
 def check_server(environment: Mapping[str, str]) -> None:
     """Refuse versions that the engine refuses. Raises ValueError."""
     server, versions = engine_of(environment), {}
@@ -157,7 +168,8 @@ def main(argv: Sequence[str], environment: Mapping[str, str]) -> int:
             print(trouble or "healthy")
             return 1 if trouble else 0
         worker_plan = plan(arguments.root, environment, arguments.workers)
-        start = command(environment, arguments.app, worker_plan.workers, options)
+        app = called(arguments.app, source_of)
+        start = command(environment, app, worker_plan.workers, options)
         check_server(environment)
     except ValueError as error:
         print(f"workers.start: {error}", file=sys.stderr)

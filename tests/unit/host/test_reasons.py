@@ -48,3 +48,4 @@ def test_an_error_and_a_log(error: Exception, log: Excerpt, reason: str) -> None
 def test_trouble_of_a_release_that_had_traffic() -> None:
     assert with_last_exception("3 of 5 died", LOG) == f"3 of 5 died; the last exception in its log: {CAUSE}"
     assert with_last_exception("3 of 5 died", Excerpt()) == "3 of 5 died"
+    assert with_last_exception(f"x: {CAUSE}", LOG) == f"x: {CAUSE}", "a way back that was cut off tells it once"
