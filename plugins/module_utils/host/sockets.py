@@ -51,8 +51,8 @@ class Answers:
 
     statuses: list[int] = field(default_factory=list)
     pids: set[int] = field(default_factory=set)
-    refused: dict[int, int] = field(default_factory=dict)
     error: str = ""
+    refused: dict[int, int] = field(default_factory=dict)
 
     def note(self, pid: int, status: int) -> None:
         """Note which worker gave an answer."""
