@@ -28,7 +28,7 @@ _MARKED = ("sha256", "content", "lib_sha256", "code_sha256", "python", "arch")
 _SPACE = 1.5
 _INODES = 2.2
 # What has to be free behind it (preflight.py, reserve.py): a release to which no switch has room is only in the way.
-_BESIDE_BYTES, _BESIDE_INODES = 4 << 20, 100
+BESIDE_BYTES, _BESIDE_INODES = 4 << 20, 100
 
 
 class UnpackError(Exception):
@@ -105,7 +105,7 @@ def check_space(order: Order, parts: list[str], extra: int = 0) -> None:
     while not place.exists():
         place = place.parent
     disk = os.statvfs(place)
-    size = int(sum(order.artifact[f"{part}_bytes"] for part in parts) * _SPACE) + _BESIDE_BYTES + extra
+    size = int(sum(order.artifact[f"{part}_bytes"] for part in parts) * _SPACE) + BESIDE_BYTES + extra
     files = int(sum(order.artifact[f"{part}_files"] for part in parts) * _INODES) + _BESIDE_INODES
     free = disk.f_bavail * disk.f_frsize
     if free < size:

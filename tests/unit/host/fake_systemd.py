@@ -252,8 +252,9 @@ class Host:
         return (self.folder / "etc" / "environment").read_text().strip()
 
     def release_in(self, slot: str) -> str:
-        """Return the release that a slot's link names."""
-        return (self.config.root / "slots" / slot).readlink().name
+        """Return the release that a slot's link names, "" where it names none."""
+        link = self.config.root / "slots" / slot
+        return link.readlink().name if link.is_symlink() else ""
 
     def context(self, report: Callable[[str], None] = lambda _: None) -> Context:
         """Return what a verb works with on this host."""

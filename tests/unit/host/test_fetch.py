@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from plugins.action.release_unpack import split_login
 from plugins.module_utils.host.fetch import Server, part_name, pull
-from plugins.module_utils.host.unpack import Order, UnpackError, needs, read_marker
+from plugins.module_utils.host.unpack import BESIDE_BYTES, Order, UnpackError, needs, read_marker
 from tests.unit.host.test_unpack import build
 
 Answer = Callable[[BaseHTTPRequestHandler, bytes], None]
@@ -316,7 +316,7 @@ def test_space_for_what_is_fetched_is_counted(site: Site, order: Order, monkeypa
     )
     disk = SimpleNamespace(f_bavail=0, f_frsize=1, f_files=10**9, f_favail=10**9)
     monkeypatch.setattr(os, "statvfs", lambda _: disk)
-    disk.f_bavail = int(unpacked * 1.5) + (1 << 20) + fetched - 1
+    disk.f_bavail = int(unpacked * 1.5) + BESIDE_BYTES + fetched - 1
     with pytest.raises(UnpackError, match="MiB free, the release needs"):
         pull(order, site.server())
     assert site.asked == []

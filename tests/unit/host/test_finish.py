@@ -12,7 +12,7 @@ from plugins.module_utils.host.finish import BACK_SECONDS, finish
 from plugins.module_utils.host.gate import POLL_SECONDS
 from plugins.module_utils.host.journal import GOING_BACK, WATCHING, Transaction
 from plugins.module_utils.host.rollback import StaysError, WentBackError, roll_back
-from tests.unit.host.fake_systemd import Host
+from tests.unit.host.fake_systemd import IMPORT_ERROR, Host
 
 BLUE, GREEN = "counter@blue.service", "counter@green.service"
 #: Memory for the old workers and one new one.
@@ -245,8 +245,9 @@ def test_trouble_is_in_the_journal_before_the_traffic_goes_back(tmp_path: Path) 
 
     with pytest.raises(WentBackError):
         roll_back(host.context(report), transaction, "not well")
-    assert set(steps) == {(GOING_BACK, "not well")}
-    assert history.entries(host.config)[-1].items() >= {"result": "went back", "reason": "not well"}.items()
+    trouble = f"not well; the last exception in its log: {IMPORT_ERROR}"
+    assert set(steps) == {(GOING_BACK, trouble)}
+    assert history.entries(host.config)[-1].items() >= {"result": "went back", "reason": trouble}.items()
     assert history.bad(host.config)["bbb"]["fingerprint"] == host.config.record_of("green").fingerprint
 
 
