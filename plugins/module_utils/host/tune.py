@@ -22,7 +22,7 @@ from .preflight import check_state
 from .proc import ancestors, memory_mib
 from .records import SlotRecord
 from .systemd import SystemdError, in_unit
-from .tune_lease import Lease
+from .tune_lease import VERB, Lease
 from .tune_slot import SLOT, Slot, clean
 from .watch import ProxyLog
 
@@ -129,7 +129,7 @@ def command(context: Context, call: Call) -> Outcome:
 
     if options.leased:
         context = replace(context, report=lease.reporter(context.report))
-    with locked(config, "tune", call.by, plan.limit(config)):
+    with locked(config, VERB, call.by, plan.limit(config)):
         return Outcome(0, measure(context, plan, is_leased))
 
 
