@@ -153,7 +153,7 @@ def test_files_bring_all_that_an_engine_needs(engine: str) -> None:
 def test_engine_whose_packages_no_file_brings_builds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As one that was added by its one file alone: each host would refuse the release, again after each deploy."""
     hyper = SimpleNamespace(name="hyper", packages=("hypercorn", "uvloop"))
-    monkeypatch.setitem(ENGINES, "hyper", hyper)  # type: ignore[arg-type]
+    monkeypatch.setitem(ENGINES, "hyper", hyper)
     for file in FILES.glob("engine*"):
         (tmp_path / file.name).write_text(file.read_text())
     text = f"fastapi==0.115.0 --hash=sha256:{'0' * 64}\n"
