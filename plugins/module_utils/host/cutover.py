@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..workers.engines import engine
+from ..workers.plan import count
 from . import history
 from .config import HostError
 from .context import Context
@@ -76,7 +77,7 @@ def cut_over(context: Context, request: Request) -> Transaction:
     )  # fmt: skip
     transaction.write(config)
     fewer = "" if first == workers else f" of {workers}, as memory does not hold both sets; the rest follows"
-    context.report(f"starting release {request.release} in the {new} slot with {first} workers{fewer}")
+    context.report(f"starting release {request.release} in the {new} slot with {count(first)}{fewer}")
     try:
         boot(context, settings, first)
         context.report(prove(context, new, first, low_priority=old is not None))
