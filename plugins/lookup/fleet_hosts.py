@@ -57,10 +57,13 @@ from ansible.utils.vars import load_extra_vars
 from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
 
+from ..module_utils.settings.names import concerns
 from ..plugin_utils.core import refuse_old_core
+from ..plugin_utils.setting_names import refusal, suspects
 
 GROUP = "app"
 PREFIX = "fastapi-fleet:"
+VERB = "tune_"
 SHAPES = ("instances", "autoscaling")
 #: The settings that say which fleet is meant.
 SELECTORS = ("app_name", "aws_fleet_environment", "aws_fleet_name", "aws_fleet_region", "aws_fleet_shape")
@@ -260,6 +263,14 @@ def refuse_limit(limit: str, limited: Container[str], hosts: Sequence[str], own:
         )
 
 
+def refuse_misspelt(known: View) -> None:
+    """Raise AnsibleError where tune_host was meant by another name, before it is said to be missing."""
+    read = known.get
+    names = [item for item in suspects(known, read, [VERB]) if concerns(item, ["tune_host"], [VERB])]
+    if message := refusal(names):
+        raise AnsibleError(message)
+
+
 class LookupModule(LookupBase):  # type: ignore[misc]
     """Choose once for a play; the hosts' variables are read, no host is asked."""
 
@@ -280,6 +291,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         hosts, notice = choose(names, views, scaling=self.get_option("scaling"))
         if only is not None:
             if only not in hosts:
+                refuse_misspelt(known)
                 reason = "-e tune_host=HOST has to name one host of the group app"
                 raise AnsibleError(f"{reason}; this fleet has: {shown(hosts)}")
             hosts, notice = [only], ""

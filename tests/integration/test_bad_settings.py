@@ -394,6 +394,12 @@ def test_measuring_wants_one_host_by_its_name(deploys: Deploys, extra: str) -> N
     assert deploys.listener.visits == before
 
 
+def test_misspelt_name_of_the_one_host_is_said_to_be_that(deploys: Deploys) -> None:
+    done = deploys.run("playbooks/tune.yml", {"web1": GOOD}, "-e", "tune_hots=web1")
+    assert "unknown setting tune_hots; did you mean tune_host?" in done.stdout + done.stderr
+    assert "has to name one host" not in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("playbook", ["deploy.yml", "playbooks/verify.yml", "playbooks/rollback.yml"])
 def test_inventory_without_hosts_is_no_success(tmp_path: Path, playbook: str) -> None:
     (tmp_path / "hosts.yml").write_text("web: {hosts: {web1: {ansible_connection: local}}}\n")

@@ -6,13 +6,14 @@ Each run goes as far as it can without a host; `molecule/default/tests/test_coll
 from __future__ import annotations
 
 import json
+import posixpath
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fleetcollection
@@ -113,6 +114,8 @@ def test_archive_holds_what_runs_and_nothing_else(archive: Path, names: set[str]
     assert top - needed <= {
         "ansible.cfg",
         "app",
+        "bench",
+        "CONTRIBUTING.md",
         "deploy.yml",
         "docs",
         "inventory",
@@ -121,6 +124,20 @@ def test_archive_holds_what_runs_and_nothing_else(archive: Path, names: set[str]
         "tests",
     }
     assert archive.stat().st_size < 1_000_000
+
+
+def test_every_link_of_the_archive_s_documents_leads_to_a_file_in_it(archive: Path, names: set[str]) -> None:
+    places = names | {str(folder) for name in names for folder in PurePosixPath(name).parents}
+    dead = []
+    with tarfile.open(archive) as opened:
+        for page in sorted(name for name in names if name.endswith(".md")):
+            stream = opened.extractfile(page)
+            assert stream
+            for target in re.findall(r"\]\(([^)#]+)[^)]*\)", stream.read().decode()):
+                path = posixpath.normpath(posixpath.join(posixpath.dirname(page), target))
+                if "://" not in target and path not in places:
+                    dead.append(f"{page}: {target}")
+    assert dead == []
 
 
 def test_archive_holds_no_junk(names: set[str]) -> None:

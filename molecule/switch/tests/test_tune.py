@@ -184,12 +184,22 @@ def start(app: App) -> subprocess.Popen[bytes]:
 )
 def test_controller_that_is_killed_ends_it(app: App, number: signal.Signals) -> None:
     process = start(app)
-    rc, said = app.command("activate", app.live["release"])
+    rc, said = app.command("prune")
     assert (rc, "the lock is held: tune by" in said["error"]) == (2, True), said
     os.killpg(process.pid, number)
     process.communicate()
     # It hears no more of who asked for it; systemd's own limit is far away.
     wait_until(lambda: not traces(app), 120)
+
+
+def test_measuring_gives_way_to_a_switch(app: App) -> None:
+    process = start(app)
+    rc, said = app.command("activate", app.live["release"])
+    assert rc == 0, said
+    assert not traces(app)
+    output = process.communicate(timeout=120)[0].decode()
+    assert process.returncode != 0
+    assert "web1 was not measured: measuring was ended from outside" in output
 
 
 def test_measuring_that_is_killed_on_the_host_leaves_nothing(app: App) -> None:

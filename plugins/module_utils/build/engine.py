@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from packaging.markers import Marker
@@ -44,6 +44,21 @@ def floors(files: Path, engine: str) -> dict[str, str]:
             if name in ENGINES[engine].packages and clause.operator == ">=":
                 least[name] = max(least.get(name, "0"), clause.version, key=Version)
     return least
+
+
+def check_complete(known: Iterable[Pin], least: Mapping[str, str], engine: str) -> None:
+    """Refuse an engine some of whose packages no file brings: its release would lack them on every host."""
+    locked, packages = {pin.name for pin in known}, ENGINES[engine].packages
+    lacking = {
+        f"engine.in or engine-{engine}.in": [name for name in packages if name not in least],
+        "engine.txt": [name for name in packages if name not in locked],
+    }
+    gaps = [f"{file} lacks {', '.join(names)}" for file, names in lacking.items() if names]
+    if gaps:
+        raise BuildError(
+            f"The engine {engine} needs {', '.join(packages)}, but in roles/release/files {'; '.join(gaps)}. Write "
+            "each with its least version (NAME>=VERSION) and lock again: engine.in says how."
+        )
 
 
 def check_floors(pins: Iterable[Pin], least: dict[str, str], engine: str) -> None:
@@ -116,6 +131,7 @@ def add_engine(app_text: str, python: str, where: str, engines: Sequence[str], f
     least: dict[str, str] = {}
     for engine in engines:
         own = floors(files, engine)
+        check_complete(known, own, engine)
         check_floors(app, own, engine)
         check_own_lock(known, own, engine)
         least |= {name: max(floor, least.get(name, "0"), key=Version) for name, floor in own.items()}

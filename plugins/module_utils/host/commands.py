@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import history, recycle, reserve, status
+from . import history, recycle, reserve, status, tune_lease
 from .config import Config, HostError
 from .context import Context
 from .cutover import ACTIVATE, RESTART, RESTORE, ROLLBACK, RefusedError, Request, cut_over
@@ -104,6 +104,7 @@ def _switch(context: Context, call: Call) -> Outcome:
     options, config = call.options, context.config
     check_state(config)
     recycle.give_way(context)
+    tune_lease.give_way(context)
     with locked(config, f"{options.verb} {getattr(options, 'release', '')}".strip(), call.by):
         _recover_first(context)
         # An empty id asks to go back to the best one, but never a deploy: there it is somebody's unset variable.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ..workers.engines import engine
+from ..workers.plan import count
 from . import history
 from .config import HostError, other
 from .context import Context
@@ -85,7 +86,7 @@ def cut_over(context: Context, request: Request) -> Transaction:
     transaction.write(config)
     why = "as memory does not hold both sets" if old else "to see what one takes"
     fewer = "" if first == workers else f" of {workers}, {why}; the rest follows"
-    context.report(f"starting release {request.release} in the {new} slot with {first} workers{fewer}")
+    context.report(f"starting release {request.release} in the {new} slot with {count(first)}{fewer}")
     refuse = functools.partial(_refuse, context, transaction, sizing)
     try:
         sizing.make_room()

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from typing import Any, NoReturn
 
+from ..workers.plan import count
 from .context import Context
 from .endings import how_it_fell
 from .sockets import Answers
@@ -148,7 +149,8 @@ class _Gate:
         if self.low_priority:
             self.context.kernel.set_priority(state.main_pid, False)
         self._warm_up(len(pids))
-        return f"{len(pids)} workers run and each has answered {self.config.health_path}"
+        verb = "runs and" if len(pids) == 1 else "run and each"
+        return f"{count(len(pids))} {verb} has answered {self.config.health_path}"
 
     def _give_up(self, missing: _Missing, running: int) -> NoReturn:
         """Say what was missing when the time was up, and what is known of each worker."""

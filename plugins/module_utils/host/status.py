@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from ..workers.plan import count
 from . import checks, history, recycle
 from .checks.finding import DIFFERS, NOTE, WORDS, Finding
 from .config import Config
@@ -108,7 +109,7 @@ def as_text(result: dict[str, Any]) -> list[str]:
     for entry in result.get("tuned", {}).get("rounds", ()):
         figures = f"{entry['throughput']:g} a second, p50 {entry['p50_ms']:g} ms, p99 {entry['p99_ms']:g} ms"
         memory = f"{entry['cpu_ms']:g} ms of CPU each, {entry['pss_mib']:g} MiB"
-        lines.append(f"round {entry['round']}: {entry['workers']} workers, {figures}, {memory}")
+        lines.append(f"round {entry['round']}: {count(entry['workers'])}, {figures}, {memory}")
     lines += [f"note: {note}" for note in result.get("tuned", {}).get("notes", ())]
     return lines
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..workers.plan import count
 from .commands import Call, Outcome
 from .config import Config, HostError
 from .context import Context
@@ -22,7 +23,7 @@ from .preflight import check_state
 from .proc import ancestors, memory_mib
 from .records import SlotRecord
 from .systemd import SystemdError, in_unit
-from .tune_lease import Lease
+from .tune_lease import VERB, Lease
 from .tune_slot import SLOT, Slot, clean
 from .watch import ProxyLog
 
@@ -129,7 +130,7 @@ def command(context: Context, call: Call) -> Outcome:
 
     if options.leased:
         context = replace(context, report=lease.reporter(context.report))
-    with locked(config, "tune", call.by, plan.limit(config)):
+    with locked(config, VERB, call.by, plan.limit(config)):
         return Outcome(0, measure(context, plan, is_leased))
 
 
@@ -257,7 +258,7 @@ class _Rounds:
                 continue
             self.figures.append({"round": number, **measure_once(self.slot, self.plan, self.check_lease)})
             throughput = self.figures[-1]["throughput"]
-            self.context.report(f"round {number}: {workers} workers, {throughput:g} requests a second")
+            self.context.report(f"round {number}: {count(workers)}, {throughput:g} requests a second")
 
     def of_all_numbers(self) -> list[dict[str, Any]]:
         """Return the figures, without those of numbers that memory did not hold in a later round."""
@@ -282,13 +283,13 @@ def measure_once(slot: Slot, plan: Measurement, check_lease: Callable[[], None])
     took = sorted(seconds for one in figures for seconds in one["took"])
     bad: dict[str, int] = {}
     for one in figures:
-        for status, count in one["bad"].items():
-            bad[status] = bad.get(status, 0) + count
+        for status, times in one["bad"].items():
+            bad[status] = bad.get(status, 0) + times
     wrong = sum(bad.values())
     if not took or wrong > BAD_SHARE * (wrong + len(took)):
         names = ", ".join(f"{count} × {status if status != '0' else 'none'}" for status, count in bad.items())
         raise HostError(
-            f"under load, with {len(pids)} workers, {wrong} of {wrong + len(took)} answers were not 200 to 399 "
+            f"under load, with {count(len(pids))}, {wrong} of {wrong + len(took)} answers were not 200 to 399 "
             f"({names or f'none within {plan.seconds:g} s'}): the result would be meaningless"
         )
     sizes = [memory_mib(pid) for pid in pids]

@@ -8,10 +8,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .config import Config
 from .context import Context
+from .locks import holder
 
+#: What measuring holds the lock for.
+VERB = "tune"
 #: It ends when nobody has polled it for so many seconds; a poll takes this long at most.
 LEASE_SECONDS, POLL_SECONDS = 30.0, 5.0
+
+
+def unit(config: Config) -> str:
+    """Return the transient unit that measures."""
+    return f"{config.app}-release-tune.service"
+
+
+def give_way(context: Context) -> None:
+    """Let a switch go first: to go back must not wait for a measurement, whose caller may be gone since half a minute.
+
+    Whoever still polls hears that it was ended; the unit itself removes the private slot.
+    """
+    about = holder(context.config) or {}
+    if about.get("what") == VERB:
+        context.report(f"note: measuring by {about['by']} was ended, as a switch goes first")
+        context.systemd.stop(unit(context.config))
 
 
 class Lease:
@@ -22,7 +42,7 @@ class Lease:
 
     def __init__(self, context: Context) -> None:
         self.context, run = context, context.config.run
-        self.unit = f"{context.config.app}-release-tune"
+        self.unit = unit(context.config).removesuffix(".service")
         self.polled, self.steps, self.output = (run / f"tune.{kind}" for kind in ("polled", "steps", "output"))
         self._last_poll, self._since = 0, context.clock.monotonic()
 

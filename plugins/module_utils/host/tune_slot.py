@@ -11,6 +11,7 @@ import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..workers.plan import count
 from .config import Config, HostError
 from .context import Context
 from .cutover import RefusedError
@@ -95,7 +96,7 @@ class Slot:
         try:
             prove(self.context, SLOT, number)
         except GateError as error:
-            raise HostError(f"with {number} workers, the private slot is unhealthy: {error}") from error
+            raise HostError(f"with {count(number)}, the private slot is unhealthy: {error}") from error
         return True
 
     def check(self, path: str) -> None:

@@ -162,7 +162,7 @@ def plan_workers(
         )
 
     def plan(number: int, bound_by: str, reason: str) -> WorkerPlan:
-        return WorkerPlan(number, bound_by, f"{_count(number)}{reason}", inputs, tuple(notes))
+        return WorkerPlan(number, bound_by, f"{count(number)}{reason}", inputs, tuple(notes))
 
     if fixed is not None:
         return plan(
@@ -241,5 +241,6 @@ def _by_cpu(vcpus: int, affinity: int | None, quota: float | None) -> tuple[str,
     return "cpu", number, f"2 × {whole} vCPU + 1"
 
 
-def _count(number: int) -> str:
+def count(number: int) -> str:
+    """Return a number of workers in words."""
     return f"{number} worker" if number == 1 else f"{number} workers"

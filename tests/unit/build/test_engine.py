@@ -3,10 +3,11 @@
 import re
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from plugins.module_utils.build.engine import add_engine, check_floors, floors, is_older, merge
+from plugins.module_utils.build.engine import add_engine, check_complete, check_floors, floors, is_older, merge
 from plugins.module_utils.build.requirements import Pin, all_hashed, parse_pins
 from plugins.module_utils.build.uv import BuildError, Uv
 from plugins.module_utils.workers.engines import ENGINES
@@ -142,3 +143,22 @@ def test_engine_lock_fits_engine_in(engine: str) -> None:
     assert set(least) <= set(locked)
     assert all(not is_older(locked[name].version, floor) and not locked[name].marker for name, floor in least.items())
     assert all_hashed(text)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_files_bring_all_that_an_engine_needs(engine: str) -> None:
+    check_complete(parse_pins((FILES / "engine.txt").read_text()), floors(FILES, engine), engine)
+
+
+def test_engine_whose_packages_no_file_brings_builds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that was added by its one file alone: each host would refuse the release, again after each deploy."""
+    hyper = SimpleNamespace(name="hyper", packages=("hypercorn", "uvloop"))
+    monkeypatch.setitem(ENGINES, "hyper", hyper)
+    for file in FILES.glob("engine*"):
+        (tmp_path / file.name).write_text(file.read_text())
+    text = f"fastapi==0.115.0 --hash=sha256:{'0' * 64}\n"
+    with pytest.raises(BuildError, match=r"engine.in or engine-hyper.in lacks hypercorn; engine.txt lacks hypercorn"):
+        add_engine(text, "3.10", ("hyper",), tmp_path, NoUv())
+    (tmp_path / "engine-hyper.in").write_text("hypercorn>=0.17\n")
+    with pytest.raises(BuildError, match=r"needs hypercorn, uvloop, but in roles/release/files engine.txt lacks hyper"):
+        add_engine(text, "3.10", ("hyper",), tmp_path, NoUv())

@@ -156,7 +156,7 @@ def test_exactly_the_planned_number_of_workers_has_to_run(slot: Slot, pids: list
 
 def test_without_a_number_as_many_as_there_are_will_do_but_not_none(slot: Slot) -> None:
     slot.pids = [11]
-    assert slot.prove(workers=0) == "1 workers run and each has answered /health"
+    assert slot.prove(workers=0) == "1 worker runs and has answered /health"
     slot.pids = []
     fails(slot, "0 of 1 workers run", workers=0)
 

@@ -509,6 +509,20 @@ def test_activate_of_an_empty_id_is_not_a_way_back(host: Host, run: Run) -> None
     assert "release '' is not on this host" in found.json["error"]
 
 
+@pytest.mark.parametrize("verb", ["activate", "rollback", "restore"])
+def test_measuring_gives_way_to_a_switch_and_is_said_to(
+    host: Host, run: Run, verb: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stop = ("stop", "counter-release-tune.service")
+    with locked(host.config, "activate bbb", "alice"):
+        run(verb, "bbb")
+    assert stop not in host.systemd.calls
+    with locked(host.config, "tune", "alice"):
+        found = run(verb, "bbb")
+    assert stop in host.systemd.calls
+    assert "note: measuring by alice was ended, as a switch goes first" in found.printed + capsys.readouterr().err
+
+
 def test_a_bad_release_is_refused_until_settings_change_or_it_is_forced(host: Host, run: Run) -> None:
     run("activate", "aaa")
     history.mark_bad(host.config, "bbb", "not well", host.config.fingerprint)

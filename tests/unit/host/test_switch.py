@@ -467,7 +467,7 @@ def test_where_memory_holds_one_set_only_the_new_one_starts_small_and_grows(
     do(host, "aaa")
     said: list[str] = []
     do(host, "bbb", said=said)
-    assert any("with 1 workers of 3, as memory does not hold both sets" in line for line in said), said
+    assert any("with 1 worker of 3, as memory does not hold both sets" in line for line in said), said
     assert len(host.systemd.workers(2)) == 3
     assert "FLEET_WORKERS=3\n" in host.config.slot_environment("green").read_text(), "a restart brings all of them"
     grown = [call for call in host.systemd.calls if call[0] == "resize" and GREEN in call]
