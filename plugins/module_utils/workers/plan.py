@@ -215,7 +215,7 @@ def cut_sum(plan: WorkerPlan, mib: int) -> str:
     reserve = int(plan.inputs.get("reserve_mib", 0))
     there = f"{plan.limit_mib:,.0f} are there ({plan.limit_mib + reserve:,.0f} less {reserve:,} for the system)"
     take = "takes" if number == 1 else "take"
-    return f"{_count(number)} of {mib:,} MiB {take} {number * mib:,} MiB{of_sets}; {there}"
+    return f"{count(number)} of {mib:,} MiB {take} {number * mib:,} MiB{of_sets}; {there}"
 
 
 def workers_by_memory(memory_mib: int, worker_mib: int, reserve_mib: int, sets: int) -> int:

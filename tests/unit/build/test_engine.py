@@ -158,7 +158,7 @@ def test_engine_whose_packages_no_file_brings_builds_nothing(tmp_path: Path, mon
         (tmp_path / file.name).write_text(file.read_text())
     text = f"fastapi==0.115.0 --hash=sha256:{'0' * 64}\n"
     with pytest.raises(BuildError, match=r"engine.in or engine-hyper.in lacks hypercorn; engine.txt lacks hypercorn"):
-        add_engine(text, "3.10", ("hyper",), tmp_path, NoUv())
+        add_engine(text, "3.10", "all hosts", ("hyper",), tmp_path, NoUv())
     (tmp_path / "engine-hyper.in").write_text("hypercorn>=0.17\n")
     with pytest.raises(BuildError, match=r"needs hypercorn, uvloop, but in roles/release/files engine.txt lacks hyper"):
-        add_engine(text, "3.10", ("hyper",), tmp_path, NoUv())
+        add_engine(text, "3.10", "all hosts", ("hyper",), tmp_path, NoUv())

@@ -84,7 +84,7 @@ def test_first_release_starts_with_one_worker_and_has_all_before_traffic(tmp_pat
     """More at once might be more than there is, as nobody knows yet what one takes."""
     host = host_of(tmp_path)
     said = go(host, "aaa")
-    assert any("with 1 workers of 5, to see what one takes; the rest follows" in line for line in said)
+    assert any("with 1 worker of 5, to see what one takes; the rest follows" in line for line in said)
     calls = zip(host.systemd.calls, host.systemd.link_at_call, strict=True)
     assert [link for call, link in calls if call[0] == "resize"] == [""] * 4
     assert "5 workers run and each has answered /health" in said
