@@ -19,14 +19,16 @@ from .artifact import Entry, Member, check_entries, tree, wheel_tree
 from .cache import Cache, hash_of, load, save
 from .check import check_module, search_path
 from .engine import add_engine, floor_files
+from .git import fetch_git
 from .lock import check_cover, compile_lock, export_lock, how_to_lock, own_lock, read_lock
 from .platforms import artifact_of, lib_member
 from .release_id import release_id
 from .request import Request, check_python, lowest_python
 from .requirements import LOCAL, blocks, parse_pins
-from .source import Source, check_pure, fetch_git, read_folder, read_wheel
+from .source import Source, check_pure, read_folder, read_wheel
 from .split import from_artifacts
 from .uv import BuildError, Uv, explained, redact
+from .versions import lend_git, prefix_of, version_inputs
 from .wheels import WheelsNeededError, accept
 
 _EXTRAS = re.compile(r"(.+\.whl)\[([^\[\]]*)\]")
@@ -53,8 +55,8 @@ def build(request: Request, cache: Cache, uv: Uv, results: list[dict[str, Any]] 
 
 def _build(request: Request, cache: Cache, uv: Uv, work: Path) -> dict[str, Any]:
     if request.source.startswith("git+"):
-        root, label = fetch_git(request.source, cache.root, work)
-        return from_source(request, read_folder(root, request.exclude, label), cache, uv)
+        root = fetch_git(request.source, cache.root, work)
+        return from_source(request, read_folder(root, request.exclude, fetched=True), cache, uv)
     named = _EXTRAS.fullmatch(request.source)
     extras = [extra.strip() for extra in named[2].split(",") if extra.strip()] if named else []
     path = Path(os.path.abspath(Path(named[1] if named else request.source).expanduser()))
@@ -203,23 +205,28 @@ def site_tree(source: Source, local: list[str], key: str, cache: Cache, uv: Uv) 
     folders = [f for f in (*local, *(["."] if source.packaged else [])) if f]
     if not folders:
         return []
+    from_git = version_inputs(source.root, folders, source.fetched)
+    key = hash_of(key, from_git)
     entry = cache.get("wheels", key)
     if not entry:
         with cache.put("wheels", key) as new, cache.scratch() as work:
             # From a copy of what ships, so that ignored files do not get in and build/ does not get out.
+            copy = work / "app" / (prefix_of(source.root) if from_git else "")
             for name, path in source.files.items():
-                target = work / "app" / name
+                target = copy / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, target, follow_symlinks=False)
+            if from_git:
+                lend_git(source.root, work / "app")
             for folder in folders:
-                where = os.path.normpath(os.path.join(work / "app", folder))
-                if not Path(where).is_relative_to(work / "app") or not os.path.isdir(where):
+                where = os.path.normpath(os.path.join(copy, folder))
+                if not Path(where).is_relative_to(copy) or not os.path.isdir(where):
                     raise BuildError(
                         f"The app requires the local package {folder}, which is outside of its folder, so a release "
                         "would not hold it. Move it inside, or publish a wheel of it."
                     )
                 with explained(f"building the wheel of {source.root / folder}"):
-                    uv.run("build", "--wheel", "--quiet", "-o", str(new), where, cwd=work / "app")
+                    uv.run("build", "--wheel", "--quiet", "-o", str(new), where, cwd=copy)
         entry = cache.root / "wheels" / key
     site: dict[str, Entry] = {}
     for wheel in sorted(entry.glob("*.whl")):
