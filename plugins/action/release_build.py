@@ -30,6 +30,7 @@ SPEC: dict[str, Any] = {
     "engines": {"type": "list", "elements": "str", "choices": sorted(ENGINES), "default": []},
     "engine_files": {"type": "path", "required": True},
     "exclude": {"type": "list", "elements": "str", "default": []},
+    "include": {"type": "list", "elements": "str", "default": []},
     "lock": {"type": "str", "default": ""},
     **UV_OPTIONS,
     "sdists": {"type": "bool", "default": False},
@@ -50,6 +51,7 @@ def built(params: dict[str, Any], check: bool) -> dict[str, Any]:
         engines=params["engines"],
         engine_files=Path(params["engine_files"]),
         exclude=params["exclude"],
+        include=params["include"],
         lock=params["lock"],
         sdists=params["sdists"],
     )

@@ -80,6 +80,13 @@ options:
     type: list
     elements: str
     default: []
+  include:
+    description:
+      - Paths in the source's folder that ship although git ignores them. They may be patterns, and name folders. What
+        may hold secrets by its name ships only where it is named exactly.
+    type: list
+    elements: str
+    default: []
   lock:
     description:
       - A requirements file with hashes, for a source that brings no lock of its own, such as a wheel. Nothing but what

@@ -19,7 +19,7 @@ from .artifact import Entry, Member, check_entries, tree, wheel_tree
 from .cache import Cache, hash_of, load, save
 from .check import check_module, search_path
 from .engine import add_engine, floor_files
-from .git import fetch_git
+from .git import fetch_git, prefix_of
 from .lock import check_cover, compile_lock, export_lock, how_to_lock, own_lock, read_lock
 from .platforms import artifact_of, lib_member
 from .release_id import release_id
@@ -28,7 +28,7 @@ from .requirements import LOCAL, blocks, parse_pins
 from .source import Source, check_pure, read_folder, read_wheel
 from .split import from_artifacts
 from .uv import BuildError, Uv, explained, redact
-from .versions import lend_git, prefix_of, version_inputs
+from .versions import lend_git, version_inputs
 from .wheels import WheelsNeededError, accept
 
 _EXTRAS = re.compile(r"(.+\.whl)\[([^\[\]]*)\]")
@@ -56,7 +56,7 @@ def build(request: Request, cache: Cache, uv: Uv, results: list[dict[str, Any]] 
 def _build(request: Request, cache: Cache, uv: Uv, work: Path) -> dict[str, Any]:
     if request.source.startswith("git+"):
         root = fetch_git(request.source, cache.root, work)
-        return from_source(request, read_folder(root, request.exclude, fetched=True), cache, uv)
+        return from_source(request, read_folder(root, request.exclude, request.include, fetched=True), cache, uv)
     named = _EXTRAS.fullmatch(request.source)
     extras = [extra.strip() for extra in named[2].split(",") if extra.strip()] if named else []
     path = Path(os.path.abspath(Path(named[1] if named else request.source).expanduser()))
@@ -64,11 +64,16 @@ def _build(request: Request, cache: Cache, uv: Uv, work: Path) -> dict[str, Any]
         artifacts = sorted(path.glob("*.tar.gz"))
         if artifacts and not any((path / name).exists() for name in ("pyproject.toml", "requirements.txt")):
             return from_artifacts(request, artifacts, cache)
-        return from_source(request, read_folder(path, request.exclude), cache, uv)
+        return from_source(request, read_folder(path, request.exclude, request.include), cache, uv)
     if not path.exists():
         raise BuildError(
             f"app_source {redact(request.source)} does not exist on the controller. Name a folder, git+URL@REF, "
             "a wheel (.whl) or an artifact (.tar.gz)."
+        )
+    if request.include:
+        raise BuildError(
+            f"release_include is {', '.join(request.include)}, but app_source {path} is a file: it has all that ships. "
+            "Unset release_include."
         )
     if path.name.endswith(".whl"):
         return from_source(request, read_wheel(path, extras), cache, uv)

@@ -18,6 +18,8 @@ from .uv import BuildError, redact, tail
 
 #: What a tree of git's holds at a submodule's place.
 _SUBMODULE_MODE = "160000"
+#: How `git status` marks it.
+_IGNORED = "!!"
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 #: What a git hook has set for the repository that it belongs to, where a deploy is started by one.
 _OTHERS = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY"}
@@ -172,13 +174,34 @@ def _absolute(url: str, parent: str) -> str:
     return f"{base}{joint}{rest}"
 
 
-def describe(root: Path, fetched: bool = False) -> str:
-    """Return a name for people: git's description, "+changes" when dirty; "" where there is no git.
+def prefix_of(root: Path) -> str:
+    """Return a folder's place in its repository, as in "services/shop"; "" at its top, and where there is none."""
+    return git("rev-parse", "--show-prefix", cwd=root).stdout.strip("\n").rstrip("/")
 
-    What was `fetched` for this build has no changes, whatever git thinks of its line endings.
-    """
+
+def changes(root: Path) -> list[str]:
+    """Return the names, relative to `root`, of what in it differs from the last commit: changed, new and removed."""
+    return [name for state, name in _status(root, "--untracked-files=all") if state != _IGNORED]
+
+
+def ignored(root: Path) -> list[str]:
+    """Return what git ignores below `root`: files, and folders with a slash behind them."""
+    return [name for state, name in _status(root, "--ignored=matching") if state == _IGNORED]
+
+
+def _status(root: Path, option: str) -> list[tuple[str, str]]:
+    """Return what git says of each file below `root` that is not as committed: two letters, and its name."""
+    words = iter(git("status", "--porcelain", "-z", option, "--", ".", cwd=root).stdout.split("\0"))
+    prefix, rows = prefix_of(root), []
+    for word in words:
+        if word:
+            state = word[:2]
+            names = [word[3:], *([next(words)] if {"R", "C"}.intersection(state) else [])]  # and where it was before
+            rows += [(state, name.removeprefix(f"{prefix}/")) for name in names]
+    return rows
+
+
+def describe(root: Path) -> str:
+    """Return git's description of the commit; "" where there is no git."""
     commit = git("describe", "--tags", "--always", cwd=root)
-    if commit.returncode:
-        return ""
-    dirty = not fetched and git("status", "--porcelain", "--", ".", cwd=root).stdout.strip()
-    return commit.stdout.strip() + ("+changes" if dirty else "")
+    return "" if commit.returncode else commit.stdout.strip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ..host.archive import show
@@ -48,6 +48,12 @@ def _has_files(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
+def few(names: Sequence[str]) -> str:
+    """Return the first of some names, and how many more there are."""
+    more = len(names) - SHOWN
+    return ", ".join(show(name) for name in names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
 def _walk(root: Path) -> list[str]:
     names: list[str] = []
     for folder, folders, files in os.walk(root):
@@ -57,8 +63,33 @@ def _walk(root: Path) -> list[str]:
     return names
 
 
-def select(names: Iterable[str], exclude: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split names into what ships and the secrets (`.env` files) that were left out.
+def list_included(root: Path, include: Sequence[str]) -> dict[str, list[str]]:
+    """Return for each pattern the names of what is there, ignored by git or not. Raises BuildError where nothing is.
+
+    A pattern names a file, or a folder with all that is in it, relative to `root`.
+    """
+    found: dict[str, list[str]] = {}
+    for pattern in include:
+        if pattern.startswith("/") or ".." in pattern.split("/"):
+            raise BuildError(f"release_include has {pattern!r}: name what is in the app's folder, relative to it.")
+        names: list[str] = []
+        for path in root.glob(pattern.rstrip("/")):
+            own = str(path.relative_to(root))
+            is_folder = path.is_dir() and not path.is_symlink()
+            names += [f"{own}/{name}" for name in _walk(path)] if is_folder else [own]
+        if not names:
+            raise BuildError(
+                f"release_include has {pattern!r}, but there is no such file in {root}. If something builds it, run "
+                "that first; a git URL has only what is committed."
+            )
+        found[pattern] = names
+    return found
+
+
+def select(
+    names: Iterable[str], exclude: Sequence[str], holds_secrets: Callable[[str], bool] = lambda _: False
+) -> tuple[list[str], list[str]]:
+    """Split names into what ships and what was left out as it may hold secrets.
 
     A pattern of `exclude` matches a whole relative name, or a file's or folder's own name.
     """
@@ -71,7 +102,7 @@ def select(names: Iterable[str], exclude: Sequence[str]) -> tuple[list[str], lis
         steps = ["/".join(parts[: i + 1]) for i in range(len(parts))]
         if any(fnmatch.fnmatchcase(s, p.rstrip("/")) for p in exclude for s in [*steps, *parts]):
             continue
-        (secrets if parts[-1] == ".env" or parts[-1].startswith(".env.") else ships).append(name)
+        (secrets if holds_secrets(name) else ships).append(name)
     return ships, secrets
 
 
@@ -121,12 +152,10 @@ def check_pointers(root: Path, names: list[str], fetched: bool) -> None:
     pointers = [name for name in names if _is_pointer(root / name)]
     if not pointers:
         return
-    more = len(pointers) - SHOWN
-    shown = ", ".join(show(name) for name in pointers[:SHOWN]) + (f" and {more} more" if more > 0 else "")
     how = "deploy again" if fetched else f"run in {root}: git lfs pull"
     raise BuildError(
-        f"Of these files, only the pointers of Git LFS are there, not the content: {shown}. Install Git LFS on the "
-        f"controller (apt install git-lfs; git lfs install), then {how}. Or leave them out with release_exclude."
+        f"Of these files, only the pointers of Git LFS are there, not the content: {few(pointers)}. Install Git LFS on "
+        f"the controller (apt install git-lfs; git lfs install), then {how}. Or leave them out with release_exclude."
     )
 
 

@@ -15,7 +15,17 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from .git import describe
-from .selection import check_links, check_pointers, check_readable, check_submodules, list_folder, select
+from .notes import notes_on, uncommitted
+from .secret_files import is_secret
+from .selection import (
+    check_links,
+    check_pointers,
+    check_readable,
+    check_submodules,
+    list_folder,
+    list_included,
+    select,
+)
 from .uv import BuildError
 
 DESCRIPTIONS = ("uv.lock", "pyproject.toml", "requirements.txt")
@@ -66,7 +76,7 @@ class Source:
         return [*options, "--index-strategy", "unsafe-best-match"] if options else []
 
 
-def read_folder(root: Path, exclude: Sequence[str], fetched: bool = False) -> Source:
+def read_folder(root: Path, exclude: Sequence[str], include: Sequence[str] = (), fetched: bool = False) -> Source:
     """Look at an app's folder, which may have been `fetched` for this build. Raises BuildError when it is none."""
     if not os.access(root, os.R_OK | os.X_OK):
         raise BuildError(
@@ -78,7 +88,7 @@ def read_folder(root: Path, exclude: Sequence[str], fetched: bool = False) -> So
             f"{root} is no app folder: it has none of {', '.join(DESCRIPTIONS)}. Point app_source to the folder that "
             "has one, or create it there with: uv init --bare && uv add fastapi"
         )
-    names, secrets = select(list_folder(root), exclude)
+    names, secrets = selected(root, exclude, include)
     if kind not in names:
         raise BuildError(
             f"{root / kind} is ignored by git or by release_exclude, so nothing would ship. Do not ignore it."
@@ -90,11 +100,26 @@ def read_folder(root: Path, exclude: Sequence[str], fetched: bool = False) -> So
     project = _pyproject(root) if "pyproject.toml" in names else {}
     if kind == "uv.lock" and not project:
         raise BuildError(f"{root} has a uv.lock, but no pyproject.toml that it belongs to. Add it, or remove uv.lock.")
-    notes = (
-        [f"Left out because they may hold secrets: {', '.join(secrets)}. Set service_env instead."] if secrets else []
-    )
-    label = describe(root, fetched) or str(project.get("project", {}).get("version", ""))
+    changed = [] if fetched else uncommitted(root, names)
+    commit = describe(root)
+    label = commit + ("+changes" if changed else "") if commit else str(project.get("project", {}).get("version", ""))
+    notes = notes_on(root, names, secrets, changed)
     return Source(kind, root, {n: root / n for n in names}, label, notes, project, fetched=fetched)
+
+
+def selected(root: Path, exclude: Sequence[str], include: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the names of what ships, and of what was left out as it may hold secrets. Raises BuildError."""
+    included = list_included(root, include)
+    asked_for = {pattern.rstrip("/") for pattern in include}
+    names = sorted({*list_folder(root), *(name for found in included.values() for name in found)})
+    ships, secrets = select(names, exclude, lambda name: name not in asked_for and is_secret(root, name))
+    for pattern, found in included.items():
+        if not {*ships, *secrets}.intersection(found):
+            raise BuildError(
+                f"release_include has {pattern!r}, of which nothing ships: release_exclude has it, too, or it is among "
+                "what never does, as node_modules and .git."
+            )
+    return ships, secrets
 
 
 def _pyproject(root: Path) -> dict[str, Any]:

@@ -54,11 +54,6 @@ def _project(folder: Path) -> dict[str, Any]:
         return {}  # the backend says what is wrong with it
 
 
-def prefix_of(root: Path) -> str:
-    """Return a folder's place in its repository, as in "services/shop"; "" at its top, and where there is none."""
-    return git("rev-parse", "--show-prefix", cwd=root).stdout.strip("\n").rstrip("/")
-
-
 def lend_git(root: Path, copy: Path) -> None:
     """Give a copy of what ships from `root` a `.git` that has the commit, branch and tags of root's.
 

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from plugins.module_utils.build.git import Submodule, _absolute, describe, fetch_git, parse_git, submodules
+from plugins.module_utils.build.git import (
+    Submodule,
+    _absolute,
+    changes,
+    describe,
+    fetch_git,
+    ignored,
+    parse_git,
+    submodules,
+)
 from plugins.module_utils.build.git import git as run_git
 from plugins.module_utils.build.uv import BuildError
 from tests.unit.repositories import commit, git, make, repository
@@ -47,7 +56,7 @@ def test_git_ref_is_fetched(tmp_path: Path) -> None:
     cache.mkdir()
     root = fetch_git(f"git+file://{repo}@v1", cache, tmp_path / "one")
     assert (root / "main.py").read_text() == "app = 1\n"
-    assert describe(root, fetched=True) == "v1"
+    assert describe(root) == "v1"
     assert (fetch_git(f"git+file://{repo}", cache, tmp_path / "two") / "main.py").read_text() == "later = 1\n"
     assert fetch_git(f"git+file://{repo}#subdirectory=sub", cache, tmp_path / "three").name == "sub"
     with pytest.raises(BuildError, match="no branch, tag or commit v9"):
@@ -56,14 +65,18 @@ def test_git_ref_is_fetched(tmp_path: Path) -> None:
         fetch_git("git+file:///nowhere", cache, tmp_path / "five")
 
 
-def test_label_says_when_there_are_changes(tmp_path: Path) -> None:
-    make(tmp_path)
-    assert describe(tmp_path) == ""
+def test_commit_changes_and_ignored_files_by_their_names(tmp_path: Path) -> None:
+    make(tmp_path, **{"app/.gitignore": "dist\n", "app/a.py": "", "app/b.py": ""})
+    app = tmp_path / "app"
+    assert (describe(app), changes(app), ignored(app)) == ("", [], [])
     repository(tmp_path, "v3")
-    assert describe(tmp_path) == "v3"
-    (tmp_path / "main.py").write_text("app = 2\n")
-    assert describe(tmp_path) == "v3+changes"
-    assert describe(tmp_path, fetched=True) == "v3"
+    assert (describe(app), changes(app)) == ("v3", [])
+    make(app, **{"dist/x.js": "", "front/dist/y.js": "", "new name.py": ""})
+    (tmp_path / "main.py").write_text("elsewhere = 1\n")
+    git(tmp_path, "mv", "app/a.py", "app/c.py")
+    (app / "b.py").unlink()
+    assert sorted(changes(app)) == ["a.py", "b.py", "c.py", "main.py", "new name.py", "requirements.txt"]
+    assert ignored(app) == ["dist/", "front/dist/"]
 
 
 def nested(root: Path) -> Path:

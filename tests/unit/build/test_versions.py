@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from plugins.module_utils.build.versions import lend_git, prefix_of, takes_from_git, version_inputs
+from plugins.module_utils.build.git import prefix_of
+from plugins.module_utils.build.versions import lend_git, takes_from_git, version_inputs
 from tests.unit.repositories import commit, git, make, repository
 
 STATIC = '[project]\nname = "shop"\nversion = "1"\n'

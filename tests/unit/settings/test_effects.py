@@ -35,6 +35,7 @@ OTHERS: dict[str, Any] = {
     "service_hook_after": "true",
     "release_python": "/usr/bin/python3.13",
     "release_exclude": ["*.md"],
+    "release_include": ["dist"],
     "release_lock": "lock.txt",
     "release_cache": "/srv/cache",
     "release_uv": "/usr/bin/uv",
