@@ -83,6 +83,17 @@ def is_whole(config: Config, release: str) -> bool:
     return release.isalnum() and (config.release_dir(release) / ".complete").is_file()
 
 
+def label_of(config: Config, release: str) -> str:
+    """Return what people call a release, as in "v1.4.2 (3f2a91c)"; "" where its id is all that is known."""
+    label = read_object(config.release_dir(release) / ".complete").get("label") if is_whole(config, release) else ""
+    return "" if label == release else str(label or "")
+
+
+def named(release: str, label: str) -> str:
+    """Return a release's id, and what people call it."""
+    return f"{release} {label}".rstrip()
+
+
 def rollback_candidates(config: Config) -> list[str]:
     """Return the releases that may be gone back to, the best first: served before, whole, not bad, not live."""
     excluded = {*bad(config), config.live_record().release}
