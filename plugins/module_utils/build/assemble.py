@@ -7,7 +7,7 @@ import os
 import re
 import tarfile
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ from . import poetry, workspace
 from .artifact import Entry, Member, check_entries, tree
 from .cache import Cache
 from .check import check_module, find_module, search_path
+from .git import fetch_git
 from .local import site_tree
 from .platforms import artifact_of, lib_member
 from .release_id import release_id
 from .request import Request, check_python
 from .requirements import parse_pins
 from .resolve import requirements_of
-from .source import Source, fetch_git, read_folder, read_wheel
+from .source import Source, read_folder, read_wheel
 from .split import from_artifacts
 from .uv import BuildError, Uv, redact
 from .wheels import WheelsNeededError, accept
@@ -45,7 +46,7 @@ def build(request: Request, cache: Cache, uv: Uv, results: list[dict[str, Any]] 
         try:
             result = {**_build(request, cache, uv, work), "needs_sdists": []}
         except WheelsNeededError as error:
-            result = {"artifacts": {}, "notes": [], "built": False, "needs_sdists": error.builds}
+            result = {"artifacts": {}, "origin": {}, "notes": [], "built": False, "needs_sdists": error.builds}
     result["notes"] += notes
     if result["built"]:
         cache.prune()
@@ -54,8 +55,8 @@ def build(request: Request, cache: Cache, uv: Uv, results: list[dict[str, Any]] 
 
 def _build(request: Request, cache: Cache, uv: Uv, work: Path) -> dict[str, Any]:
     if request.source.startswith("git+"):
-        root, label = fetch_git(request.source, cache.root, work)
-        return from_source(request, read_folder(root, request.exclude, label), cache, uv)
+        root, ref = fetch_git(request.source, cache.root, work)
+        return from_source(request, read_folder(root, request.exclude, request.include, ref), cache, uv)
     named = _EXTRAS.fullmatch(request.source)
     extras = [extra.strip() for extra in named[2].split(",") if extra.strip()] if named else []
     path = Path(os.path.abspath(Path(named[1] if named else request.source).expanduser()))
@@ -63,11 +64,16 @@ def _build(request: Request, cache: Cache, uv: Uv, work: Path) -> dict[str, Any]
         artifacts = sorted(path.glob("*.tar.gz"))
         if artifacts and not any((path / name).exists() for name in ("pyproject.toml", "requirements.txt")):
             return from_artifacts(request, artifacts, cache)
-        return from_source(request, read_folder(path, request.exclude), cache, uv)
+        return from_source(request, read_folder(path, request.exclude, request.include), cache, uv)
     if not path.exists():
         raise BuildError(
             f"app_source {redact(request.source)} does not exist on the controller. Name a folder, git+URL@REF, "
             "a wheel (.whl) or an artifact (.tar.gz)."
+        )
+    if request.include:
+        raise BuildError(
+            f"release_include is {', '.join(request.include)}, but app_source {path} is a file: it has all that ships. "
+            "Unset release_include."
         )
     if path.name.endswith(".whl"):
         return from_source(request, read_wheel(path, extras), cache, uv)
@@ -136,6 +142,7 @@ def from_source(request: Request, source: Source, cache: Cache, uv: Uv) -> dict[
     return {
         "id": manifest.id,
         "label": source.label or manifest.id,
+        "origin": asdict(source.origin) if source.origin.commit else {},
         "artifacts": artifacts,
         "notes": source.notes + notes,
         "built": any(made),

@@ -10,8 +10,11 @@ from typing import Any
 
 from .artifact import Entry, tree, wheel_tree
 from .cache import Cache, hash_of
-from .source import Source, check_pure, list_folder, select
+from .git import prefix_of
+from .selection import check_pointers, check_submodules
+from .source import Source, check_pure, selected
 from .uv import BuildError, Uv, explained
+from .versions import lend_git, version_inputs
 from .workspace import inside, place
 
 
@@ -25,21 +28,24 @@ def site_tree(
     folders = [folder for folder in (*local, *([own] if source.packaged else [])) if folder]
     if not folders:
         return []
+    top = source.workspace.root if source.workspace else source.root
     more = siblings(source, folders, exclude)
-    key = hash_of(shape)
-    if source.workspace and more:
-        key = hash_of(shape, own, [entry.digest() for entry in tree(source.workspace.root, more, "")])
+    from_git = version_inputs(top, folders, source.fetched)
+    key = hash_of(shape, own, [entry.digest() for entry in tree(top, more, "")], from_git)
     entry = cache.get("wheels", key)
     if not entry:
         with cache.put("wheels", key) as new, cache.scratch() as work:
             # From a copy of what ships, so that ignored files do not get in and build/ does not get out.
+            copy = work / "app" / (prefix_of(top) if from_git else "")
             files = {os.path.join(own, name): path for name, path in source.files.items()}
             for name, path in {**files, **more}.items():
-                target = work / "app" / name
+                target = copy / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, target, follow_symlinks=False)
+            if from_git:
+                lend_git(top, work / "app")
             for folder in folders:
-                build_wheel(source, folder, work / "app", new, uv)
+                build_wheel(source, folder, copy, new, uv)
         entry = cache.root / "wheels" / key
     site: dict[str, Entry] = {}
     for wheel in sorted(entry.glob("*.whl")):
@@ -56,7 +62,9 @@ def siblings(source: Source, folders: Sequence[str], exclude: Sequence[str]) -> 
     root = source.workspace.root
     files = {"pyproject.toml": root / "pyproject.toml"}
     for member in members:
-        names, _secrets = select(list_folder(root / member), exclude)
+        names, _secrets = selected(root / member, exclude, ())
+        check_submodules(root / member, names)
+        check_pointers(root / member, names, source.fetched)
         files.update({f"{member}/{name}": root / member / name for name in names})
     return files
 

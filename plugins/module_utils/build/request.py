@@ -49,7 +49,8 @@ class Request:
     """A release to build: `engine_files` is the folder of engine.in and engine.txt.
 
     `engine` decides which packages are added; `engines` are all that hosts run the release with. `lock` is a file with
-    the requirements of a source that brings no lock; `sdists` lets hosts build source distributions.
+    the requirements of a source that brings no lock; `sdists` lets hosts build source distributions. What `exclude` and
+    `include` mean, selection.py says.
     """
 
     app: str
@@ -62,6 +63,7 @@ class Request:
     lock: str = ""
     sdists: bool = False
     engines: Sequence[str] = ()
+    include: Sequence[str] = ()
 
     @property
     def other_engines(self) -> list[str]:

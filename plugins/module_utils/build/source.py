@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import email.parser
-import fnmatch
-import hashlib
 import os
-import re
-import subprocess
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,16 +14,24 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 from ..host.archive import show
+from .notes import notes_on, uncommitted
+from .origin import Origin, read_origin
 from .pyproject import describes, index_options, is_package, read_pyproject
-from .uv import BuildError, redact, tail
+from .secret_files import is_secret
+from .selection import (
+    check_links,
+    check_pointers,
+    check_readable,
+    check_submodules,
+    list_folder,
+    list_included,
+    select,
+)
+from .uv import BuildError
 
 if TYPE_CHECKING:
     from .workspace import Workspace
 
-JUNK = {
-    ".git", ".hg", ".svn", ".venv", "venv", "node_modules", "__pycache__", ".pytest_cache", ".mypy_cache",
-    ".ruff_cache", ".hypothesis", ".tox", ".nox", ".DS_Store",
-}  # fmt: skip
 DESCRIPTIONS = ("uv.lock", "pyproject.toml", "requirements.txt")
 
 
@@ -45,6 +49,8 @@ class Source:
     requires: list[str] = field(default_factory=list)  # and what that wheel requires, as in its metadata
     extras: list[str] = field(default_factory=list)  # with these of its extras
     workspace: Workspace | None = None  # of uv, whose root or member it is
+    fetched: bool = False  # by this build, from a git URL: nobody has changed anything in it
+    origin: Origin = field(default_factory=Origin)
 
     @property
     def name(self) -> str:
@@ -72,84 +78,8 @@ class Source:
         return index_options(self.project)
 
 
-def git(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run git in `cwd`; it never asks for a password."""
-    env = {**os.environ, "GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
-    try:
-        return subprocess.run(
-            ["git", *args], cwd=cwd, env=env, capture_output=True, text=True, errors="surrogateescape", check=False
-        )
-    except FileNotFoundError:
-        return subprocess.CompletedProcess(args, 127, "", "git is not installed")
-
-
-def list_folder(root: Path) -> list[str]:
-    """Return the relative names of what git would ship, or of everything but junk where there is no git."""
-    listing = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=root)
-    if listing.returncode == 0:
-        names = [name for name in listing.stdout.split("\0") if name]
-    elif "dubious ownership" in listing.stderr:
-        raise BuildError(
-            f"git refuses to read {root}: it belongs to another user, so what it ignores is unknown. "
-            f"Run: git config --global --add safe.directory {root}"
-        )
-    else:
-        names = _walk(root)
-    for name in [name for name in names if (root / name).is_dir() and not (root / name).is_symlink()]:
-        names.remove(name)  # a submodule
-        names += [f"{name.rstrip('/')}/{inner}" for inner in _walk(root / name)]
-    return sorted({name for name in names if (root / name).is_symlink() or (root / name).exists()})
-
-
-def _walk(root: Path) -> list[str]:
-    names: list[str] = []
-    for folder, folders, files in os.walk(root):
-        here = Path(folder)
-        names += [str((here / f).relative_to(root)) for f in [*files, *(d for d in folders if (here / d).is_symlink())]]
-        folders[:] = [d for d in folders if d not in JUNK and not (here / d).is_symlink()]
-    return names
-
-
-def select(names: list[str], exclude: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split names into what ships and the secrets (`.env` files) that were left out.
-
-    A pattern of `exclude` matches a whole relative name, or a file's or folder's own name.
-    """
-    ships: list[str] = []
-    secrets: list[str] = []
-    for name in names:
-        parts = name.split("/")
-        if JUNK.intersection(parts) or name.endswith((".pyc", ".pyo")):
-            continue
-        steps = ["/".join(parts[: i + 1]) for i in range(len(parts))]
-        if any(fnmatch.fnmatchcase(s, p.rstrip("/")) for p in exclude for s in [*steps, *parts]):
-            continue
-        (secrets if parts[-1] == ".env" or parts[-1].startswith(".env.") else ships).append(name)
-    return ships, secrets
-
-
-def check_links(root: Path, names: list[str]) -> list[str]:
-    """Refuse a symlink that leads out of the tree, or nowhere; return those in dot folders, which no app needs."""
-    top = root.resolve()
-    tools: list[str] = []
-    for name in names:
-        path = root / name
-        if path.is_symlink():
-            target = os.readlink(path)
-            # A loop does not exist, either, and cannot be resolved.
-            if os.path.isabs(target) or not path.exists() or not path.resolve().is_relative_to(top):
-                if any(part.startswith(".") for part in name.split("/")):
-                    tools.append(name)
-                    continue
-                raise BuildError(
-                    f"{show(name)} is a symlink to {show(target)}, which is not in the release. Replace it by the "
-                    "file, or leave it out with release_exclude."
-                )
-    return tools
-
-
-def read_folder(root: Path, exclude: Sequence[str], label: str = "") -> Source:
-    """Look at an app's folder. Raises BuildError when it is none."""
+def read_folder(root: Path, exclude: Sequence[str], include: Sequence[str] = (), ref: str = "") -> Source:
+    """Look at an app's folder. `ref` is of what git fetched for this build. Raises BuildError when it is none."""
     if not os.access(root, os.R_OK | os.X_OK):
         raise BuildError(
             f"The folder {root} cannot be read by this user. Give it permission, or name another app_source."
@@ -167,89 +97,41 @@ def read_folder(root: Path, exclude: Sequence[str], label: str = "") -> Source:
                 f"{root / 'pyproject.toml'} has neither [project] nor [tool.poetry], so what the app requires is not "
                 "known. Add a requirements.txt beside it, or a [project]."
             )
-    names, secrets = select(list_folder(root), exclude)
+    names, secrets = selected(root, exclude, include)
     if kind not in names:
         raise BuildError(
             f"{root / kind} is ignored by git or by release_exclude, so nothing would ship. Do not ignore it."
         )
+    check_submodules(root, names)
     tools = check_links(root, names)
     names = [name for name in names if name not in tools]
+    check_readable(root, names)
+    check_pointers(root, names, fetched=bool(ref))
     project = read_pyproject(root) if "pyproject.toml" in names else {}
     if kind == "uv.lock" and not project:
         raise BuildError(f"{root} has a uv.lock, but no pyproject.toml that it belongs to. Add it, or remove uv.lock.")
-    notes = (
-        [f"Left out because they may hold secrets: {', '.join(secrets)}. Set service_env instead."] if secrets else []
-    )
+    changed = [] if ref else uncommitted(root, names)
+    origin = read_origin(root, len(changed), ref)
+    label = origin.label or str(project.get("project", {}).get("version", ""))
+    notes = notes_on(root, names, secrets, changed)
     if tools:
         notes.append(f"Left out because they lead to nothing in the release: {', '.join(map(show, tools))}.")
-    unreadable = [n for n in names if not os.access(root / n, os.R_OK)]
-    if unreadable:
-        raise BuildError(
-            f"{root / unreadable[0]} cannot be read by this user. Give it permission, or use release_exclude."
-        )
-    return Source(kind, root, {n: root / n for n in names}, label or describe(root, project), notes, project)
+    return Source(kind, root, {n: root / n for n in names}, label, notes, project, fetched=bool(ref), origin=origin)
 
 
-def describe(root: Path, project: dict[str, Any]) -> str:
-    """Return a name for people: git's description, "+changes" when dirty, else the version, else nothing."""
-    commit = git("describe", "--tags", "--always", cwd=root)
-    if commit.returncode == 0:
-        dirty = git("status", "--porcelain", "--", ".", cwd=root).stdout.strip()
-        return commit.stdout.strip() + ("+changes" if dirty else "")
-    return str(project.get("project", {}).get("version", ""))
-
-
-def parse_git(source: str) -> tuple[str, str, str]:
-    """Split `git+URL[@REF][#subdirectory=DIR]` into URL, REF (or "HEAD") and DIR (or "")."""
-    rest, _unused, fragment = source.removeprefix("git+").partition("#")
-    # An @ that belongs to user:password@host stands before the path.
-    url = r"([^/]+://[^/]*/.*?)(?:@([^@]*))?" if "://" in rest else r"(.*?)(?:@([^@/]*))?"
-    match = re.fullmatch(url, rest)
-    subdirectory = re.sub(r"^subdirectory=", "", fragment).strip("/")
-    return (match[1], match[2] or "HEAD", subdirectory) if match else (rest, "HEAD", subdirectory)
-
-
-def fetch_git(source: str, cache: Path, into: Path) -> tuple[Path, str]:
-    """Put the tree of a git source under `into`; return the app's folder and a label. Raises BuildError."""
-    url, ref, subdirectory = parse_git(source)
-    if ".." in subdirectory.split("/") or ref.startswith("-") or url.startswith("-"):
-        raise BuildError(f"{redact(source)} is no git source. Write git+URL@REF#subdirectory=DIR")
-    bare = cache / "git" / hashlib.sha256(url.encode()).hexdigest()[:16]
-    if not (bare / "HEAD").exists():
-        bare.mkdir(parents=True, exist_ok=True)
-        git("init", "--bare", "--quiet", ".", cwd=bare)
-    commit = _commit(bare, ref) if re.fullmatch(r"[0-9a-f]{40}", ref) else None
-    if not commit:
-        spec = ["+refs/heads/*:refs/heads/*", "+HEAD:refs/fleet/head"]
-        done = git("fetch", "--quiet", "--force", "--prune", "--tags", "--update-head-ok", url, *spec, cwd=bare)
-        if done.returncode:
+def selected(root: Path, exclude: Sequence[str], include: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the names of what ships, and of what was left out as it may hold secrets. Raises BuildError."""
+    included = list_included(root, include)
+    asked_for = {pattern.rstrip("/") for pattern in include}
+    names = sorted({*list_folder(root), *(name for found in included.values() for name in found)})
+    ships, secrets = select(names, exclude, lambda name: name not in asked_for and is_secret(root, name))
+    for pattern, found in included.items():
+        if not {*ships, *secrets}.intersection(found):
             raise BuildError(
-                f"git could not fetch {redact(url)}. Check the URL and its access.\ngit said:\n{tail(done.stderr)}"
+                f"release_include has {pattern!r}, of which nothing ships: release_exclude has it, too, or it is among "
+                "what never does, as node_modules and .git."
             )
-        commit = _commit(bare, "refs/fleet/head" if ref == "HEAD" else ref)
-    if not commit:
-        raise BuildError(f"{redact(url)} has no branch, tag or commit {ref}. Check app_source.")
-    tree = into / "git"
-    tree.mkdir(parents=True)
-    done = git(
-        "--work-tree", str(tree), "--git-dir", str(bare), "archive", "-o", str(into / "git.tar"), commit, cwd=into
-    )
-    if done.returncode == 0:
-        done = subprocess.run(
-            ["tar", "-xf", str(into / "git.tar"), "-C", str(tree)], capture_output=True, text=True, check=False
-        )
-    if done.returncode:
-        raise BuildError(f"git could not write {ref} of {redact(url)}.\n{tail(done.stderr)}")
-    root = tree / subdirectory
-    if not root.is_dir():
-        raise BuildError(f"{redact(url)} has no folder {subdirectory} at {ref}. Check #subdirectory= in app_source.")
-    label = git("describe", "--tags", "--always", commit, cwd=bare).stdout.strip()
-    return root, label or commit[:7]
-
-
-def _commit(bare: Path, ref: str) -> str | None:
-    done = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}", cwd=bare)
-    return done.stdout.strip() if done.returncode == 0 else None
+    return ships, secrets
 
 
 def read_wheel(path: Path, extras: list[str] | None = None) -> Source:

@@ -88,3 +88,12 @@ def test_source_with_something_that_is_no_file(tmp_path: Path) -> None:
     request = Request("shop", str(root), "main:app", [Platform("3.11", "x86_64")], "gunicorn", ENGINE_FILES, [])
     with pytest.raises(BuildError, match="'app/pipe' is no file, folder or symlink"):
         build(request, Cache(tmp_path / "cache"), Uv("/no/uv"))
+
+
+def test_files_have_all_that_ships(tmp_path: Path) -> None:
+    (tmp_path / "shop-1.0-py3-none-any.whl").write_text("")
+    request = Request(
+        "shop", str(tmp_path / "shop-1.0-py3-none-any.whl"), "main:app", [], "gunicorn", ENGINE_FILES, [], include=["d"]
+    )
+    with pytest.raises(BuildError, match=r"release_include is d, but app_source .* is a file: .* Unset "):
+        build(request, Cache(tmp_path / "cache"), Uv("/no/uv"))

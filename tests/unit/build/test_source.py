@@ -1,56 +1,14 @@
 """What ships from a source, and what is refused."""
 
 import os
-import subprocess
 import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from plugins.module_utils.build.source import (
-    check_links,
-    describe,
-    fetch_git,
-    list_folder,
-    parse_git,
-    read_folder,
-    read_wheel,
-    select,
-)
+from plugins.module_utils.build.source import read_folder, read_wheel
 from plugins.module_utils.build.uv import BuildError
-
-NAMES = st.lists(
-    st.sampled_from([".git", ".env", "a", "b.py", "__pycache__", ".env.live", "x.pyc", "docs"]), min_size=1
-)
-
-
-def git(root: Path, *args: str) -> None:
-    who = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]
-    subprocess.run(["git", *who, *args], cwd=root, check=True, capture_output=True)
-
-
-def make(root: Path, **files: str) -> Path:
-    for name, text in {"requirements.txt": "fastapi\n", "main.py": "app = 1\n", **files}.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    return root
-
-
-@given(st.lists(NAMES.map("/".join), unique=True))
-def test_secrets_and_junk_never_ship(names: list[str]) -> None:
-    ships, secrets = select(names, [])
-    for name in ships:
-        assert not {".git", "__pycache__"} & set(name.split("/"))
-        assert not name.split("/")[-1].startswith(".env")
-    assert all(name.split("/")[-1].startswith(".env") for name in secrets)
-    assert set(ships) | set(secrets) <= set(names)
-
-
-@pytest.mark.parametrize("pattern", ["docs", "docs/", "docs/a.md", "*.md", "docs/*"])
-def test_exclude_matches_whole_names_and_parts(pattern: str) -> None:
-    assert select(["docs/a.md", "main.py"], [pattern])[0] == ["main.py"]
+from tests.unit.repositories import git, make
 
 
 def test_git_decides_what_ships(tmp_path: Path) -> None:
@@ -60,23 +18,13 @@ def test_git_decides_what_ships(tmp_path: Path) -> None:
     (tmp_path / "gone.py").unlink()
     found = read_folder(tmp_path, [])
     assert sorted(found.files) == [".gitignore", "main.py", "new.py", "requirements.txt"]
-    assert found.notes == ["Left out because they may hold secrets: .env. Set service_env instead."]
+    assert "Left out because they may hold secrets: .env. Set" in found.notes[0]
 
 
 def test_without_git_all_but_junk_ships(tmp_path: Path) -> None:
     make(tmp_path, **{".venv/x.py": "", "node_modules/y.js": "", "src/z.py": ""})
     (tmp_path / "src/link").symlink_to("z.py")
     assert sorted(read_folder(tmp_path, []).files) == ["main.py", "requirements.txt", "src/link", "src/z.py"]
-
-
-@pytest.mark.parametrize("target", ["/etc/passwd", "../out", "nowhere"])
-def test_links_out_of_the_tree_are_refused_by_name(tmp_path: Path, target: str) -> None:
-    (tmp_path / "out").write_text("")
-    root = tmp_path / "app"
-    root.mkdir()
-    (root / "bad").symlink_to(target)
-    with pytest.raises(BuildError, match=f"'bad' is a symlink to '{target}'"):
-        check_links(root, ["bad"])
 
 
 def test_folder_that_is_no_app(tmp_path: Path) -> None:
@@ -89,57 +37,6 @@ def test_description_that_git_ignores(tmp_path: Path) -> None:
     git(tmp_path, "init")
     with pytest.raises(BuildError, match="ignored by git"):
         read_folder(tmp_path, [])
-
-
-def test_label_says_when_there_are_changes(tmp_path: Path) -> None:
-    assert describe(tmp_path, {"project": {"version": "1.2"}}) == "1.2"
-    make(tmp_path)
-    git(tmp_path, "init")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-m", "x")
-    git(tmp_path, "tag", "v3")
-    assert describe(tmp_path, {}) == "v3"
-    (tmp_path / "main.py").write_text("app = 2\n")
-    assert describe(tmp_path, {}) == "v3+changes"
-
-
-@pytest.mark.parametrize(
-    ("source", "want"),
-    [
-        ("git+https://h/o/r", ("https://h/o/r", "HEAD", "")),
-        ("git+https://h/o/r@v1", ("https://h/o/r", "v1", "")),
-        ("git+https://u:p@h/o/r.git@f/x#subdirectory=a/b", ("https://u:p@h/o/r.git", "f/x", "a/b")),
-        ("git+https://u:p@h/o/r", ("https://u:p@h/o/r", "HEAD", "")),
-        ("git+ssh://git@h/o/r@main", ("ssh://git@h/o/r", "main", "")),
-        ("git+file:///srv/r@HEAD", ("file:///srv/r", "HEAD", "")),
-        ("git+git@h:o/r", ("git@h:o/r", "HEAD", "")),
-        ("git+git@h:o/r@v1#subdirectory=a/", ("git@h:o/r", "v1", "a")),
-        ("git+ssh://git@h/o/r@", ("ssh://git@h/o/r", "HEAD", "")),
-        ("git+file:///srv/a@b/r@v1", ("file:///srv/a@b/r", "v1", "")),
-    ],
-)
-def test_git_sources(source: str, want: tuple[str, str, str]) -> None:
-    assert parse_git(source) == want
-
-
-def test_git_ref_is_fetched(tmp_path: Path) -> None:
-    repo = make(tmp_path / "repo", **{"sub/requirements.txt": "fastapi\n"})
-    git(repo, "init")
-    git(repo, "add", ".")
-    git(repo, "commit", "-m", "x")
-    git(repo, "tag", "v1")
-    (repo / "main.py").write_text("later = 1\n")
-    git(repo, "commit", "-am", "y")
-    cache = tmp_path / "cache"
-    root, label = fetch_git(f"git+file://{repo}@v1", cache, tmp_path / "one")
-    assert (root / "main.py").read_text() == "app = 1\n"
-    assert label == "v1"
-    assert (fetch_git(f"git+file://{repo}", cache, tmp_path / "two")[0] / "main.py").read_text() == "later = 1\n"
-    assert fetch_git(f"git+file://{repo}#subdirectory=sub", cache, tmp_path / "three")[0].name == "sub"
-    with pytest.raises(BuildError, match="no branch, tag or commit v9"):
-        fetch_git(f"git+file://{repo}@v9", cache, tmp_path / "four")
-    with pytest.raises(BuildError, match="could not fetch file:///nowhere"):
-        fetch_git("git+file:///nowhere", cache, tmp_path / "five")
 
 
 def test_wheel(tmp_path: Path) -> None:
@@ -167,16 +64,6 @@ def test_wheel(tmp_path: Path) -> None:
         read_wheel(compiled)
 
 
-def test_submodule_files_ship(tmp_path: Path) -> None:
-    inner, outer = make(tmp_path / "inner"), make(tmp_path / "outer")
-    for repo in (inner, outer):
-        git(repo, "init")
-        git(repo, "add", ".")
-        git(repo, "commit", "-m", "x")
-    git(outer, "-c", "protocol.file.allow=always", "submodule", "add", str(inner), "lib")
-    assert "lib/main.py" in list_folder(outer)
-
-
 def test_unreadable_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path)
     real = os.access
@@ -200,3 +87,15 @@ def test_link_in_a_dot_folder_does_not_stop_the_build(tmp_path: Path) -> None:
     (tmp_path / "plain").symlink_to("/nowhere")
     with pytest.raises(BuildError, match="'plain' is a symlink to '/nowhere'"):
         read_folder(tmp_path, [])
+
+
+@pytest.mark.fault(71)
+def test_what_is_included_ships_unless_it_is_left_out_or_never_does(tmp_path: Path) -> None:
+    make(tmp_path, **{".gitignore": "dist\n", "dist/a.js": "", "dist/a.js.map": "", "node_modules/x.js": ""})
+    git(tmp_path, "init")
+    found = read_folder(tmp_path, ["*.map"], ["dist"]).files
+    assert "dist/a.js" in found
+    assert "dist/a.js.map" not in found
+    for include, exclude in (("dist", "dist"), ("node_modules/x.js", "tests")):
+        with pytest.raises(BuildError, match=f"release_include has '{include}', of which nothing ships: release_exclu"):
+            read_folder(tmp_path, [exclude], [include])

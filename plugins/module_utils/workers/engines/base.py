@@ -8,6 +8,9 @@ from typing import ClassVar
 
 #: Event loops that each engine can be told to use; `auto` is uvloop where the release has it.
 LOOPS = ("auto", "uvloop", "asyncio")
+#: What the app's own shutdown (lifespan) has, at least, when requests have had their time to end: gunicorn kills
+#: workers that are later. The unit's TimeoutStopSec is a little more; server/fleet_preload.py has the same figure.
+SHUTDOWN_SECONDS = 8
 
 
 @dataclass(frozen=True)

@@ -33,12 +33,11 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from typing import Any
 
-import fleet_preload  # noqa: F401 - for what it does
+import fleet_preload
 from anyio.to_thread import current_default_thread_limiter
 from gunicorn.arbiter import Arbiter
 from uvicorn.config import Config
 from uvicorn.server import Server
-from uvicorn_worker import UvicornWorker
 
 READ_BYTES = 65536
 BEAT_SECONDS = 1.0
@@ -136,14 +135,15 @@ class RetiringServer(Server):  # type: ignore[misc]
             os.pwrite(self._beats, text.encode().ljust(NOTE_BYTES), 0)
 
 
-class RetiringWorker(UvicornWorker):  # type: ignore[misc]
+class RetiringWorker(fleet_preload.UvicornWorker):
     """gunicorn's side of it; as UvicornWorker but for the server."""
 
     async def _serve(self) -> None:
         self.config.app = self.wsgi
         self.config.load()
         self.adapt()
-        server = RetiringServer(self.config, self.cfg.graceful_timeout, self.tmp.fileno())
+        patience = fleet_preload.patience(self.cfg.graceful_timeout)
+        server = RetiringServer(self.config, patience, self.tmp.fileno())
         self._install_sigquit_handler()
         await server.serve(sockets=self.sockets)
         if not server.started:
