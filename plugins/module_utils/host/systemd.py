@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,19 @@ class UnitState:
     queued: bool = False
     exit_code: int = 0
     exit_status: int = 0
+
+    @classmethod
+    def of(cls, properties: Mapping[str, str]) -> UnitState:
+        """Return what `systemctl show` says of a unit, by the names of its properties."""
+        return cls(
+            active=properties.get("ActiveState", "unknown"),
+            result=properties.get("Result", "unknown"),
+            main_pid=int(properties.get("MainPID") or 0),
+            restarts=int(properties.get("NRestarts") or 0),
+            queued=bool(int(properties.get("Job") or 0)),
+            exit_code=int(properties.get("ExecMainCode") or 0),
+            exit_status=int(properties.get("ExecMainStatus") or 0),
+        )
 
     @property
     def down(self) -> bool:
@@ -120,16 +133,7 @@ class Systemd:
         """Return the unit's state; a unit that does not exist is inactive."""
         properties = "ActiveState,Result,MainPID,NRestarts,Job,ExecMainCode,ExecMainStatus"
         lines = self._systemctl("show", f"--property={properties}", unit).stdout.splitlines()
-        shown = dict(line.split("=", 1) for line in lines if "=" in line)
-        return UnitState(
-            active=shown.get("ActiveState", "unknown"),
-            result=shown.get("Result", "unknown"),
-            main_pid=int(shown.get("MainPID") or 0),
-            restarts=int(shown.get("NRestarts") or 0),
-            queued=bool(int(shown.get("Job") or 0)),
-            exit_code=int(shown.get("ExecMainCode") or 0),
-            exit_status=int(shown.get("ExecMainStatus") or 0),
-        )
+        return UnitState.of(dict(line.split("=", 1) for line in lines if "=" in line))
 
     def show(self, *units: str) -> dict[str, dict[str, str]]:
         """Return the PROPERTIES of units, in one call; systemd says something even of one that is not there."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 from collections.abc import Iterator, Mapping
 
-from .. import recycle
+from .. import endings, recycle
 from ..config import Config, other
 from ..context import Context
+from ..log_excerpt import last_exception
 from ..records import SLOTS
-from ..tracebacks import last_exception
+from ..systemd import UnitState
 from .finding import DIFFERS, HURTS_AT_RESTART, HURTS_NOW, NOTE, Finding, Snapshot
 
 #: How far back a log is read, in seconds.
@@ -108,18 +107,9 @@ def ending(properties: Mapping[str, str]) -> str:
     """Say how a unit ended, by systemd's own account."""
     if properties.get("LoadState") == "not-found":
         return "there is no such unit"
-    result, status = properties.get("Result", ""), properties.get("ExecMainStatus", "0")
-    killed = properties.get("ExecMainCode") in ("2", "3")
-    last = f"killed by {_signal(status)}" if killed else f"exit status {status}"
-    words = {
-        "success": "it was stopped",
-        "exit-code": last,
-        "signal": last,
-        "core-dump": f"{last}, core dumped",
-        "start-limit-hit": f"start-limit-hit, systemd has given up after several starts; the last one: {last}",
-        "oom-kill": "the kernel had no memory left for it (oom-kill)",
-    }
-    return words.get(result, result or "for a reason that systemd does not say")
+    # Units of ours are started again, however they end: one that is down after a success was stopped.
+    stopped = properties.get("Result") == "success"
+    return f"it {'was stopped' if stopped else endings.ending(UnitState.of(properties))}"
 
 
 def why(context: Context, unit: str) -> str:
@@ -129,9 +119,3 @@ def why(context: Context, unit: str) -> str:
     return (f"; started again {count} times within the last hour" if count else "") + (
         f"; its last exception: {last}" if last else ""
     )
-
-
-def _signal(number: str) -> str:
-    with contextlib.suppress(ValueError):
-        return signal.Signals(int(number)).name
-    return f"signal {number}"

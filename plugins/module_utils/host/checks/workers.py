@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 
 from ...workers.plan import WORKER_MIB
+from ..log_excerpt import last_exception
 from ..records import SlotRecord
 from ..sockets import is_good
-from ..tracebacks import last_exception
 from .finding import DIFFERS, HURTS_NOW, NOTE, Finding, Snapshot
 from .units import HOUR, RECENT, since_switch, span
 

@@ -145,7 +145,7 @@ def files_gone(host: Host) -> None:
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 #: For each state: how it comes about, how bad it is, what is said among else.
 STATES: dict[str, tuple[Callable[[Host], Any], str, list[str]]] = {
-    "nginx down": (nginx_down, HURTS_NOW, ["nginx is down: killed by SIGKILL", "systemctl start nginx"]),
+    "nginx down": (nginx_down, HURTS_NOW, ["nginx is down: it was killed by SIGKILL", "systemctl start nginx"]),
     "nginx disabled": (
         lambda host: host.systemd.enabled_states.update({"nginx.service": "disabled"}),
         HURTS_AT_RESTART, ["nginx is disabled", "systemctl enable nginx"],
@@ -159,7 +159,7 @@ STATES: dict[str, tuple[Callable[[Host], Any], str, list[str]]] = {
         HURTS_NOW, ["nginx answers 502 for http://shop.example/health", "the app itself is well"],
     ),
     "slot down": (crashed, HURTS_NOW, [
-        "start-limit-hit", "exit status 3", "4 times within the last hour", "RuntimeError: db is away", "activate aaa",
+        "start limit", "exited with status 3", "4 times within the last hour", "RuntimeError: db is away", "activate aaa",
     ]),
     "socket down": (lambda host: host.systemd.stop(SOCKET), HURTS_NOW, [f"{SOCKET} is down"]),
     "restarts": (restarting, HURTS_NOW, ["started again 4 times within the 0.0", "RuntimeError: db is away"]),
@@ -277,11 +277,14 @@ def test_a_slot_that_was_stopped_on_purpose_is_started_again(host: Host) -> None
 @pytest.mark.parametrize(
     ("properties", "words"),
     [
-        ({"Result": "exit-code"}, "exit status 3"),
+        ({"Result": "exit-code"}, "it exited with status 3"),
         ({"Result": "signal", "ExecMainCode": "2", "ExecMainStatus": "9"}, "killed by SIGKILL"),
-        ({"Result": "core-dump", "ExecMainCode": "3", "ExecMainStatus": str(int(signal.SIGSEGV))}, "SIGSEGV, core"),
-        ({"Result": "timeout", "ExecMainCode": "2", "ExecMainStatus": "99"}, "timeout"),
-        ({"Result": "oom-kill"}, "no memory left"),
+        (
+            {"Result": "core-dump", "ExecMainCode": "3", "ExecMainStatus": str(int(signal.SIGSEGV))},
+            "SIGSEGV, with a core dump",
+        ),
+        ({"Result": "timeout", "ExecMainCode": "2", "ExecMainStatus": "99"}, "not up, or not down, in time"),
+        ({"Result": "oom-kill"}, "the memory was used up"),
         ({"Result": "success", "LoadState": "not-found"}, "there is no such unit: deploy, or"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
