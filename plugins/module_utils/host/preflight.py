@@ -72,7 +72,8 @@ def check_state(config: Config) -> None:
 
 def room_trouble(config: Config) -> str:
     """Say that the disk has no room for what a switch writes down, "" where it has."""
-    for place in (config.root, config.etc, config.units):
+    # /run, too: sockets and systemd's own notes are there, and what does not fit fails without a reason.
+    for place in (config.root, config.etc, config.units, config.run if config.run.exists() else config.run.parent):
         disk = os.statvfs(place)
         free = disk.f_bavail * disk.f_frsize
         if free < ROOM_BYTES or (disk.f_files and disk.f_favail < ROOM_INODES):

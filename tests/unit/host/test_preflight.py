@@ -216,7 +216,7 @@ def disk(kib: int = 1 << 20, files: int = 10**6, free: int = 10**5) -> SimpleNam
     return SimpleNamespace(f_bavail=kib, f_frsize=1024, f_files=files, f_favail=free)
 
 
-@pytest.mark.parametrize("place", ["root", "etc", "units"])
+@pytest.mark.parametrize("place", ["root", "etc", "units", "run"])
 @pytest.mark.parametrize(
     ("full", "said"),
     [
