@@ -14,6 +14,7 @@ from ..module_utils.build.cache import Cache
 from ..module_utils.build.request import Platform, Request
 from ..module_utils.build.uv import UV_OPTIONS, BuildError, Uv
 from ..module_utils.workers.engines import DEFAULT, ENGINES
+from ..plugin_utils.caller import caller
 
 PLATFORM: dict[str, Any] = {
     "python": {"type": "str", "required": True},
@@ -37,6 +38,7 @@ SPEC: dict[str, Any] = {
     "wheels": {"type": "list", "elements": "dict", "default": []},
     "pull": {"type": "bool", "default": False},
     "publish": {"type": "str", "default": ""},
+    "by": {"type": "str", "default": ""},
 }
 
 
@@ -76,10 +78,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the task, once for all hosts."""
         result: dict[str, Any] = super().run(tmp, task_vars)
+        by = caller(str(self._task.args.get("by") or ""))
         _unused, params = self.validate_argument_spec(SPEC)
         try:
             # Relative paths begin at the playbook, as they do for a module on the controller.
             with contextlib.chdir(self._loader.get_basedir()):
-                return result | built(params, self._task.check_mode)
+                release = built(params, self._task.check_mode)
         except BuildError as error:
             return result | {"failed": True, "msg": str(error)}
+        return result | release | {"origin": {**release["origin"], "by": by}}

@@ -18,10 +18,7 @@ one knows them from the fact.
 
 from __future__ import annotations
 
-import getpass
 import json
-import re
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -29,13 +26,15 @@ from typing import Any
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
+from ..plugin_utils.caller import caller
+
 UNKNOWN, NONE = "unknown", "none"
 FEW = 4  # hosts: after the canary all others at once
 WIDTH = 240  # characters of a reason in the table
 #: Results of the hosts' tasks, by the variable that keeps them.
 RESULTS = (
     "service_probe", "service_files", "release_id", "fleet_failure", "service_run", "service_switch",
-    "service_status", "service_restore", "aws_fleet_target",
+    "service_status", "service_restore", "aws_fleet_target", "release_label",
 )  # fmt: skip
 
 Result = Mapping[str, Any]
@@ -43,15 +42,6 @@ Result = Mapping[str, Any]
 
 class CannotGoBackError(Exception):
     """Why the hosts cannot go back together, a line each."""
-
-
-def me() -> str:
-    """Return who runs Ansible, for the hosts' history."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = "ansible"
-    return re.sub(r"[^\w.@-]", "-", f"{user}@{socket.gethostname()}")
 
 
 def short(text: object) -> str:
@@ -130,6 +120,12 @@ class Host:
     def before(self) -> Result:
         """The record of what was live when the run began."""
         return self._probe.get("live") or {}
+
+    def named(self, release: str) -> str:
+        """Return a release's id, and what people call it, as the host or this run's build says."""
+        labels = {str(entry.get("id")): entry.get("label") for entry in self._probe.get("releases") or ()}
+        labels |= {self.release: self.results.get("release_label") or labels.get(self.release)}
+        return f"{release} {labels.get(release) or ''}".rstrip() if labels.get(release) != release else release
 
     @property
     def unreached(self) -> bool:
@@ -230,6 +226,7 @@ def decide(names: Sequence[str], dropped: Sequence[str], settings: Settings, res
         notes.append(f"the migration would run once, on {new[0]}, before any host switches")
     return {
         "release": release,
+        "label": next((host.named(release) for host in hosts if release), ""),
         "migrate": new[:1] if settings.migrate and switch else [],
         "switch": switch,
         "batches": settings.batches or ([1, "100%"] if len(switch) <= FEW else [1, "25%", "100%"]),
@@ -247,6 +244,8 @@ def decide(names: Sequence[str], dropped: Sequence[str], settings: Settings, res
                 "host": host.name,
                 "was": UNKNOWN if host.unreached else str(host.before.get("release", NONE)),
                 "now": host.now,
+                "was_named": host.named(UNKNOWN if host.unreached else str(host.before.get("release", NONE))),
+                "now_named": host.named(host.now),
                 "what": host.what(settings, stop),
             }
             for host in hosts
@@ -288,7 +287,7 @@ def as_if_probed(target: str, results: Mapping[str, Result]) -> dict[str, Result
         live = answer(status).get("live") or {}
         probe = {
             "unreachable": status.get("unreachable"), "msg": status.get("msg"),
-            "ansible_facts": {"app_probe": {"live": live}},
+            "ansible_facts": {"app_probe": {"live": live, "releases": answer(status).get("releases", [])}},
         }  # fmt: skip
         probed[name] = {
             "service_probe": probe, "service_files": {"needs_switch": live.get("release") != target},
@@ -336,6 +335,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             "hosts": list(args["hosts"]),
             "dropped": [name for name in args["hosts"] if name not in args["alive"]],
             "settings": asdict(Settings.of(args.get("settings", {}), self._task.check_mode)),
-            "by": me(),
+            "by": caller(str(args.get("settings", {}).get("by") or "")),
             "back": "back_to" in args,
         }

@@ -113,6 +113,10 @@ options:
     description: A folder into which the parts are put for that, as C(APP/SHA256.tar.gz). Not in check mode.
     type: str
     default: ""
+  by:
+    description: Who builds it. By default who began the CI's run, with its number, else user@host.
+    type: str
+    default: ""
 extends_documentation_fragment: webfleet.fastapi.build
 author: The fastapi-fleet developers (@webfleet)
 """
@@ -137,8 +141,17 @@ id:
   returned: success
   sample: 3f9a1c0b7d2e
 label:
-  description: What people call it. C(git describe) with C(+changes) when dirty, else the version, else the id.
+  description: >-
+    What people call it: the tag or branch and the commit, with C(+changes) where files differ from that; else the
+    version, else the id.
   type: str
+  returned: success
+  sample: v1.4.2 (3f2a91c)
+origin:
+  description: >-
+    Where it comes from: C(commit), C(name) (its tag or branch), C(changes) (how many files differ); and C(by), who
+    built it. Only C(by) where there is no git, and for artifacts that were built before.
+  type: dict
   returned: success
 artifacts:
   description:

@@ -30,6 +30,12 @@ options:
     description: What people call the release. Kept in its marker.
     type: str
     default: ""
+  origin:
+    description:
+      - Where the release comes from, as M(webfleet.fastapi.release_build) says. Kept likewise. A release that is there
+        already gets a new O(label) where its C(commit) is known.
+    type: dict
+    default: {}
   artifact:
     description: The host's artifact, one of C(artifacts) of M(webfleet.fastapi.release_build).
     type: dict
@@ -103,7 +109,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils.host.unpack import Order, UnpackError, needs, unpack, valid_id
+from ..module_utils.host.unpack import Order, UnpackError, is_renamed, needs, rename, unpack, valid_id
 
 
 def main() -> None:
@@ -114,6 +120,7 @@ def main() -> None:
             "root": {"type": "path"},
             "id": {"type": "str", "required": True},
             "label": {"type": "str", "default": ""},
+            "origin": {"type": "dict", "default": {}},
             "artifact": {"type": "dict", "required": True},
             "have_lib": {"type": "bool"},
             "live": {"type": "list", "elements": "str", "default": []},
@@ -137,6 +144,7 @@ def main() -> None:
         release=params["id"],
         artifact=params["artifact"],
         label=params["label"],
+        origin=params["origin"],
         python=params["python"],
         live=tuple(params["live"]),
     )
@@ -153,13 +161,16 @@ def main() -> None:
             from ..module_utils.host.fetch import Server, pull  # noqa: PLC0415
 
             pulled = pull(order, Server(params["url"], params["url_login"] or ""))
+        renamed = not lacking and is_renamed(order)
+        if renamed and not module.check_mode:
+            rename(order)
     except UnpackError as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(msg=f"The release could not be put into {order.root}: {error}. Does the play use become?")
     except KeyError as error:
         module.fail_json(msg=f"artifact lacks {error}; pass what release_build returned for this host's platform.")
-    changed = bool(lacking) and (module.check_mode or pulled or (bool(files) and not missing))
+    changed = renamed or (bool(lacking) and (module.check_mode or pulled or (bool(files) and not missing)))
     module.exit_json(
         changed=changed,
         path=str(order.folder),

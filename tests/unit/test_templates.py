@@ -613,6 +613,15 @@ def table(hosts: dict[str, dict[str, Any]]) -> list[str]:
 LONG = "ec2-203-0-113-25.eu-central-1.compute.amazonaws.com"
 
 
+def test_table_names_releases_as_people_call_them() -> None:
+    hosts = {"web1": proof("web1"), "web2": proof("web2")}
+    hosts["web2"]["service_proof"]["label"] = "v1.4.2 (3f2a91c)"
+    head, first, second = table(hosts)
+    assert "0123456789ab v1.4.2 (3f2a91c)" in second
+    assert first[head.index("URL") :] == "http://web1/"
+    assert second[head.index("URL") :] == "http://web2/"
+
+
 @pytest.mark.parametrize("names", [["web1"], ["web1", LONG], [LONG]])
 def test_table_lines_up_whatever_hosts_are_called(names: list[str]) -> None:
     head, *rows = table({name: proof(name, workers=1024) for name in names})
@@ -646,10 +655,12 @@ def test_table_shows_a_host_without_proof(variables: dict[str, Any], said: str) 
 def report(**state: object) -> list[str]:
     """Return the lines that a rollout ends with."""
     rows = [
-        {"host": "web1", "was": "old", "now": "new", "what": "switched"},
+        {"host": "web1", "was": "old", "now": "new", "now_named": "new v2 (3f2a91c)", "what": "switched"},
         {"host": "web2.example.org", "was": "unknown", "now": "unknown", "what": "not reached: no route to host"},
     ]
-    given: dict[str, object] = {"rows": rows, "release": "new", "stop": "", "failed": {}, "notes": [], **state}
+    given: dict[str, Any] = {"release": "new", "label": "new v2 (3f2a91c)", "stop": "", "failed": {}, "notes": []}
+    given |= {"rows": rows, **state}
+    given["rows"] = [{"was_named": row["was"], "now_named": row["now"], **row} for row in given["rows"]]
     places = [str(REPOSITORY / "playbooks/templates")]
     return template("service", "rollout.txt.j2", _rollout=given, ansible_search_path=places).splitlines()
 
@@ -658,9 +669,10 @@ def test_report_has_a_line_for_every_host_where_one_failed() -> None:
     lines = report(stop="1 of 2 hosts failed", failed={"web2.example.org": "not reached: no route to host"})
     assert [line.split() for line in lines[:2]] == [
         ["HOST", "WAS", "NOW", "RUNS", "WHAT", "HAPPENED"],
-        ["web1", "old", "new", "switched"],
+        ["web1", "old", "new", "v2", "(3f2a91c)", "switched"],
     ]
     assert len({line.index(text) for line, text in zip(lines, ("WAS", "old", "unknown"), strict=False)}) == 1
+    assert len({line.index(text) for line, text in zip(lines, ("WHAT", "switched", "not r"), strict=False)}) == 1
     assert lines[2].endswith("not reached: no route to host")
     assert lines[3:] == ["The rollout stopped: 1 of 2 hosts failed."]
 
@@ -676,8 +688,8 @@ def test_report_is_short_where_all_is_well() -> None:
         for number in (1, 2, 3)
     ]
     assert report(rows=rows, notes=["web1: began with fewer workers"]) == [
-        "Release new: 1 already up to date (web3)",
-        "Release new: 2 switched (web1, web2)",
+        "Release new v2 (3f2a91c): 1 already up to date (web3)",
+        "Release new v2 (3f2a91c): 2 switched (web1, web2)",
         "Note: web1: began with fewer workers",
     ]
 

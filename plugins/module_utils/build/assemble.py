@@ -8,7 +8,7 @@ import re
 import shutil
 import tarfile
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def build(request: Request, cache: Cache, uv: Uv, results: list[dict[str, Any]] 
         try:
             result = {**_build(request, cache, uv, work), "needs_sdists": []}
         except WheelsNeededError as error:
-            result = {"artifacts": {}, "notes": [], "built": False, "needs_sdists": error.builds}
+            result = {"artifacts": {}, "origin": {}, "notes": [], "built": False, "needs_sdists": error.builds}
     result["notes"] += notes
     if result["built"]:
         cache.prune()
@@ -55,8 +55,8 @@ def build(request: Request, cache: Cache, uv: Uv, results: list[dict[str, Any]] 
 
 def _build(request: Request, cache: Cache, uv: Uv, work: Path) -> dict[str, Any]:
     if request.source.startswith("git+"):
-        root = fetch_git(request.source, cache.root, work)
-        return from_source(request, read_folder(root, request.exclude, request.include, fetched=True), cache, uv)
+        root, ref = fetch_git(request.source, cache.root, work)
+        return from_source(request, read_folder(root, request.exclude, request.include, ref), cache, uv)
     named = _EXTRAS.fullmatch(request.source)
     extras = [extra.strip() for extra in named[2].split(",") if extra.strip()] if named else []
     path = Path(os.path.abspath(Path(named[1] if named else request.source).expanduser()))
@@ -132,6 +132,7 @@ def from_source(request: Request, source: Source, cache: Cache, uv: Uv) -> dict[
     return {
         "id": manifest.id,
         "label": source.label or manifest.id,
+        "origin": asdict(source.origin) if source.origin.commit else {},
         "artifacts": artifacts,
         "notes": source.notes + notes,
         "built": any(made),

@@ -81,8 +81,8 @@ def submodules(root: Path) -> list[Submodule]:
     return [Submodule(path, commit, urls.get(prefix + path, "")) for _mode, commit, _stage, path in rows]
 
 
-def fetch_git(source: str, cache: Path, into: Path) -> Path:
-    """Put a checkout of a git source into `into`/git; return the app's folder in it. Raises BuildError."""
+def fetch_git(source: str, cache: Path, into: Path) -> tuple[Path, str]:
+    """Put a checkout of a git source into `into`/git; return the app's folder in it, and the ref. Raises BuildError."""
     url, ref, subdirectory = parse_git(source)
     if ".." in subdirectory.split("/") or ref.startswith("-") or url.startswith("-"):
         raise BuildError(f"{redact(source)} is no git source. Write git+URL@REF#subdirectory=DIR")
@@ -92,7 +92,7 @@ def fetch_git(source: str, cache: Path, into: Path) -> Path:
     if not root.is_dir():
         raise BuildError(f"{redact(url)} has no folder {subdirectory} at {ref}. Check #subdirectory= in app_source.")
     _fetch_submodules(root, url, cache)
-    return root
+    return root, ref
 
 
 def _check_out(url: str, ref: str, cache: Path, tree: Path, **variables: str) -> None:

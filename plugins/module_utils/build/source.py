@@ -14,8 +14,8 @@ import tomllib
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from .git import describe
 from .notes import notes_on, uncommitted
+from .origin import Origin, read_origin
 from .secret_files import is_secret
 from .selection import (
     check_links,
@@ -45,6 +45,7 @@ class Source:
     requires: list[str] = field(default_factory=list)  # and what that wheel requires, as in its metadata
     extras: list[str] = field(default_factory=list)  # with these of its extras
     fetched: bool = False  # by this build, from a git URL: nobody has changed anything in it
+    origin: Origin = field(default_factory=Origin)
 
     @property
     def name(self) -> str:
@@ -76,8 +77,8 @@ class Source:
         return [*options, "--index-strategy", "unsafe-best-match"] if options else []
 
 
-def read_folder(root: Path, exclude: Sequence[str], include: Sequence[str] = (), fetched: bool = False) -> Source:
-    """Look at an app's folder, which may have been `fetched` for this build. Raises BuildError when it is none."""
+def read_folder(root: Path, exclude: Sequence[str], include: Sequence[str] = (), ref: str = "") -> Source:
+    """Look at an app's folder. `ref` is of what git fetched for this build. Raises BuildError when it is none."""
     if not os.access(root, os.R_OK | os.X_OK):
         raise BuildError(
             f"The folder {root} cannot be read by this user. Give it permission, or name another app_source."
@@ -96,15 +97,15 @@ def read_folder(root: Path, exclude: Sequence[str], include: Sequence[str] = (),
     check_submodules(root, names)
     check_links(root, names)
     check_readable(root, names)
-    check_pointers(root, names, fetched)
+    check_pointers(root, names, fetched=bool(ref))
     project = _pyproject(root) if "pyproject.toml" in names else {}
     if kind == "uv.lock" and not project:
         raise BuildError(f"{root} has a uv.lock, but no pyproject.toml that it belongs to. Add it, or remove uv.lock.")
-    changed = [] if fetched else uncommitted(root, names)
-    commit = describe(root)
-    label = commit + ("+changes" if changed else "") if commit else str(project.get("project", {}).get("version", ""))
+    changed = [] if ref else uncommitted(root, names)
+    origin = read_origin(root, len(changed), ref)
+    label = origin.label or str(project.get("project", {}).get("version", ""))
     notes = notes_on(root, names, secrets, changed)
-    return Source(kind, root, {n: root / n for n in names}, label, notes, project, fetched=fetched)
+    return Source(kind, root, {n: root / n for n in names}, label, notes, project, fetched=bool(ref), origin=origin)
 
 
 def selected(root: Path, exclude: Sequence[str], include: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -92,6 +92,7 @@ def from_artifacts(request: Request, files: Sequence[Path], cache: Cache) -> dic
     return {
         "id": manifest.id,
         "label": manifest.source["version"] or manifest.id,
+        "origin": {},  # an artifact says only what is the same for all who build it
         "artifacts": {platform.key: artifacts[platform.key] for platform in request.platforms},
         "notes": [],
         "built": False,

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from .config import Config
-from .files import write_atomically, write_object
+from .files import read_object, write_atomically, write_object
 from .records import bad_marks
 
 MOST_LINES, FEWEST_LINES = 1000, 500
@@ -81,6 +81,17 @@ def served(config: Config) -> list[str]:
 def is_whole(config: Config, release: str) -> bool:
     """Return whether a release is on the host, whole."""
     return release.isalnum() and (config.release_dir(release) / ".complete").is_file()
+
+
+def label_of(config: Config, release: str) -> str:
+    """Return what people call a release, as in "v1.4.2 (3f2a91c)"; "" where its id is all that is known."""
+    label = read_object(config.release_dir(release) / ".complete").get("label") if is_whole(config, release) else ""
+    return "" if label == release else str(label or "")
+
+
+def named(release: str, label: str) -> str:
+    """Return a release's id, and what people call it."""
+    return f"{release} {label}".rstrip()
 
 
 def rollback_candidates(config: Config) -> list[str]:

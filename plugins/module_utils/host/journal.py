@@ -57,10 +57,11 @@ class Transaction:
 
     def end(self, context: Context, result: str, reason: str = "") -> None:
         """Write the history's line, then remove the journal."""
+        label = history.label_of(context.config, self.release)
         history.note(
             context.config,
             {
-                "verb": self.verb, "by": self.by, "from": self.from_release or None, "to": self.release,
+                "verb": self.verb, "by": self.by, "from": self.from_release or None, "to": self.release, "label": label,
                 "result": result, "seconds": self.seconds(context), "reason": reason,
             },
         )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 from . import history, recycle
 from .config import Config
 from .context import Context
+from .files import read_object
 from .gate import probe
 from .journal import Transaction
 from .locks import describe, holder
@@ -45,6 +46,7 @@ def verify(context: Context) -> dict[str, Any]:
     ]
     return {
         "live": record.public(),
+        "label": history.label_of(config, record.release),
         "fleet": config.fleet,
         "slot": slot,
         "plan": record.plan.as_dict(),
@@ -64,7 +66,16 @@ def status(context: Context) -> dict[str, Any]:
         "app": config.app,
         "rollback_to": back[0] if back else None,
         "no_rollback": "" if back else no_rollback(config),
-        "releases": [{"id": name, "live": name == live, "bad": marks.get(name, {}).get("reason")} for name in there],
+        "releases": [
+            {
+                "id": name,
+                "label": history.label_of(config, name),
+                "live": name == live,
+                "bad": marks.get(name, {}).get("reason"),
+            }
+            for name in there
+        ],
+        "origin": read_object(config.release_dir(live) / ".complete").get("origin") or {} if live else {},
         "lock": holder(config),
         "recycling": recycling(context),
     }
@@ -94,8 +105,9 @@ def as_text(result: dict[str, Any]) -> list[str]:
     lines = []
     if "planned" in result:
         live = result["live"]
+        release = history.named(live["release"], result["label"])
         lines = [
-            f"release {live['release']} in the {result['slot']} slot, live since {time.ctime(live['at'])}",
+            f"release {release} in the {result['slot']} slot, live since {time.ctime(live['at'])}",
             f"workers: {result['planned']} planned, {result['running']} running, {result['answering']} answering",
             f"engine: {live['engine']}",
             f"planned: {result['plan']['reason']}",
@@ -104,7 +116,13 @@ def as_text(result: dict[str, Any]) -> list[str]:
         ]
     if "rollback_to" in result:
         back = result["rollback_to"]
-        lines.append(f"rollback: to {back}" if back else f"rollback: {result['no_rollback']}")
+        labels = {entry["id"]: entry["label"] for entry in result["releases"]}
+        to = history.named(back or "", labels.get(back, ""))
+        lines.append(f"rollback: to {to}" if back else f"rollback: {result['no_rollback']}")
+        if origin := result["origin"]:
+            changed = f", with {origin['changes']} uncommitted changes" if origin.get("changes") else ""
+            commit = f"commit {origin['commit']}{changed}, " if origin.get("commit") else ""
+            lines.append(f"origin: {commit}built by {origin.get('by')}")
         lines += [f"bad: {entry['id']}: {entry['bad']}" for entry in result["releases"] if entry["bad"]]
         said = result["recycling"]
         if said["limit_mib"]:
@@ -127,7 +145,7 @@ def history_lines(config: Config) -> list[str]:
     lines = []
     for entry in history.entries(config):
         when = time.strftime("%F %T", time.localtime(entry.get("at", 0)))
-        way = f"{entry.get('from') or '-'} -> {entry.get('to')}"
+        way = f"{entry.get('from') or '-'} -> {history.named(str(entry.get('to')), str(entry.get('label') or ''))}"
         done = f"{entry.get('result')} in {entry.get('seconds')} s, by {entry.get('by')}"
         line = f"{when}  {entry.get('verb')!s:<9} {way:<28} {done}"
         lines.append(line + (f": {entry['reason']}" if entry.get("reason") else ""))

@@ -12,14 +12,14 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from .archive import NOT_OURS, ArchiveError, Limits, Rules
 from .extract import extract
-from .files import read_object, sync_folder
+from .files import read_object, sync_folder, write_atomically
 from .locks import releases_locked
 
 MARKER = ".complete"
@@ -35,13 +35,17 @@ class UnpackError(Exception):
 
 @dataclass(frozen=True)
 class Order:
-    """What to unpack: `artifact` is the build's description of it, `live` ids of releases that must not be touched."""
+    """What to unpack: `artifact` is the build's description of it, `live` ids of releases that must not be touched.
+
+    `label` is what people call it, `origin` where it comes from (build/origin.py); neither is part of the release.
+    """
 
     app: str
     root: Path
     release: str
     artifact: dict[str, Any]
     label: str = ""
+    origin: Mapping[str, Any] = field(default_factory=dict)
     python: str = "/usr/bin/python3"
     live: tuple[str, ...] = ()
 
@@ -86,6 +90,20 @@ def donor(order: Order) -> Path | None:
         if marker and marker.get("lib_sha256") == order.artifact["lib_sha256"] and (folder / "lib").is_dir():
             return folder / "lib"
     return None
+
+
+def is_renamed(order: Order) -> bool:
+    """Whether the host knows a whole release by another name: the same files are now of another commit or tag."""
+    marker = read_marker(order.folder)
+    return bool(marker and order.origin.get("commit") and marker.get("label") != order.label)
+
+
+def rename(order: Order) -> None:
+    """Write down a release's present name and origin; nothing else of it changes."""
+    with releases_locked(order.root):
+        if marker := read_marker(order.folder):
+            marker |= {"label": order.label, "origin": dict(order.origin)}
+            write_atomically(order.folder / MARKER, f"{json.dumps(marker, sort_keys=True)}\n".encode())
 
 
 def needs(order: Order) -> list[str]:
@@ -220,7 +238,8 @@ def compile_bytecode(order: Order, work: Path, folders: list[str]) -> None:
 
 def finish(order: Order, work: Path, releases: Path) -> None:
     """Put everything on the disk, mark it whole, and give it its name: after a power cut it is whole or not there."""
-    marker: dict[str, Any] = {"format": 1, "id": order.release, "app": order.app, "label": order.label}
+    marker: dict[str, Any] = {"format": 1, "id": order.release, "app": order.app}
+    marker.update({"label": order.label, "origin": dict(order.origin)})
     marker.update({key: order.artifact[key] for key in _MARKED})
     with (work / MARKER).open("w", encoding="utf-8") as out:
         if ctypes.CDLL(None).syncfs(out.fileno()):  # one call for all files of the release

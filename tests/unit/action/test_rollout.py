@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from plugins.action.rollout import CannotGoBackError, Settings, as_if_probed, decide, go_back, me, reason
+from plugins.action.rollout import CannotGoBackError, Settings, as_if_probed, decide, go_back, reason
 
 OLD, NEW = "old000000000", "new000000000"
 LOST = {"unreachable": True, "msg": "Task failed: no route to host\nand more"}
@@ -308,6 +308,19 @@ def test_settings_may_be_texts() -> None:
     assert Settings.of(args, check=False) == Settings([1], 2, restore=False, migrate=False, check=False)
 
 
-def test_who_asks_is_one_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOGNAME", "alice smith")
-    assert me().startswith("alice-smith@")
+def test_releases_are_named_as_people_call_them() -> None:
+    """As the host knows its own, and this run's build its one; an id alone where there is no other name."""
+    releases = [{"id": OLD, "label": "v1 (1111111)"}, {"id": NEW, "label": "before (2222222)"}]
+    host = switched(release_label="v2 (3333333)")
+    host["service_probe"]["ansible_facts"]["app_probe"]["releases"] = releases
+    state = decided({"a": host, "b": prepared("other0000000", release_label="v2 (3333333)"), "c": prepared("")})
+    named = {row["host"]: (row["was_named"], row["now_named"]) for row in state["rows"]}
+    assert named == {
+        "a": (f"{OLD} v1 (1111111)", f"{NEW} v2 (3333333)"),
+        "b": ("other0000000", "other0000000"),
+        "c": ("none", "none"),
+    }
+    assert state["label"] == f"{NEW} v2 (3333333)"
+    back = as_if_probed(OLD, {"a": {"service_status": says(0, live=live(NEW), releases=releases)}})
+    assert decided(back)["rows"][0]["was_named"] == f"{NEW} before (2222222)"
+    assert decided(back)["label"] == f"{OLD} v1 (1111111)"

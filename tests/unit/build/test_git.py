@@ -54,11 +54,12 @@ def test_git_ref_is_fetched(tmp_path: Path) -> None:
     git(repo, "commit", "-am", "y")
     cache = tmp_path / "cache"
     cache.mkdir()
-    root = fetch_git(f"git+file://{repo}@v1", cache, tmp_path / "one")
+    root, ref = fetch_git(f"git+file://{repo}@v1", cache, tmp_path / "one")
+    assert ref == "v1"
     assert (root / "main.py").read_text() == "app = 1\n"
     assert describe(root) == "v1"
-    assert (fetch_git(f"git+file://{repo}", cache, tmp_path / "two") / "main.py").read_text() == "later = 1\n"
-    assert fetch_git(f"git+file://{repo}#subdirectory=sub", cache, tmp_path / "three").name == "sub"
+    assert (fetch_git(f"git+file://{repo}", cache, tmp_path / "two")[0] / "main.py").read_text() == "later = 1\n"
+    assert fetch_git(f"git+file://{repo}#subdirectory=sub", cache, tmp_path / "three")[0].name == "sub"
     with pytest.raises(BuildError, match="no branch, tag or commit v9"):
         fetch_git(f"git+file://{repo}@v9", cache, tmp_path / "four")
     with pytest.raises(BuildError, match="could not fetch file:///nowhere"):
@@ -96,11 +97,11 @@ def nested(root: Path) -> Path:
 def test_submodules_are_fetched_with_theirs_and_once(tmp_path: Path) -> None:
     outer, cache = nested(tmp_path), tmp_path / "cache"
     cache.mkdir()
-    root = fetch_git(f"git+file://{outer}", cache, tmp_path / "one")
+    root = fetch_git(f"git+file://{outer}", cache, tmp_path / "one")[0]
     assert (root / "lib/main.py").exists()
     assert (root / "lib/more/deep.py").exists()
     (tmp_path / "deep").rename(tmp_path / "away")  # the commits are known: nothing is fetched for them again
-    again = fetch_git(f"git+file://{outer}#subdirectory=sub", cache, tmp_path / "two")
+    again = fetch_git(f"git+file://{outer}#subdirectory=sub", cache, tmp_path / "two")[0]
     assert (again / "mine/deep.py").exists()
     assert not (again.parent / "lib/main.py").exists()  # not asked for
 
@@ -127,7 +128,7 @@ def test_submodule_that_cannot_be_fetched_is_named(tmp_path: Path) -> None:
 def test_attributes_of_archives_leave_nothing_out(tmp_path: Path) -> None:
     repo = repository(tmp_path / "repo", **{".gitattributes": "main.py export-ignore\n"})
     (tmp_path / "cache").mkdir()
-    assert (fetch_git(f"git+file://{repo}", tmp_path / "cache", tmp_path / "one") / "main.py").exists()
+    assert (fetch_git(f"git+file://{repo}", tmp_path / "cache", tmp_path / "one")[0] / "main.py").exists()
 
 
 def test_hooks_and_the_callers_repository_have_no_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from plugins.module_utils.host.config import Config, HostError
 from plugins.module_utils.host.files import link_atomically, write_object
 from plugins.module_utils.host.history import FEWEST_LINES, MOST_LINES, REFUSED, SWITCHED, WENT_BACK, bad, entries, note
 from plugins.module_utils.host.prune import check_prune, in_use, prune, whole
+from plugins.module_utils.host.status import history_lines
 from plugins.module_utils.workers.plan import WorkerPlan
 
 DAY = 86400.0
@@ -415,3 +416,18 @@ def test_what_a_cut_off_removal_left_goes_with_the_next_one(host: Host) -> None:
     unpacking.mkdir()
     prune(host.config, keep=5)
     assert (half.exists(), unpacking.exists()) == (False, True)
+
+
+def test_history_tells_what_people_call_a_release(tmp_path: Path) -> None:
+    host = Host(tmp_path).unpack("aaaaaaaaaaaa", "bbbbbbbbbbbb")
+    (host.config.release_dir("bbbbbbbbbbbb") / ".complete").write_text('{"label": "v1.4.2 (3f2a91c)"}')
+    (host.config.release_dir("aaaaaaaaaaaa") / ".complete").write_text('{"label": "aaaaaaaaaaaa"}')
+    assert history.label_of(host.config, "aaaaaaaaaaaa") == ""  # by an artifact that has no other name
+    assert history.label_of(host.config, "cccccccccccc") == ""
+    label = history.label_of(host.config, "bbbbbbbbbbbb")
+    entry = {"verb": "activate", "by": "ann", "from": "aaaaaaaaaaaa", "result": SWITCHED, "seconds": 1.0}
+    note(host.config, {**entry, "to": "bbbbbbbbbbbb", "label": label})
+    note(host.config, {**entry, "to": "aaaaaaaaaaaa"})  # as earlier versions wrote it
+    lines = history_lines(host.config)
+    assert "aaaaaaaaaaaa -> bbbbbbbbbbbb v1.4.2 (3f2a91c) switched in 1.0 s, by ann" in lines[0]
+    assert "-> aaaaaaaaaaaa switched in 1.0 s, by ann" in lines[1]

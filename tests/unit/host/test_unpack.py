@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,16 @@ import pytest
 from plugins.module_utils.build.artifact import Entry, describe, write_member
 from plugins.module_utils.host import locks
 from plugins.module_utils.host import unpack as unpack_module
-from plugins.module_utils.host.unpack import Order, UnpackError, needs, read_marker, unpack, valid_id
+from plugins.module_utils.host.unpack import (
+    Order,
+    UnpackError,
+    is_renamed,
+    needs,
+    read_marker,
+    rename,
+    unpack,
+    valid_id,
+)
 from tests.unit.rendering import value
 
 
@@ -247,3 +257,20 @@ def test_release_is_on_the_disk_before_it_is_marked_whole(
     assert unpack(order, files) == []
     assert marked == [("syncfs", "")] + [("sync", "")] * (not works)
     assert read_marker(order.folder)
+
+
+def test_same_files_of_another_commit_get_its_name_and_nothing_else_changes(tmp_path: Path) -> None:
+    order, files = build(tmp_path)
+    first = replace(order, label="main (1111111)", origin={"commit": "1" * 40, "by": "ann@ci"})
+    unpack(first, files)
+    marker = read_marker(order.folder)
+    assert marker
+    assert (marker["label"], marker["origin"]["by"]) == ("main (1111111)", "ann@ci")
+    assert not is_renamed(first)
+    assert not is_renamed(replace(first, label="1.0", origin={"by": "bob@ci"}))  # an artifact: it does not know
+    tagged = replace(first, label="v1 (2222222)", origin={"commit": "2" * 40, "by": "bob@ci"})
+    assert is_renamed(tagged)
+    rename(tagged)
+    assert not is_renamed(tagged)
+    assert read_marker(order.folder) == {**marker, "label": tagged.label, "origin": tagged.origin}
+    assert (order.folder / ".complete").stat().st_mode & 0o777 == 0o644

@@ -50,6 +50,7 @@ OTHERS: dict[str, Any] = {
     "fleet_batches": [1, "50%"],
     "fleet_migrate": "true",
     "fleet_own_variables": ["app_version"],
+    "fleet_by": "release bot",
     "tune_load": ["/a"],
     "tune_workers": [1, 2],
     "tune_report": "/srv/report",
