@@ -26,6 +26,7 @@ from plugins.module_utils.host.records import SLOTS
 from plugins.module_utils.host.slots import closes_kept
 from plugins.module_utils.settings.definitions import load
 from plugins.module_utils.workers.engines import ENGINES
+from plugins.module_utils.workers.engines.base import SHUTDOWN_SECONDS
 from plugins.module_utils.workers.plan import WorkerPlan
 from tests.unit.rendering import REPOSITORY, ROLES, environment, host, nginx, template, unit, value
 
@@ -81,8 +82,9 @@ def test_unit_follows_the_settings(variable: str, setting: object, key: str, exp
 def test_systemd_waits_longer_than_the_workers_may_take_to_end(drain: int | str, engine: str) -> None:
     found = unit(template("service", SERVICE, service_drain_timeout=drain, service_engine=engine))
     name = "--timeout-graceful-shutdown" if engine == "uvicorn" else "--graceful-timeout"
-    assert int(option(found["Service.ExecStart"][0], name)) == int(drain)
-    assert int(found["Service.TimeoutStopSec"][0]) > int(drain)
+    seconds = int(option(found["Service.ExecStart"][0], name))
+    assert seconds == int(drain) + (0 if engine == "uvicorn" else SHUTDOWN_SECONDS)
+    assert int(found["Service.TimeoutStopSec"][0]) > int(drain) + SHUTDOWN_SECONDS
 
 
 @pytest.mark.parametrize("engine", ENGINES)

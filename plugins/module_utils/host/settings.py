@@ -38,7 +38,8 @@ class Settings:
     boot_timeout: float = 60.0
     #: Paths that are asked for once the release is well and before it gets traffic: fills caches, opens connections.
     warmup_paths: tuple[str, ...] = ()
-    #: How long the old release keeps running for requests that it has begun. In seconds.
+    #: How long the old release keeps running for requests that it has begun. What is open then, streams and background
+    #: tasks included, ends, and the app's own shutdown (lifespan) runs. In seconds.
     drain_timeout: float = 30.0
     #: How long a release is watched once it has traffic; the old one stays up, so that going back is one rename. In
     #: seconds.

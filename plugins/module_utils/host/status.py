@@ -105,7 +105,7 @@ def as_text(result: dict[str, Any]) -> list[str]:
     lines = []
     if "planned" in result:
         live = result["live"]
-        release = history.named(live["release"], result["label"])
+        release = history.named(live["release"], result.get("label") or "")
         lines = [
             f"release {release} in the {result['slot']} slot, live since {time.ctime(live['at'])}",
             f"workers: {result['planned']} planned, {result['running']} running, {result['answering']} answering",
@@ -116,10 +116,10 @@ def as_text(result: dict[str, Any]) -> list[str]:
         ]
     if "rollback_to" in result:
         back = result["rollback_to"]
-        labels = {entry["id"]: entry["label"] for entry in result["releases"]}
+        labels = {entry["id"]: entry.get("label") or "" for entry in result["releases"]}
         to = history.named(back or "", labels.get(back, ""))
         lines.append(f"rollback: to {to}" if back else f"rollback: {result['no_rollback']}")
-        if origin := result["origin"]:
+        if origin := result.get("origin"):
             changed = f", with {origin['changes']} uncommitted changes" if origin.get("changes") else ""
             commit = f"commit {origin['commit']}{changed}, " if origin.get("commit") else ""
             lines.append(f"origin: {commit}built by {origin.get('by')}")

@@ -347,7 +347,7 @@ def test_timer_is_wanted_by_the_slots_only_where_there_is_a_limit() -> None:
         ({}, "own_worker.EvenWorker"),
         ({"python": "3.11"}, "fleet_preload.UvicornWorker"),
         ({"service_even_bursts": False}, "fleet_preload.UvicornWorker"),
-        ({"service_even_bursts": False, "service_preload_libraries": False}, "uvicorn_worker.UvicornWorker"),
+        ({"service_even_bursts": False, "service_preload_libraries": False}, "fleet_preload.UvicornWorker"),
         ({"service_even_bursts": False, **ON}, "own_worker.RetiringWorker"),
         ({"service_even_bursts": False, "proxy_keepalive": 8}, "own_worker.RetiringWorker"),
         ({"service_engine": "asgi"}, "fleetasgi.Worker"),

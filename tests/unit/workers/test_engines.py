@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from plugins.filter.unit_start import unit_start
 from plugins.module_utils.workers import engines as engines_module
 from plugins.module_utils.workers import start as start_module
 from plugins.module_utils.workers.engines import DEFAULT, ENGINES, Process, Start, engine, load
+from plugins.module_utils.workers.engines.base import SHUTDOWN_SECONDS
 
 REPOSITORY = Path(__file__).parents[3]
 #: A whole engine: the only thing that somebody writes who adds one.
@@ -79,10 +81,10 @@ def test_an_engine_that_is_none_is_named_with_those_there_are() -> None:
     ("changes", "worker_class"),
     [
         ({}, "uvicorn_worker.UvicornWorker"),
-        ({"preloads": True}, "fleet_preload.UvicornWorker"),
-        ({"preloads": True, "recycles": True}, "own_worker.RetiringWorker"),
+        ({"classes": "/worker"}, "fleet_preload.UvicornWorker"),
+        ({"classes": "/worker", "recycles": True}, "own_worker.RetiringWorker"),
         ({"keepalive": True}, "own_worker.RetiringWorker"),
-        ({"even_bursts": True, "version": (3, 11)}, "uvicorn_worker.UvicornWorker"),
+        ({"even_bursts": True, "version": (3, 11), "classes": "/worker"}, "fleet_preload.UvicornWorker"),
         ({"even_bursts": True, "version": (3, 12), "keepalive": True}, "own_worker.EvenWorker"),
         ({"http": "fleet.workers.http", "even_bursts": True, "version": (3, 12)}, "fleet.workers.http.Worker"),
     ],
@@ -118,3 +120,18 @@ def test_nothing_else_compares_an_engines_name() -> None:
     hits = {str(file.relative_to(REPOSITORY)): compared.findall(file.read_text(encoding="utf-8")) for file in files}
     assert {name: found for name, found in hits.items() if found} == {}
     assert compared.search("if engine == 'uvicorn'")
+
+
+@pytest.mark.parametrize("name", ["gunicorn", "asgi"])
+def test_gunicorn_kills_no_worker_while_the_app_shuts_down(name: str) -> None:
+    """Its workers leave the app as much of the graceful timeout as the command gives for that."""
+    sys.path.insert(0, str(Path(start_module.__file__).parent / "server"))
+    try:
+        server = importlib.import_module("fleet_preload")
+    finally:
+        sys.path.pop(0)
+    start = Start(python=["python3"], app="a:b", attribute="a:b", workers="1", timeout="60", drain="30")
+    graceful = int(dict(group for group in ENGINES[name].command(start) if len(group) == 2)["--graceful-timeout"])
+    assert server.SHUTDOWN_SECONDS == SHUTDOWN_SECONDS
+    assert server.patience(graceful) == 30
+    assert server.patience(0) == 1

@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+#: What the app's own shutdown (lifespan) has, at least, when requests have had their time to end: gunicorn kills
+#: workers that are later. The unit's TimeoutStopSec is a little more; server/fleet_preload.py has the same figure.
+SHUTDOWN_SECONDS = 8
+
 
 @dataclass(frozen=True)
 class Process:
@@ -40,7 +44,6 @@ class Start:
     even_bursts: bool = False
     recycles: bool = False
     keepalive: bool = False
-    preloads: bool = False
 
 
 class Engine:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from .base import Engine, Start
+from .base import SHUTDOWN_SECONDS, Engine, Start
 
 
 class Gunicorn(Engine):
@@ -29,7 +29,8 @@ class Gunicorn(Engine):
             return "own_worker.EvenWorker"
         if start.recycles or start.keepalive:
             return "own_worker.RetiringWorker"
-        return "fleet_preload.UvicornWorker" if start.preloads else "uvicorn_worker.UvicornWorker"
+        # On a host it is Uvicorn's own but for one thing: it ends its requests in time for the app's shutdown.
+        return "fleet_preload.UvicornWorker" if start.classes else "uvicorn_worker.UvicornWorker"
 
     def command(self, start: Start) -> list[list[str]]:
         """As the base class says. Gunicorn takes the socket that systemd passes by itself."""
@@ -40,7 +41,7 @@ class Gunicorn(Engine):
             *self.own_options(start),
             ["--workers", start.workers],
             ["--timeout", start.timeout],
-            *([["--graceful-timeout", start.drain]] if start.drain else []),
+            *([["--graceful-timeout", str(int(start.drain) + SHUTDOWN_SECONDS)]] if start.drain else []),
             *([["--worker-tmp-dir", start.shared_memory]] if start.shared_memory else []),
             *([["--keep-alive", "75"]] if start.keepalive else []),
             # nginx alone reaches the socket, and overwrites the client's own headers.

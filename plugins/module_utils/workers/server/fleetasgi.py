@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from typing import Any
 
-import fleet_preload  # noqa: F401 - for what it does
+from fleet_preload import patience
 from gunicorn.workers.gasgi import ASGIWorker
 
 Message = MutableMapping[str, Any]
@@ -52,5 +52,7 @@ class Worker(ASGIWorker):  # type: ignore[misc]
         """Tell WebSockets that the service restarts; they would be cut off when the time to end is over."""
         closing = [send({"type": "websocket.close", "code": SERVICE_RESTART}) for send in self._websockets]
         closed = asyncio.gather(*closing, return_exceptions=True)
+        # How long it waits for requests: until gunicorn kills it, nothing would be left for the app's own shutdown.
+        self.cfg.set("graceful_timeout", patience(self.cfg.graceful_timeout))
         await super()._shutdown()
         closed.cancel()

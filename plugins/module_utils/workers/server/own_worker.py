@@ -29,11 +29,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from typing import Any
 
-import fleet_preload  # noqa: F401 - for what it does
+from fleet_preload import UvicornWorker, patience
 from gunicorn.arbiter import Arbiter
 from uvicorn.config import Config
 from uvicorn.server import Server
-from uvicorn_worker import UvicornWorker
 
 READ_BYTES = 65536
 BEAT_SECONDS = 1.0
@@ -124,7 +123,7 @@ class RetiringWorker(UvicornWorker):  # type: ignore[misc]
         self.config.app = self.wsgi
         self.config.load()
         self.adapt()
-        server = RetiringServer(self.config, self.cfg.graceful_timeout)
+        server = RetiringServer(self.config, patience(self.cfg.graceful_timeout))
         self._install_sigquit_handler()
         await server.serve(sockets=self.sockets)
         if not server.started:
