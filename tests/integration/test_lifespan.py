@@ -44,7 +44,7 @@ async def app(scope, receive, send):
 """
 
 #: As systemd passes a socket.
-PASS = """
+HAND_OVER = """
 import os, sys
 os.dup2(int(sys.argv[1]), 3)
 os.execve(sys.argv[2], sys.argv[2:], {**os.environ, "LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"})
@@ -78,7 +78,7 @@ def server(request: pytest.FixtureRequest, packages: Path, tmp_path: Path) -> It
     words = [word for group in ENGINES[name].command(start) for word in group]
     environment = {**os.environ, "PYTHONPATH": f"{packages}:{tmp_path}", "LOG": str(tmp_path / "log")}
     with subprocess.Popen(
-        [sys.executable, "-c", PASS, str(listener.fileno()), *words],
+        [sys.executable, "-c", HAND_OVER, str(listener.fileno()), *words],
         cwd=tmp_path,
         env=environment,
         pass_fds=[listener.fileno()],
@@ -95,7 +95,8 @@ def workers(folder: Path, word: str) -> set[str]:
 
 async def hold_all(folder: Path, path: str) -> list[asyncio.StreamWriter]:
     """Connect until each worker has a request; return the connections, which stay open."""
-    held, seen = [], set()
+    held: list[asyncio.StreamWriter] = []
+    seen: set[bytes] = set()
     while len(seen) < WORKERS:
         assert len(held) < CONNECTIONS_MAX, f"only {len(seen)} workers answer"
         reader, writer = await asyncio.open_unix_connection(str(folder / "socket"))

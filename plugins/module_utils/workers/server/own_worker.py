@@ -116,7 +116,7 @@ class RetiringServer(Server):  # type: ignore[misc]
         return bool(await super().on_tick(counter))
 
 
-class RetiringWorker(UvicornWorker):  # type: ignore[misc]
+class RetiringWorker(UvicornWorker):
     """gunicorn's side of it; as UvicornWorker but for the server."""
 
     async def _serve(self) -> None:
