@@ -21,6 +21,7 @@ STATIC = '[project]\nname = "shop"\nversion = "1"\n'
         ({"project": {"version": "1"}, "build-system": {"requires": ["hatchling>=1.2"]}}, False),
         ({"project": {"version": "1"}}, False),
         ({"project": {"dynamic": ["version"]}}, True),
+        ({"tool": {"poetry": {"version": "1"}}, "build-system": {"requires": ["poetry-core>=2"]}}, False),
         ({}, True),  # setup.py, which may do anything
         ({"project": {"version": "0"}, "build-system": {"requires": ["poetry-dynamic-versioning>=1"]}}, True),
         ({"project": {"version": "0"}, "build-system": {"requires": ["Setuptools_SCM[toml]", "x y"]}}, True),
