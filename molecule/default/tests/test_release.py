@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleettest import REPOSITORY, App, playbook
+from fleettest import REPOSITORY, App, playbook, wait_until
 
 pytest_plugins = ["fleettest"]
 # The playbooks deploy to all hosts; one of them is watched.
@@ -65,7 +65,8 @@ def client(app: App) -> Iterator[Client]:
 
 
 def test_every_worker_answers_through_the_proxy(app: App) -> None:
-    assert app.answering("/health") == app.workers
+    # Which worker takes a request is the kernel's choice: on a busy machine one burst may miss one.
+    wait_until(lambda: app.answering("/health") == app.workers)
 
 
 def test_verify_shows_the_fleet(host: Any) -> None:
