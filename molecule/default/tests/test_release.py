@@ -223,7 +223,7 @@ def test_second_app_under_the_same_name_is_refused_and_the_first_serves_on(app: 
         assert done.returncode != 0
         assert "conflicting server name" in done.stdout, done.stdout
         assert "The old files are back in place" in done.stdout
-        assert app.answering("/health") == app.workers
+        wait_until(lambda: app.answering("/health") == app.workers)
         assert app.host.run("nginx -t").rc == 0
         assert not app.host.file("/etc/nginx/conf.d/another.conf").exists
     finally:
