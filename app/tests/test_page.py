@@ -26,6 +26,7 @@ ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--n
 PATIENCE = 60  # seconds for anything that only has to happen at all
 RELEASE = "5a4d9e1c"
 ROUNDS = 8  # bursts within which the kernel must hand two connections to two different workers
+ROUNDING = 0.005  # seconds, of the clocks
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def bars(page: Page) -> list[Bar]:
 
 def overlapping(served: list[Bar]) -> list[tuple[Bar, Bar]]:
     """Pairs in order of their start whose second began before the first had finished, clocks' rounding aside."""
-    return [(a, b) for a, b in pairwise(served) if b.started < a.finished - 0.005]
+    return [(a, b) for a, b in pairwise(served) if b.started < a.finished - ROUNDING]
 
 
 def by_worker(served: list[Bar]) -> dict[str, list[Bar]]:
@@ -215,8 +216,9 @@ def test_more_customers_than_connections_are_said_to_wait_in_the_browser(page: P
     page.goto(one_worker)
     served = send(page, "awaiting", 12, seconds=0.5)
     assert len(served) == 12
-    late = sorted(bar.sent for bar in served)[6:]
-    assert late[0] >= min(bar.finished for bar in served), "the seventh connection was not the one that had to wait"
+    sent = sorted(bar.sent for bar in served)
+    # Times of the browser alone: where `finished` lies among them is an estimate, off by milliseconds when busy.
+    assert sent[6] - sent[0] >= 0.5 - ROUNDING, "the seventh connection was not the one that had to wait"
     expect(page.locator("#why")).to_contain_text("held back 6 customers")
     expect(page.locator("#door-key")).to_be_visible()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fleettest import REPOSITORY, App, playbook
+from fleettest import REPOSITORY, App, playbook, wait_until
 
 pytest_plugins = ["fleettest"]
 # The playbooks deploy to all hosts; one of them is watched.
@@ -65,7 +65,8 @@ def client(app: App) -> Iterator[Client]:
 
 
 def test_every_worker_answers_through_the_proxy(app: App) -> None:
-    assert app.answering("/health") == app.workers
+    # Which worker takes a request is the kernel's choice: on a busy machine one burst may miss one.
+    wait_until(lambda: app.answering("/health") == app.workers)
 
 
 def test_verify_shows_the_fleet(host: Any) -> None:
@@ -232,7 +233,7 @@ def test_second_app_under_the_same_name_is_refused_and_the_first_serves_on(app: 
         assert done.returncode != 0
         assert "conflicting server name" in done.stdout, done.stdout
         assert "The old files are back in place" in done.stdout
-        assert app.answering("/health") == app.workers
+        wait_until(lambda: app.answering("/health") == app.workers)
         assert app.host.run("nginx -t").rc == 0
         assert not app.host.file("/etc/nginx/conf.d/another.conf").exists
     finally:
