@@ -8,13 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import history, recycle, reserve, status, tune_lease
+from . import history, recycle, reserve, status
 from .config import Config, HostError
 from .context import Context
 from .cutover import ACTIVATE, RESTART, RESTORE, ROLLBACK, RefusedError, Request, cut_over
 from .finish import finish
 from .hooks import command
 from .locks import locked
+from .precedence import switch_first
 from .preflight import ROOM_BYTES, check_release, check_state, room_trouble
 from .prune import check_prune, drop, prune
 from .recover import recover
@@ -94,7 +95,7 @@ def _prune(context: Context, call: Call) -> Outcome:
 
 def _recover(context: Context, call: Call) -> Outcome:
     check_state(context.config)
-    recycle.give_way(context)
+    switch_first(context)
     with locked(context.config, "recover", call.by), reserve.usable(context.config):
         recover(context)
         return Outcome(0, {"live": context.config.live_record().public()})
@@ -103,8 +104,7 @@ def _recover(context: Context, call: Call) -> Outcome:
 def _switch(context: Context, call: Call) -> Outcome:
     options, config = call.options, context.config
     check_state(config)
-    recycle.give_way(context)
-    tune_lease.give_way(context)
+    switch_first(context)
     with locked(config, f"{options.verb} {getattr(options, 'release', '')}".strip(), call.by):
         _recover_first(context)
         # An empty id asks to go back to the best one, but never a deploy: there it is somebody's unset variable.

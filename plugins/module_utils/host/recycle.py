@@ -15,7 +15,7 @@ from . import history
 from .config import Config, HostError
 from .context import Context
 from .gate import POLL_SECONDS, GateError, probe, prove
-from .locks import holder, locked
+from .locks import locked
 from .slots import keep_settings
 
 VERB = "recycle"
@@ -92,12 +92,6 @@ def recycle(context: Context, by: str) -> dict[str, Any]:
     if not replaced:
         context.report(f"no worker takes more than {config.worker_memory_max_mib:g} MiB")
     return {"replaced": replaced}
-
-
-def give_way(context: Context) -> None:
-    """Let a switch go first: recycling can be cut off at any moment, and goes on by itself later."""
-    if (holder(context.config) or {}).get("what") == VERB:
-        context.systemd.stop(unit(context.config))
 
 
 def _text(config: Config, worker: Worker) -> str:

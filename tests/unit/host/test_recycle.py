@@ -257,17 +257,6 @@ def test_workers_that_do_not_know_how_are_left_alone(host: Host, monkeypatch: py
     assert not slot.retired
 
 
-def test_deploy_ends_recycling_and_nobody_else(host: Host) -> None:
-    recycle.give_way(host.context())
-    with locked(host.config, "activate bbb", "alice"):
-        recycle.give_way(host.context())
-    stop = ("stop", "counter-release-recycle.service")
-    assert stop not in host.systemd.calls
-    with locked(host.config, "recycle", "timer"):
-        recycle.give_way(host.context())
-    assert stop in host.systemd.calls
-
-
 def test_lone_worker_is_replaced_by_a_switch_with_the_settings_it_has(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
