@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import history, recycle, reserve, status
+from .answering import unreachable
 from .config import Config, HostError
 from .context import Context
 from .cutover import ACTIVATE, RESTART, RESTORE, ROLLBACK, RefusedError, Request, cut_over
@@ -63,7 +64,7 @@ def _history(context: Context, _unused: Call) -> Outcome:
 
 
 def _run(context: Context, call: Call) -> Outcome:
-    config, release = context.config, _named(context.config, call.options.release)
+    config, release = context.config, _named(context, call.options.release)
     manifest = check_release(config, release)
     slot = config.live_slot()
     # What a deploy that was refused has left is not what the live release runs with.
@@ -109,7 +110,7 @@ def _switch(context: Context, call: Call) -> Outcome:
         _recover_first(context)
         # An empty id asks to go back to the best one, but never a deploy: there it is somebody's unset variable.
         asked = LIVE if options.verb == RESTART else options.release
-        release = _named(config, asked) if options.verb in (ACTIVATE, RESTART) else asked or _best(config)
+        release = _named(context, asked) if options.verb in (ACTIVATE, RESTART) else asked or _best(config)
         is_live = release == config.live_record().release
         if options.verb == ROLLBACK and is_live:
             raise HostError(f"release {release} is live already: there is nothing to go back from")
@@ -127,12 +128,14 @@ def _switch(context: Context, call: Call) -> Outcome:
     return Outcome(0, {"live": record.public(), "outcome": history.SWITCHED})
 
 
-def _named(config: Config, release: str) -> str:
+def _named(context: Context, release: str) -> str:
     """Return a release's id; `live` stands for the one that gets traffic. HostError where none does."""
     if release != LIVE:
         return release
-    if live := config.live_record().release:
+    if live := context.config.live_record().release:
         return live
+    if texts := unreachable(context):
+        raise HostError(f"no release is live on this host: {'; '.join(texts)}")
     raise HostError("no release is live on this host yet: deploy, or name one (status lists them)")
 
 

@@ -86,3 +86,12 @@ def test_restart_goes_where_a_deploy_would_not(refused: Host) -> None:
 def test_where_nothing_is_live_there_is_no_such_name(host: Host, words: list[str], capsys: object) -> None:
     assert call(host, *words) == 2
     assert "no release is live on this host yet" in capsys.readouterr().out  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("words", [["restart"], ["activate", "live"], ["run", "live", "--", "id"]])
+def test_where_the_link_is_gone_what_runs_is_told(refused: Host, words: list[str], capsys: object) -> None:
+    refused.config.live_link.unlink()
+    assert call(refused, *words) == 2
+    said = capsys.readouterr().out  # type: ignore[attr-defined]
+    assert "the blue slot runs release aaa" in said
+    assert "no release is live on this host yet" not in said
