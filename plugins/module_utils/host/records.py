@@ -18,6 +18,8 @@ from .files import read_object, write_object
 
 SLOTS = ("blue", "green")
 FIRST_ENGINE = "gunicorn"
+#: The slot's number of workers, in its environment file: the unit's ExecStart takes it from there.
+WORKERS = "FLEET_WORKERS"
 
 
 @dataclass(frozen=True)

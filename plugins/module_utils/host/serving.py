@@ -11,7 +11,7 @@ from . import proc, sockets
 from .files import read_object
 from .records import SLOTS, SlotRecord, live_slot, slot_record
 from .whole import MARKER, missing
-from .written import digest_of
+from .written import slot_changes
 
 #: Requests at once: of some, each worker that hangs gets one sooner or later.
 REQUESTS = 4
@@ -75,9 +75,8 @@ def _units(record: SlotRecord, host: Host) -> str:
 
 
 def _files(record: SlotRecord, host: Host) -> str:
-    for path, digest in record.files.items():
-        if digest_of(Path(path), digest, host.key) != digest:
-            return f"{path} was edited" if Path(path).exists() else f"{path} is gone"
+    for path in slot_changes(record, host.key):
+        return f"{path} was edited" if Path(path).exists() else f"{path} is gone"
     return ""
 
 
@@ -95,9 +94,11 @@ def _health(record: SlotRecord, host: Host) -> str:
         return ""
     path, seconds = str(host.health["path"]), float(host.health["timeout"])
     socket = host.run / host.app / f"{record.slot}.sock"
-    answers = sockets.ask(socket, path, str(host.health["host"]), seconds, REQUESTS * max(1, record.plan.workers), ())
-    if answers.good:
-        return ""
+    count = REQUESTS * max(1, record.plan.workers)
+    for _unused in range(sockets.TRIES):
+        answers = sockets.ask(socket, path, str(host.health["host"]), seconds, count, ())
+        if answers.good:
+            return ""
     bad = sorted({status for status in answers.statuses if status and not sockets.is_good(status)})
     if bad:
         return f"{path} answers {', '.join(map(str, bad))}"

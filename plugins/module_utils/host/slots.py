@@ -12,10 +12,8 @@ from .context import Context
 from .digests import PREFIX, sha256
 from .files import environment_content, link_atomically, read_environment, write_atomically
 from .hooks import variables
-from .records import SlotRecord
+from .records import WORKERS, SlotRecord
 
-#: The slot's number of workers, in its environment file: the unit's ExecStart takes it from there.
-WORKERS = "FLEET_WORKERS"
 #: In a unit whose workers (worker/own_worker.py) look where the live link points.
 LIVE_LINK = b"\nEnvironment=FLEET_LIVE_LINK="
 
