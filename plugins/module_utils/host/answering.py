@@ -64,4 +64,4 @@ def serving(context: Context) -> Serving:
         if answers.good:
             return Serving(release, answers=True)
     reply = f"answers {answers.bad[0]}" if answers.bad else f"gives no answer ({answers.error})"
-    return Serving(release, answers=False, trouble=f"{config.health_path} {reply}")
+    return Serving(release, answers=False, trouble=f"{config.of(slot).health_path} {reply}")

@@ -20,6 +20,7 @@ from .precedence import switch_first
 from .preflight import ROOM_BYTES, check_release, check_state, room_trouble
 from .prune import check_prune, drop, prune
 from .recover import recover
+from .slots import adopt
 
 #: In the place of a release's id: the one that gets traffic.
 LIVE = "live"
@@ -70,6 +71,7 @@ def _run(context: Context, call: Call) -> Outcome:
     # What a deploy that was refused has left is not what the live release runs with.
     as_live = slot and release == config.live_record().release and not call.options.wanted
     files = config.slot_files(str(slot)) if as_live else config.wanted_files()
+    config = config.of(str(slot)) if as_live else config
     # From there, no shell, no sudo and no -vvv has it in a command line.
     words = ("sh", "-c", sys.stdin.read()) if call.options.shell else call.options.words
     code, output = context.systemd.run(command(config, release, manifest, files, words))
@@ -82,6 +84,11 @@ def _recycle(context: Context, call: Call) -> Outcome:
     if alone := done.get("alone"):
         call.run_in_unit([RESTORE, context.config.live_record().release, "--by", f"{call.by}, as {alone}"])
     return Outcome(0, done)
+
+
+def _adopt(context: Context, call: Call) -> Outcome:
+    adopt(context.config, call.options.release)
+    return Outcome()
 
 
 def _prune(context: Context, call: Call) -> Outcome:
@@ -174,6 +181,6 @@ def _prune_old(context: Context) -> None:
 #: or SSH session that asked for it.
 VERBS: dict[str, Callable[[Context, Call], Outcome]] = {
     "status": _status, "verify": _verify, "history": _history, "run": _run, "prune": _prune, recycle.VERB: _recycle,
-    "recover": _recover, ACTIVATE: _switch, ROLLBACK: _switch, RESTORE: _switch, RESTART: _switch,
+    "adopt": _adopt, "recover": _recover, ACTIVATE: _switch, ROLLBACK: _switch, RESTORE: _switch, RESTART: _switch,
 }  # fmt: skip
 IN_UNIT = (ACTIVATE, ROLLBACK, RESTORE, RESTART, "recover")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from ..workers.engines import engine
@@ -73,6 +73,8 @@ def cut_over(context: Context, request: Request) -> Transaction:
         # Nor has one whose link somebody has removed.
         take_back(context, other(new))
     settings = settings_for(context, request.release, manifest, new, request.going_back or request.own)
+    context = replace(context, config=config.with_those_of(settings.record))
+    config = context.config
     server = engine(settings.record.engine)
     check_engine(manifest, request.release, server)
     refusal = server.refusal(manifest.get("packages", {}))

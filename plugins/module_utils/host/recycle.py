@@ -146,7 +146,7 @@ def _replace(context: Context, worker: Worker, by: str) -> None:
 
 def wait_until_gone(context: Context, pid: int) -> None:
     """Wait for a worker to leave. After the drain time, the server's heartbeat ends what is still in flight."""
-    config, clock = context.config, context.clock
+    config, clock = context.config.of(str(context.config.live_slot())), context.clock
     limit = config.drain_timeout + config.worker_timeout + 10
     deadline = clock.monotonic() + limit
     while pid in context.pids(config.live_slot()):

@@ -50,7 +50,9 @@ def settings_for(context: Context, release: str, manifest: Mapping[str, Any], sl
         )
     contents = {kind: path.read_bytes() for kind, path in (kept if use_kept else wanted).items()}
     before = config.live_record()
-    present = SlotRecord(plan=config.plan, fingerprint=config.fingerprint, engine=config.engine)
+    present = SlotRecord(
+        plan=config.plan, fingerprint=config.fingerprint, engine=config.engine, proved_with=config.slot_settings()
+    )
     record = served if use_kept else present
     workers = str(record.plan.workers)
     environment = {**variables(config, release, manifest), WORKERS: workers, "FLEET_ENGINE": record.engine}
@@ -94,6 +96,19 @@ def prepare_slot(config: Config, settings: SlotSettings, workers: int) -> None:
     environment = {**settings.environment, WORKERS: str(workers)}
     write_atomically(config.slot_environment(slot), environment_content(environment))
     link_atomically(config.root / "slots" / slot, config.release_dir(settings.record.release))
+    # From now on, who asks this slot goes by its own settings.
+    settings.record.write(config.slot_record(slot))
+
+
+def adopt(config: Config, release: str) -> None:
+    """Have the live slot go by the settings of the last deploy, which needs no new workers for them.
+
+    Nothing is done where the slot serves another release, or otherwise. No lock: it is one record, replaced whole, of a
+    slot that no switch writes while it is live.
+    """
+    slot, record = config.live_slot(), config.live_record()
+    if slot and (record.release, record.fingerprint) == (release, config.fingerprint):
+        replace(record, proved_with=config.slot_settings()).write(config.slot_record(slot))
 
 
 def keep_settings(config: Config, slot: str) -> None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from plugins.module_utils.host.cli import main
+from plugins.module_utils.host.answering import serving
+from plugins.module_utils.host.cli import longest, main
 from plugins.module_utils.host.commands import IN_UNIT
 from plugins.module_utils.host.config import Config
+from plugins.module_utils.host.sockets import Answers
+from plugins.module_utils.host.status import status
 from tests.unit.host.fake_systemd import Host
 
 
@@ -41,6 +46,125 @@ def refused(host: Host) -> Host:
     assert call(host, "activate", "bbb", "--wanted") == 1
     host.systemd.commands.clear()
     return host
+
+
+#: What a deploy of another release wants: the live one has no such path, and would be run otherwise.
+OTHER: dict[str, Any] = {
+    "health_path": "/v2/ready", "health_host": "v2.example", "health_timeout": 1.0, "health_successes": 2,
+    "boot_timeout": 0.1, "warmup_paths": ("/v2/warm",), "python": "/opt/v2/python", "user": "v2", "hook_before": "v2",
+}  # fmt: skip
+
+
+@pytest.fixture
+def asked(host: Host, monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str, str, float]]:
+    """A host on which aaa serves and has /health, and a deploy of bbb with other settings was refused.
+
+    Returns what each release is asked from then on: path, Host and seconds.
+    """
+    seen, ask = set[tuple[str, str, str, float]](), host.ask
+
+    def answers(path: Path, url: str, name: str, seconds: float, count: int, pids: Iterable[int]) -> Answers:
+        release = host.release_in(path.stem)
+        seen.add((release, url, name, round(seconds, 1)))
+        if release == "aaa" and url != "/health":
+            return Answers([404] * count)
+        return ask(path, url, name, seconds, count, pids)
+
+    monkeypatch.setattr(host, "ask", answers)
+    assert call(host, "activate", "aaa") == 0
+    host.config = dataclasses.replace(host.config, **OTHER)
+    host.want("refused")
+    host.broken.add("bbb")
+    assert call(host, "activate", "bbb", "--wanted") == 1
+    assert any(key[:3] == ("bbb", "/v2/ready", "v2.example") for key in seen)
+    seen.clear()
+    return seen
+
+
+AS_PROVED = {("aaa", "/health", "localhost")}
+
+
+def test_live_slot_is_asked_as_it_was_proved(host: Host, asked: set[tuple[str, str, str, float]]) -> None:
+    assert serving(host.context()).answers
+    findings = status(host.context())["findings"]
+    assert {finding["state"] for finding in findings} == {"settings differ"}
+    assert asked == {(*next(iter(AS_PROVED)), 5.0)}
+    host.broken.add("aaa")
+    assert "/health answers 500" in serving(host.context()).trouble
+
+
+@pytest.mark.parametrize("words", [["restart"], ["activate", "live"], ["restore", "aaa"]])
+def test_live_release_is_proved_and_watched_as_it_was(
+    host: Host, asked: set[tuple[str, str, str, float]], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert call(host, *words) == 0
+    assert "service_hook_before is done" not in capsys.readouterr().out
+    assert {key[:3] for key in asked} == AS_PROVED
+    assert host.systemd.commands == [], "the hook is the other deploy's"
+    assert host.config.of(str(host.config.live_slot())).user == ""
+
+
+def test_going_back_takes_how_that_release_was_proved(host: Host, asked: set[tuple[str, str, str, float]]) -> None:
+    host.broken.clear()
+    host.systemd.hook_result = (0, "")
+    assert call(host, "activate", "bbb", "--wanted") == 0
+    assert host.systemd.commands.pop().user == "v2"
+    asked.clear()
+    assert call(host, "rollback") == 0
+    assert {key[:3] for key in asked} == AS_PROVED
+    assert host.systemd.commands == []
+
+
+def test_new_release_is_not_asked_as_the_one_before_it_in_its_slot(
+    host: Host, asked: set[tuple[str, str, str, float]]
+) -> None:
+    host.broken.clear()
+    assert call(host, "activate", "bbb", "--wanted") == 0
+    asked.clear()
+    assert call(host, "activate", "ccc", "--wanted") == 0
+    assert {key[1] for key in asked if key[0] == "ccc"} == {"/v2/ready", "/v2/warm"}
+
+
+def test_command_for_the_live_release_runs_as_its_user(host: Host, asked: object) -> None:
+    for words, user, python in ((["run", "live"], "", "/usr/bin/python3"), (["run", "bbb"], "v2", "/opt/v2/python")):
+        assert call(host, *words, "--", "id") == 0
+        given = host.systemd.commands.pop()
+        assert (given.user, f"FLEET_PYTHON={python}" in given.words) == (user, True)
+
+
+def test_settings_that_need_no_new_workers_are_adopted(host: Host) -> None:
+    assert call(host, "activate", "aaa") == 0
+    host.config = dataclasses.replace(host.config, health_path="/ready", warmup_paths=("/warm",))
+    for release, path in (("bbb", "/health"), ("aaa", "/ready")):
+        assert call(host, "adopt", release) == 0
+        assert host.config.of("blue").health_path == path
+    assert host.config.of("blue").warmup_paths == ("/warm",)
+    host.want("second")
+    host.config = dataclasses.replace(host.config, health_path="/never")
+    assert call(host, "adopt", "aaa") == 0
+    assert host.config.of("blue").health_path == "/ready", "those workers run with another environment"
+
+
+def test_record_of_an_earlier_version_leaves_the_settings_of_the_last_deploy(host: Host) -> None:
+    assert call(host, "activate", "aaa") == 0
+    path = host.config.slot_record("blue")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "proved_with": None}))
+    host.config = dataclasses.replace(host.config, health_path="/ready")
+    assert host.config.of("blue") == host.config
+    assert call(host, "restart") == 0
+    assert "proved_with" not in host.config.live_record().public(), "hooks may hold what is nobody's business"
+
+
+def test_unit_of_a_switch_has_time_for_the_settings_of_any_release(host: Host) -> None:
+    assert call(host, "activate", "aaa") == 0
+    former = host.config.expiry
+    host.config = dataclasses.replace(host.config, boot_timeout=0.1)
+    assert host.config.expiry < former
+    assert longest(host.config) == former
+    assert call(host, "activate", "bbb", "--wanted") == 0
+    assert call(host, "activate", "ccc", "--wanted") == 0
+    assert longest(host.config) == former, "aaa is one to go back to"
 
 
 def environment(host: Host) -> str:

@@ -18,6 +18,7 @@ from plugins.module_utils.host.config import HostError
 from plugins.module_utils.host.locks import locked
 from plugins.module_utils.host.proc import seconds_old
 from plugins.module_utils.host.recycle import RecycleError
+from plugins.module_utils.host.slots import adopt
 from plugins.module_utils.host.sockets import Answers
 from plugins.module_utils.host.systemd import UnitState
 from tests.unit.host.fake_systemd import Host
@@ -175,6 +176,7 @@ def test_worker_that_stays_is_given_up_on_after_the_drain_and_the_heartbeat(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.config = dataclasses.replace(host.config, drain_timeout=5, worker_timeout=3)
+    adopt(host.config, "aaa")
     slot = Slot(host, {1: 150, 2: 30, 3: 30}).install(monkeypatch)
     slot.deaf, before = True, host.clock.now
     with pytest.raises(RecycleError, match="worker 1 was asked to leave, but worker 1 has not left within 18 s"):

@@ -19,7 +19,7 @@ from plugins.module_utils.host import sockets
 from plugins.module_utils.host.digests import PREFIX, keyed, sha256
 from plugins.module_utils.host.files import write_object
 from plugins.module_utils.host.records import SlotRecord
-from plugins.module_utils.host.serving import Host, altered, serves
+from plugins.module_utils.host.serving import Host, altered, is_proved, serves
 from plugins.module_utils.host.sockets import TRIES, Answers
 from plugins.module_utils.host.whole import MARKER, count_files
 
@@ -198,3 +198,23 @@ def test_number_of_workers_is_the_slots_own(made: Made) -> None:
     own = made.folder / "blue.env"
     own.write_text(own.read_text().replace(RELEASE, "other"))
     assert altered(made.record, made.host) == f"{own} was edited"
+
+
+def test_health_is_asked_as_the_slot_was_proved(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def ask(_: Path, path: str, name: str, seconds: float, *__: object) -> Answers:
+        asked.append((path, name, seconds))
+        return Answers([200 if path == "/health" else 404])
+
+    monkeypatch.setattr(sockets, "ask", ask)
+    proved = {"health_path": "/health", "health_host": "localhost", "health_timeout": 5.0}
+    record = replace(made.record, proved_with=proved)
+    host = replace(made.host, health={"path": "/ready", "host": "shop", "timeout": 1.0})
+    assert altered(record, host) == ""
+    assert asked == [("/health", "localhost", 5.0)]
+    assert not is_proved(record, host), "the deploy asks for another path, which the slot has not: the gate says so"
+    assert asked.pop() == ("/ready", "shop", 1.0)
+    assert is_proved(record, replace(host, health={"path": "/health", "host": "localhost", "timeout": 5}))
+    assert is_proved(made.record, made.host), "nothing is asked"
+    assert len(asked) == 1
