@@ -9,13 +9,14 @@ from __future__ import annotations
 import glob
 import json
 import os
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from .digests import PREFIX, keyed, sha256
 from .file_state import content_of
-from .files import environment_content, read_environment, read_object
+from .files import environment_content, read_environment, read_object, write_atomically
 from .records import WORKERS, SlotRecord
 
 RECORD = "files.json"
@@ -96,6 +97,17 @@ def is_copied(path: Path, digest: str) -> bool:
     Not of what replaced a link: in a folder of systemd's, the copy would count. Nor of a folder.
     """
     return os.path.lexists(path) and not path.is_dir() and not digest.startswith(LINK)
+
+
+def copy_beside(path: Path, now: float) -> Path | None:
+    """Keep a copy of an edited file, with its mode; None where the newest copy is the same. `now`: Unix time."""
+    content, copies = path.read_bytes(), sorted(path.parent.glob(f"{glob.escape(path.name)}{EDITED}*"))
+    if copies and copies[-1].read_bytes() == content:
+        return None
+    copy = path.with_name(f"{path.name}{EDITED}{time.strftime('%Y%m%dT%H%M%S', time.localtime(now))}")
+    write_atomically(copy, content, path.stat().st_mode & 0o777)
+    remove_old_copies(path)
+    return copy
 
 
 def remove_old_copies(path: Path) -> None:

@@ -17,6 +17,7 @@ from plugins.module_utils.host.commands import IN_UNIT
 from plugins.module_utils.host.config import Config
 from plugins.module_utils.host.sockets import Answers
 from plugins.module_utils.host.status import status
+from plugins.module_utils.host.written import EDITED
 from tests.unit.host.fake_systemd import Host
 
 
@@ -219,3 +220,65 @@ def test_where_the_link_is_gone_what_runs_is_told(refused: Host, words: list[str
     said = capsys.readouterr().out  # type: ignore[attr-defined]
     assert "the blue slot runs release aaa" in said
     assert "no release is live on this host yet" not in said
+
+
+def edit(host: Host, kind: str) -> Path:
+    """Edit one of the live slot's files by hand."""
+    path = host.config.slot_files(str(host.config.live_slot()))[kind]
+    path.write_text(path.read_text() + "# by hand\n")
+    return path
+
+
+@pytest.mark.parametrize("words", [["restart"], ["activate", "live"], ["restore", "aaa"]])
+@pytest.mark.parametrize("kind", ["service", "socket", "environment"])
+def test_edited_slot_is_replaced_with_what_was_proved(
+    host: Host, words: list[str], kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(host, "activate", "aaa") == 0
+    edited, proved = edit(host, kind), host.config.wanted_files()[kind].read_bytes()
+    by_hand = edited.read_bytes()
+    capsys.readouterr()
+    assert call(host, *words) == 0
+    assert host.config.slot_files("green")[kind].read_bytes() == proved
+    (copy,) = edited.parent.glob(f"{edited.name}{EDITED}*")
+    assert (copy.read_bytes(), oct(copy.stat().st_mode)) == (by_hand, oct(edited.stat().st_mode))
+    assert f"what it held is kept in {copy}" in capsys.readouterr().out
+    assert call(host, "restart") == 0
+    assert list(edited.parent.glob(f"{edited.name}{EDITED}*")) == [copy], "once"
+    assert edited.read_bytes() == proved
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_edited_slot_is_not_official_where_a_refused_deploy_wants_otherwise(
+    refused: Host, gone: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edited = edit(refused, "environment")
+    if gone:
+        edited.unlink()
+    capsys.readouterr()
+    assert call(refused, "restart") == 2
+    said = capsys.readouterr().out
+    assert f"{edited} was edited or removed since" in said
+    assert "Deploy, or counter-release activate aaa --wanted" in said
+    assert (refused.config.live_slot(), refused.live["release"]) == ("blue", "aaa")
+    assert call(refused, "activate", "aaa", "--wanted") == 0, "the remedy"
+    assert environment(refused) == "refused"
+
+
+def test_edited_settings_are_not_those_that_a_release_is_gone_back_to_with(host: Host) -> None:
+    assert call(host, "activate", "aaa") == 0
+    edit(host, "environment")
+    host.want("second")
+    assert call(host, "activate", "bbb", "--wanted") == 0
+    assert not host.config.own_files("aaa")[1], "none were kept"
+    assert call(host, "rollback") == 0
+    assert environment(host) == "second"
+
+
+def test_slot_in_which_an_earlier_version_was_refused_was_not_edited(refused: Host) -> None:
+    path = refused.config.slot_record("green")
+    former = dict.fromkeys(map(str, refused.config.slot_files("green").values()), "of the release before")
+    path.write_text(json.dumps({**refused.live, "slot": "green", "files": former, "proved_with": None}))
+    refused.broken.clear()
+    assert call(refused, "activate", "bbb", "--wanted") == 0
+    assert not list(refused.folder.glob(f"*/*{EDITED}*"))

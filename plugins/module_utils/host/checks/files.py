@@ -16,7 +16,8 @@ def slot_was_edited(snapshot: Snapshot) -> Iterator[Finding]:
     if paths := slot_changes(record, read_key(config.etc / KEY)):
         gone = [path for path in paths if not Path(path).exists()]
         what = f"{', '.join(gone)} is gone" if gone else f"{', '.join(paths)} was edited since the switch"
-        text = f"{what}: a restart is not what was proved: {config.app}-release activate {record.release}"
+        text = f"{what}: a restart is not what was proved: deploy, or "
+        text += f"{config.app}-release activate {record.release} --wanted"
         yield Finding(HURTS_AT_RESTART, "slot files edited", text)
 
 
