@@ -22,6 +22,7 @@ from .context import Context
 from .cutover import ACTIVATE, RESTART, RESTORE, ROLLBACK, RefusedError
 from .locks import holder
 from .mask import mask
+from .records import SLOTS, SlotRecord
 from .systemd import Systemd, SystemdError, in_unit
 
 UNFINISHED = "the host finishes the switch or takes it back now, see history"
@@ -45,6 +46,8 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("release", nargs="?", default="")
     verb = verbs.add_parser(RESTORE, help="go back likewise, but mark nothing: the release is not to blame")
     verb.add_argument("release", nargs="?", default="")
+    verb = verbs.add_parser("adopt", help="go by the last deploy's settings for a release that is live, as deploys do")
+    verb.add_argument("release")
     verb = verbs.add_parser("prune", help="remove old releases: those named, or all but the newest")
     verb.add_argument("releases", nargs="*")
     verb.add_argument("--keep", type=int, help="how many stay (service_keep_releases)")
@@ -189,8 +192,17 @@ def _run_in_unit(config: Config, options: argparse.Namespace, words: list[str]) 
     recovery = ["recover", "--in-unit", f"--by={AFTER}", *(["--json"] if options.json else [])]
     unit, about = f"{config.app}-release-{options.verb}-{os.getpid()}", f"Switch of {config.app}"
     finished = f'[ "$$EXIT_CODE" = exited ] && [ ! -e {config.transaction} ]'
-    command = in_unit(unit, about, options.config, [*words, "--in-unit", *by], recovery, config.expiry, unless=finished)
+    command = in_unit(
+        unit, about, options.config, [*words, "--in-unit", *by], recovery, longest(config), unless=finished
+    )
     os.execvp(command[0], command)
+
+
+def longest(config: Config) -> float:
+    """Return how many seconds a switch may take at most, with the settings of whichever release it is to."""
+    kept = map(SlotRecord.read, config.etc.glob("releases/*/record.json"))
+    records = [*map(config.record_of, SLOTS), *kept]
+    return max(config.expiry, *(config.with_those_of(record).expiry for record in records))
 
 
 def _print(text: str) -> None:

@@ -8,16 +8,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import history, recycle, reserve, status, tune_lease
+from . import history, recycle, reserve, status
+from .answering import unreachable
 from .config import Config, HostError
 from .context import Context
 from .cutover import ACTIVATE, RESTART, RESTORE, ROLLBACK, RefusedError, Request, cut_over
 from .finish import finish
 from .hooks import command
 from .locks import locked
+from .precedence import switch_first
 from .preflight import ROOM_BYTES, check_release, check_state, room_trouble
 from .prune import check_prune, drop, prune
 from .recover import recover
+from .slots import adopt
 
 #: In the place of a release's id: the one that gets traffic.
 LIVE = "live"
@@ -62,12 +65,13 @@ def _history(context: Context, _unused: Call) -> Outcome:
 
 
 def _run(context: Context, call: Call) -> Outcome:
-    config, release = context.config, _named(context.config, call.options.release)
+    config, release = context.config, _named(context, call.options.release)
     manifest = check_release(config, release)
     slot = config.live_slot()
     # What a deploy that was refused has left is not what the live release runs with.
     as_live = slot and release == config.live_record().release and not call.options.wanted
     files = config.slot_files(str(slot)) if as_live else config.wanted_files()
+    config = config.of(str(slot)) if as_live else config
     # From there, no shell, no sudo and no -vvv has it in a command line.
     words = ("sh", "-c", sys.stdin.read()) if call.options.shell else call.options.words
     code, output = context.systemd.run(command(config, release, manifest, files, words))
@@ -82,6 +86,11 @@ def _recycle(context: Context, call: Call) -> Outcome:
     return Outcome(0, done)
 
 
+def _adopt(context: Context, call: Call) -> Outcome:
+    adopt(context.config, call.options.release)
+    return Outcome()
+
+
 def _prune(context: Context, call: Call) -> Outcome:
     options, config = call.options, context.config
     # What the caller got wrong is said before an interrupted switch is touched.
@@ -94,7 +103,7 @@ def _prune(context: Context, call: Call) -> Outcome:
 
 def _recover(context: Context, call: Call) -> Outcome:
     check_state(context.config)
-    recycle.give_way(context)
+    switch_first(context)
     with locked(context.config, "recover", call.by), reserve.usable(context.config):
         recover(context)
         return Outcome(0, {"live": context.config.live_record().public()})
@@ -103,13 +112,12 @@ def _recover(context: Context, call: Call) -> Outcome:
 def _switch(context: Context, call: Call) -> Outcome:
     options, config = call.options, context.config
     check_state(config)
-    recycle.give_way(context)
-    tune_lease.give_way(context)
+    switch_first(context)
     with locked(config, f"{options.verb} {getattr(options, 'release', '')}".strip(), call.by):
         _recover_first(context)
         # An empty id asks to go back to the best one, but never a deploy: there it is somebody's unset variable.
         asked = LIVE if options.verb == RESTART else options.release
-        release = _named(config, asked) if options.verb in (ACTIVATE, RESTART) else asked or _best(config)
+        release = _named(context, asked) if options.verb in (ACTIVATE, RESTART) else asked or _best(config)
         is_live = release == config.live_record().release
         if options.verb == ROLLBACK and is_live:
             raise HostError(f"release {release} is live already: there is nothing to go back from")
@@ -127,12 +135,14 @@ def _switch(context: Context, call: Call) -> Outcome:
     return Outcome(0, {"live": record.public(), "outcome": history.SWITCHED})
 
 
-def _named(config: Config, release: str) -> str:
+def _named(context: Context, release: str) -> str:
     """Return a release's id; `live` stands for the one that gets traffic. HostError where none does."""
     if release != LIVE:
         return release
-    if live := config.live_record().release:
+    if live := context.config.live_record().release:
         return live
+    if texts := unreachable(context):
+        raise HostError(f"no release is live on this host: {'; '.join(texts)}")
     raise HostError("no release is live on this host yet: deploy, or name one (status lists them)")
 
 
@@ -171,6 +181,6 @@ def _prune_old(context: Context) -> None:
 #: or SSH session that asked for it.
 VERBS: dict[str, Callable[[Context, Call], Outcome]] = {
     "status": _status, "verify": _verify, "history": _history, "run": _run, "prune": _prune, recycle.VERB: _recycle,
-    "recover": _recover, ACTIVATE: _switch, ROLLBACK: _switch, RESTORE: _switch, RESTART: _switch,
+    "adopt": _adopt, "recover": _recover, ACTIVATE: _switch, ROLLBACK: _switch, RESTORE: _switch, RESTART: _switch,
 }  # fmt: skip
 IN_UNIT = (ACTIVATE, ROLLBACK, RESTORE, RESTART, "recover")

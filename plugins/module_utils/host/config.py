@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,12 @@ from . import digests, records
 from .files import read_environment
 from .records import SLOTS, SlotRecord
 from .settings import Settings
+
+#: Settings that are one for the host, or that a slot has in its units or its record anyway.
+_OF_THE_HOST = frozenset({"engine", "keep_releases", "worker_memory_max_mib", "writable_paths"})
+#: How a slot is asked, watched and drained, and which commands go with it, as which user: what a refused deploy wants
+#: of these is not to reach the slot that serves.
+OF_A_SLOT = tuple(field.name for field in fields(Settings) if field.name not in _OF_THE_HOST)
 
 
 class HostError(Exception):
@@ -55,6 +61,27 @@ class Config(Settings):
             return cls(**{**data, **places, **lists, **commands, "plan": plan, "fingerprint": whole})
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise HostError(f"cannot read the settings in {path}: {error}; deploy once more to write them") from error
+
+    def slot_settings(self) -> dict[str, Any]:
+        """Return the settings that a slot's record keeps."""
+        return {name: getattr(self, name) for name in OF_A_SLOT}
+
+    def of(self, slot: str) -> Config:
+        """Return the settings with those that a slot was proved with, or is about to be.
+
+        Those of a private slot are the live one's. Where the record has none, as an earlier version's, those of the
+        last deploy stay.
+        """
+        return self.with_those_of(self.record_of(slot) if slot in SLOTS else self.live_record())
+
+    def with_those_of(self, record: SlotRecord) -> Config:
+        """Return the settings with those of a slot's record."""
+        known: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in record.proved_with.items()
+            if name in OF_A_SLOT
+        }
+        return replace(self, **known)
 
     @property
     def workers(self) -> int:

@@ -75,7 +75,7 @@ class Context:
 
     def request(self, slot: str, path: str, seconds: float, count: int, pids: Iterable[int] = ()) -> Answers:
         """Send GET requests to a slot's own socket, all at once; `pids` are the workers of which one may answer."""
-        return self.ask(self.config.socket(slot), path, self.config.health_host, seconds, count, pids)
+        return self.ask(self.config.socket(slot), path, self.config.of(slot).health_host, seconds, count, pids)
 
     def connections(self, slot: str) -> int:
         """Return how many clients are connected to a slot."""

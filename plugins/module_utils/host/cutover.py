@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from ..workers.engines import engine
@@ -23,8 +23,9 @@ from .hooks import HookError, run_hook
 from .journal import Transaction
 from .preflight import check_engine, check_not_bad, check_release, check_state, clock_trouble, room_trouble
 from .reasons import explained
+from .records import SLOTS
 from .sizing import Sizing
-from .slots import SlotSettings, prepare_slot, settings_for
+from .slots import SlotSettings, keep_edited, prepare_slot, settings_for
 from .systemd import SystemdError
 
 ACTIVATE, ROLLBACK, RESTORE, RESTART = "activate", "rollback", "restore", "restart"
@@ -73,6 +74,8 @@ def cut_over(context: Context, request: Request) -> Transaction:
         # Nor has one whose link somebody has removed.
         take_back(context, other(new))
     settings = settings_for(context, request.release, manifest, new, request.going_back or request.own)
+    context = replace(context, config=config.with_those_of(settings.record))
+    config = context.config
     server = engine(settings.record.engine)
     check_engine(manifest, request.release, server)
     refusal = server.refusal(manifest.get("packages", {}))
@@ -83,6 +86,8 @@ def cut_over(context: Context, request: Request) -> Transaction:
         request.verb, request.release, request.by, config.live_record().release, old, new, context.clock.time(),
         context.systemd.cursor(),
     )  # fmt: skip
+    for slot in SLOTS:
+        keep_edited(context, slot)
     transaction.write(config)
     why = "as memory does not hold both sets" if old else "to see what one takes"
     fewer = "" if first == workers else f" of {workers}, {why}; the rest follows"

@@ -58,6 +58,14 @@ def ending(unit: Ended) -> str:
     return f"was ended by systemd (result: {unit.result})" if unit.result != "success" else "does not run"
 
 
+def why_down(unit: Ended) -> str:
+    """Say how a unit of ours came to be down, of which nobody waits that it starts.
+
+    Units of ours are started again however they end: one that is down after a success was stopped.
+    """
+    return "was stopped" if unit.result == "success" and unit.exit_code in _CODES else ending(unit)
+
+
 def how_it_ended(code: str, status: int) -> str:
     """Say how a process ended: `code` is exited, killed or dumped; `status` an exit code, or else a signal."""
     if code == "exited":

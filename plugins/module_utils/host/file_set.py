@@ -14,7 +14,7 @@ from typing import Any
 
 from .file_state import content_of, mode_of
 from .files import link_atomically, write_atomically
-from .written import EDITED, changed
+from .written import EDITED, changed, is_copied
 
 
 def secret_file(path: str, content: str) -> dict[str, Any]:
@@ -81,11 +81,11 @@ def copies_of_edited(
 ) -> dict[str, dict[str, Any]]:
     """Return for each item whose file somebody edited since it was written the item that keeps a copy beside it.
 
-    With its owner and mode. What replaced a link is not kept: in a folder of systemd's, it would count.
+    With its owner and mode.
     """
     paths = [item["path"] for item in items if not item["link"] and item["state"] != "directory"]
     edited = changed({path: written[path] for path in paths if path in written}, key)
-    there = [path for path in edited if os.path.lexists(path) and not Path(path).is_dir()]
+    there = [path for path in edited if is_copied(Path(path), written[path])]
     return {path: {**current_item(Path(path)), "path": f"{path}{EDITED}{stamp}"} for path in there}
 
 

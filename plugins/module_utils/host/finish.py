@@ -5,6 +5,8 @@ The same code finishes a switch that was cut off, at any step: by a kill, a lost
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from . import history
 from .config import HostError, other
 from .context import Context
@@ -31,6 +33,7 @@ def finish(context: Context, transaction: Transaction) -> SlotRecord:
     that going back is one rename. Where memory does not hold both, it is stopped as soon as it is drained.
     Raises WentBackError.
     """
+    context = replace(context, config=context.config.of(transaction.to_slot))
     transaction.write(context.config, WATCHING)
     handover = _Handover(context, transaction)
     while not handover.step():

@@ -94,8 +94,9 @@ def probe(context: Context, slot: str, planned: int, tries: int = 20) -> Proof:
 
 def burst(context: Context, slot: str, pids: list[int], count: int = 0, limit: float = math.inf) -> Answers:
     """Ask for the slot's health several times at once; `limit` (seconds) can shorten the wait for an answer."""
-    seconds = max(0.1, min(context.config.health_timeout, limit))
-    return context.request(slot, context.config.health_path, seconds, count or BURST * len(pids), pids)
+    config = context.config.of(slot)
+    seconds = max(0.1, min(config.health_timeout, limit))
+    return context.request(slot, config.health_path, seconds, count or BURST * len(pids), pids)
 
 
 def prove(context: Context, slot: str, workers: int, restarts: int = 0, low_priority: bool = False) -> str:
@@ -113,7 +114,7 @@ class _Gate:
     """One slot at the gate, until it is through."""
 
     def __init__(self, context: Context, slot: str, workers: int, restarts: int, low_priority: bool) -> None:
-        self.context, self.config, self.slot = context, context.config, slot
+        self.context, self.config, self.slot = context, context.config.of(slot), slot
         self.workers, self.restarts, self.low_priority = workers, restarts, low_priority
         self.began = context.clock.monotonic()
         self.deadline = self.began + self.config.boot_timeout

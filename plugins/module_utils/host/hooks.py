@@ -56,7 +56,7 @@ def unit(config: Config) -> str:
 
 def run_hook(context: Context, when: str, slot: str, release: str, manifest: Mapping[str, Any]) -> None:
     """Run the hook `before` or `after` a switch, where there is one, as the slot's app; HookError where it fails."""
-    config = context.config
+    config = context.config.of(slot)
     shell = {"before": config.hook_before, "after": config.hook_after}[when]
     if not shell:
         return

@@ -26,7 +26,7 @@ from .interpreter import python_version
 from .names import conflict
 from .proc import children, listener, memory_mib, seconds_old
 from .records import bad_marks, bad_reason, fleet_of, live_record
-from .serving import Host, altered, serves
+from .serving import Host, altered, is_proved, serves
 from .whole import missing
 from .written import EDITED, RECORD, read_written
 
@@ -200,7 +200,8 @@ def probe(params: Mapping[str, Any]) -> dict[str, Any]:
     nproc = len(os.sched_getaffinity(0))
     memory = memory_of(text_of(Path("/proc/meminfo")) or "")
     systemd = systemd_version()
-    python = python_version(params["python"])
+    path = params["python"]
+    python = python_version(path)
     live = live_record(root)
     groups = read_groups(pid="1", below="system.slice")
     limits = {"vcpus": vcpus, "affinity": nproc, "quota": groups.quota, "notes": groups.notes, **params["plan"]}
@@ -223,7 +224,7 @@ def probe(params: Mapping[str, Any]) -> dict[str, Any]:
         service=state[service],
         socket=state[socket][0],
         key=key,
-        python=python,
+        python=python if live.proved_with.get("python", path) == path else python_version(live.proved_with["python"]),
         health=params.get("health") or {},
     )
     trouble = altered(live, host) if systemd else ""
@@ -245,7 +246,7 @@ def probe(params: Mapping[str, Any]) -> dict[str, Any]:
             "bad": marked_bad(root),
             "fleet": fleet_of(Path("/etc", app)),
             "live": live.public(),
-            "serves": serves(live) if live.files and not trouble else {},
+            "serves": serves(live) if live.files and not trouble and is_proved(live, host) else {},
             "altered": trouble,
             "user": user_exists(params["user"] or app),
             "nginx": nginx_version(),

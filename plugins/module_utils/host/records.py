@@ -18,6 +18,8 @@ from .files import read_object, write_object
 
 SLOTS = ("blue", "green")
 FIRST_ENGINE = "gunicorn"
+#: The slot's number of workers, in its environment file: the unit's ExecStart takes it from there.
+WORKERS = "FLEET_WORKERS"
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class SlotRecord:
 
     settings: `wanted` (by the last deploy) or `kept` (of the time when the release served). closes_kept: whether its
     workers have nginx leave connections that it keeps open. files: what the slot runs from, with digests. fresh_mib:
-    what its largest worker took (PSS) before it had served anybody, 0 where that is not known. at: Unix time.
+    what its largest worker took (PSS) before it had served anybody, 0 where that is not known. proved_with: settings of
+    the host's command by their names, see config.OF_A_SLOT; earlier versions wrote none. at: Unix time.
     """
 
     release: str = ""
@@ -40,6 +43,7 @@ class SlotRecord:
     at: int = 0
     previous: str | None = None
     fresh_mib: int = 0
+    proved_with: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> SlotRecord:
@@ -66,6 +70,7 @@ class SlotRecord:
             at=int(data.get("at") or 0),
             previous=data.get("previous") or None,
             fresh_mib=int(data.get("fresh_mib") or 0),
+            proved_with=dict(data.get("proved_with") or {}),
         )
 
     def __bool__(self) -> bool:
@@ -81,8 +86,8 @@ class SlotRecord:
         return {**asdict(self), "workers": self.plan.workers, "plan": self.plan.as_dict()} if self else {}
 
     def public(self) -> dict[str, Any]:
-        """Return what may leave the host: no digests of files, and no plain hash of secrets."""
-        hidden = {"files"} if FINGERPRINT.fullmatch(self.fingerprint) else {"files", "fingerprint"}
+        """Return what may leave the host: no digests of files, no hooks, and no plain hash of secrets."""
+        hidden = {"files", "proved_with"} | (set() if FINGERPRINT.fullmatch(self.fingerprint) else {"fingerprint"})
         return {name: value for name, value in self.as_dict().items() if name not in hidden}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from .context import Context
 from .cutover import take_back
 from .finish import finish
@@ -23,6 +25,7 @@ def recover(context: Context) -> None:
     if transaction is None:
         return
     new, release = transaction.to_slot, transaction.release
+    context = replace(context, config=config.of(new))
     systemd.stop(unit(config))
     moved = config.live_slot() == new
     if transaction.step == GOING_BACK:

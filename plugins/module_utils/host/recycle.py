@@ -15,7 +15,7 @@ from . import history
 from .config import Config, HostError
 from .context import Context
 from .gate import POLL_SECONDS, GateError, probe, prove
-from .locks import holder, locked
+from .locks import locked
 from .slots import keep_settings
 
 VERB = "recycle"
@@ -94,12 +94,6 @@ def recycle(context: Context, by: str) -> dict[str, Any]:
     return {"replaced": replaced}
 
 
-def give_way(context: Context) -> None:
-    """Let a switch go first: recycling can be cut off at any moment, and goes on by itself later."""
-    if (holder(context.config) or {}).get("what") == VERB:
-        context.systemd.stop(unit(context.config))
-
-
 def _text(config: Config, worker: Worker) -> str:
     limit = config.worker_memory_max_mib
     return f"worker {worker.pid} takes {worker.mib:.0f} MiB, more than {limit:g} (service_worker_memory_max_mib)"
@@ -152,7 +146,7 @@ def _replace(context: Context, worker: Worker, by: str) -> None:
 
 def wait_until_gone(context: Context, pid: int) -> None:
     """Wait for a worker to leave. After the drain time, the server's heartbeat ends what is still in flight."""
-    config, clock = context.config, context.clock
+    config, clock = context.config.of(str(context.config.live_slot())), context.clock
     limit = config.drain_timeout + config.worker_timeout + 10
     deadline = clock.monotonic() + limit
     while pid in context.pids(config.live_slot()):

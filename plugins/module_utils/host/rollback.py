@@ -58,8 +58,11 @@ def roll_back(context: Context, transaction: Transaction, trouble: str) -> NoRet
 def finish_rollback(context: Context, transaction: Transaction) -> None:
     """Mark the release bad and stop its slot, once those that it still serves are done."""
     config, old, new = context.config, str(transaction.from_slot), transaction.to_slot
-    if not transaction.trouble.startswith(UNCOUNTED):  # the release is not to blame
-        history.mark_bad(config, transaction.release, transaction.trouble, config.record_of(new).fingerprint)
+    was, tried = config.record_of(old), config.record_of(new)
+    # Neither is a release to blame of which nothing was counted, nor one that serves on as it was, as after a restart.
+    same = (was.release, was.fingerprint) == (tried.release, tried.fingerprint)
+    if not same and not transaction.trouble.startswith(UNCOUNTED):
+        history.mark_bad(config, transaction.release, transaction.trouble, tried.fingerprint)
     drain(context, new)
     take_back(context, new)
     grow_to(context, new, old, config.live_record().plan.workers)

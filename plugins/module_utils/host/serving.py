@@ -11,16 +11,17 @@ from . import proc, sockets
 from .files import read_object
 from .records import SLOTS, SlotRecord, live_slot, slot_record
 from .whole import MARKER, missing
-from .written import digest_of
+from .written import slot_changes
 
 #: Requests at once: of some, each worker that hangs gets one sooner or later.
 REQUESTS = 4
+HEALTH = ("path", "host", "timeout")
 UNITS = Path("/etc/systemd/system")
 
 
 @dataclass(frozen=True)
 class Host:
-    """What is known of a host already: units as (active, main process), the version of the app's Python as 3.12.3.
+    """What is known of a host already: units as (active, main process), the version of its Python as 3.12.3.
 
     health: the settings `path`, `host` and `timeout` of the health check; nothing is asked without.
     """
@@ -75,9 +76,8 @@ def _units(record: SlotRecord, host: Host) -> str:
 
 
 def _files(record: SlotRecord, host: Host) -> str:
-    for path, digest in record.files.items():
-        if digest_of(Path(path), digest, host.key) != digest:
-            return f"{path} was edited" if Path(path).exists() else f"{path} is gone"
+    for path in slot_changes(record, host.key):
+        return f"{path} was edited" if Path(path).exists() else f"{path} is gone"
     return ""
 
 
@@ -91,13 +91,29 @@ def _release(record: SlotRecord, host: Host) -> str:
 
 
 def _health(record: SlotRecord, host: Host) -> str:
-    if not host.health:
-        return ""
-    path, seconds = str(host.health["path"]), float(host.health["timeout"])
+    """Say what is wrong with the health that the slot was proved with; a deploy may ask for another one."""
+    return _ask(record, host, _proved(record, host)) if host.health else ""
+
+
+def is_proved(record: SlotRecord, host: Host) -> bool:
+    """Return whether a slot that is well is so by the health check of this deploy, too, where that is another one."""
+    wanted = {name: host.health[name] for name in HEALTH if name in host.health}
+    return wanted == _proved(record, host) or not _ask(record, host, host.health, tries=1)
+
+
+def _proved(record: SlotRecord, host: Host) -> dict[str, Any]:
+    known = {name: record.proved_with.get(f"health_{name}", host.health.get(name)) for name in HEALTH}
+    return {name: value for name, value in known.items() if value is not None}
+
+
+def _ask(record: SlotRecord, host: Host, health: Mapping[str, Any], tries: int = sockets.TRIES) -> str:
+    path, seconds = str(health["path"]), float(health["timeout"])
     socket = host.run / host.app / f"{record.slot}.sock"
-    answers = sockets.ask(socket, path, str(host.health["host"]), seconds, REQUESTS * max(1, record.plan.workers), ())
-    if answers.good:
-        return ""
+    count = REQUESTS * max(1, record.plan.workers)
+    for _unused in range(tries):
+        answers = sockets.ask(socket, path, str(health["host"]), seconds, count, ())
+        if answers.good:
+            return ""
     bad = sorted({status for status in answers.statuses if status and not sockets.is_good(status)})
     if bad:
         return f"{path} answers {', '.join(map(str, bad))}"

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from .config import Config
+from .config import Config, HostError
 from .context import Context
-from .digests import PREFIX, sha256
+from .digests import KEY, PREFIX, read_key, sha256
 from .files import environment_content, link_atomically, read_environment, write_atomically
 from .hooks import variables
-from .records import SlotRecord
+from .records import WORKERS, SlotRecord
+from .written import changed, copy_beside, is_copied
 
-#: The slot's number of workers, in its environment file: the unit's ExecStart takes it from there.
-WORKERS = "FLEET_WORKERS"
 #: In a unit whose workers (worker/own_worker.py) look where the live link points.
 LIVE_LINK = b"\nEnvironment=FLEET_LIVE_LINK="
 
@@ -42,6 +42,9 @@ def settings_for(context: Context, release: str, manifest: Mapping[str, Any], sl
     """
     config = context.config
     (kept, served), wanted = config.own_files(release), config.wanted_files()
+    before = config.live_record()
+    if own and served and before.release == release:
+        kept = _as_proved(context, kept, served)
     use_kept = own and bool(served) and all(path.is_file() for path in kept.values())
     if own and not use_kept:
         context.report("the settings that it served with were not kept: it gets the present ones")
@@ -51,8 +54,9 @@ def settings_for(context: Context, release: str, manifest: Mapping[str, Any], sl
             "nginx keeps connections to the app (proxy_keepalive), which it did not then: it gets the present settings"
         )
     contents = {kind: path.read_bytes() for kind, path in (kept if use_kept else wanted).items()}
-    before = config.live_record()
-    present = SlotRecord(plan=config.plan, fingerprint=config.fingerprint, engine=config.engine)
+    present = SlotRecord(
+        plan=config.plan, fingerprint=config.fingerprint, engine=config.engine, proved_with=config.slot_settings()
+    )
     record = served if use_kept else present
     workers = str(record.plan.workers)
     environment = {**variables(config, release, manifest), WORKERS: workers, "FLEET_ENGINE": record.engine}
@@ -74,6 +78,55 @@ def settings_for(context: Context, release: str, manifest: Mapping[str, Any], sl
     return SlotSettings(contents, environment, record)
 
 
+def _proved_files(config: Config, files: Mapping[str, Path], record: SlotRecord) -> dict[str, Path]:
+    """Return where a slot's files are as they were proved, by kind: its own, or else those that the last deploy wrote.
+
+    A kind is missing where neither is, as somebody has edited it since.
+    """
+    key, wanted = read_key(config.etc / KEY), config.wanted_files()
+    found: dict[str, Path] = {}
+    for kind, path in files.items():
+        digest = record.files.get(str(path), "")
+        for place in (path, wanted[kind]):
+            if not changed({str(place): digest} if digest else {}, key):
+                found.setdefault(kind, place)
+    return found
+
+
+def _as_proved(context: Context, files: Mapping[str, Path], record: SlotRecord) -> dict[str, Path]:
+    """Return the live slot's files, in the place of edited ones those that a deploy wrote; HostError without those."""
+    config = context.config
+    proved = _proved_files(config, files, record)
+    if lost := [str(path) for kind, path in files.items() if kind not in proved]:
+        raise HostError(
+            f"what release {record.release} was proved with is no more: {', '.join(lost)} was edited or removed since, "
+            "and the last deploy wrote something else. Nothing was changed. Deploy, or "
+            f"{config.app}-release activate {record.release} --wanted"
+        )
+    for kind, path in files.items():
+        if proved[kind] != path:
+            context.report(f"note: {path} is not as it was proved: the new slot gets what the last deploy wrote")
+    return proved
+
+
+def keep_edited(context: Context, slot: str) -> None:
+    """Keep a copy beside of what somebody made of a slot's files, once. A full disk costs only that."""
+    config, record = context.config, context.config.record_of(slot)
+    # Of a slot that an earlier version was refused in, the record is that of the release before.
+    if slot != config.live_slot() and not record.proved_with:
+        return
+    written = {str(path): record.files.get(str(path), "") for path in config.slot_files(slot).values()}
+    for name in changed({name: digest for name, digest in written.items() if digest}, read_key(config.etc / KEY)):
+        path = Path(name)
+        if not is_copied(path, written[name]):
+            continue
+        try:
+            if copy := copy_beside(path, context.clock.time()):
+                context.report(f"note: {path} was edited since the switch; what it held is kept in {copy}")
+        except OSError as error:
+            context.report(f"note: {path} was edited since the switch, and no copy of it could be kept: {error}")
+
+
 def with_number(config: Config, settings: SlotSettings, record: SlotRecord) -> SlotSettings:
     """Return settings with another record, and in their environment the number of workers that it has."""
     environment = {**settings.environment, WORKERS: str(record.plan.workers)}
@@ -90,16 +143,34 @@ def closes_kept(unit: bytes) -> bool:
 def prepare_slot(config: Config, settings: SlotSettings, workers: int) -> None:
     """Point the slot at its release and give it its files, to start with so many workers."""
     slot = settings.record.slot
+    # Cut off here, the files are nobody's, and not taken for edited ones.
+    config.slot_record(slot).unlink(missing_ok=True)
     for kind, path in config.slot_files(slot).items():
         write_atomically(path, settings.contents[kind], 0o600 if kind == "environment" else 0o644)
     (config.root / "slots").mkdir(mode=0o755, exist_ok=True)
     environment = {**settings.environment, WORKERS: str(workers)}
     write_atomically(config.slot_environment(slot), environment_content(environment))
     link_atomically(config.root / "slots" / slot, config.release_dir(settings.record.release))
+    # From now on, who asks this slot goes by its own settings.
+    settings.record.write(config.slot_record(slot))
+
+
+def adopt(config: Config, release: str) -> None:
+    """Have the live slot go by the settings of the last deploy, which needs no new workers for them.
+
+    Nothing is done where the slot serves another release, or otherwise. No lock: it is one record, replaced whole, of a
+    slot that no switch writes while it is live.
+    """
+    slot, record = config.live_slot(), config.live_record()
+    if slot and (record.release, record.fingerprint) == (release, config.fingerprint):
+        replace(record, proved_with=config.slot_settings()).write(config.slot_record(slot))
 
 
 def keep_settings(config: Config, slot: str) -> None:
-    """Keep the settings that a slot's release served with, for going back to it. A full disk costs only these."""
+    """Keep the settings that a slot's release served with, for going back to it. A full disk costs only these.
+
+    What somebody has edited since is not what it was proved with: nothing is kept then.
+    """
     record = config.record_of(slot)
     if not record.release.isalnum():
         return
@@ -110,7 +181,10 @@ def keep_settings(config: Config, slot: str) -> None:
             place.mkdir(mode=0o700, exist_ok=True)
         # Without its record it does not count: cut off here, nothing is half of one time and half of another.
         (folder / "record.json").unlink(missing_ok=True)
-        for kind, path in config.slot_files(slot).items():
+        proved = _proved_files(config, config.slot_files(slot), record)
+        if len(proved) < len(kept):
+            return
+        for kind, path in proved.items():
             write_atomically(kept[kind], path.read_bytes(), 0o600)
         record.write(folder / "record.json")
 

@@ -91,6 +91,11 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self.path))
 
 
+#: A worker that the kernel lets wait on a busy machine is no dead slot: so often is one asked of which that is to be
+#: said.
+TRIES = 3
+
+
 def ask(path: Path, url: str, host: str, timeout: float, count: int, pids: Iterable[int] = ()) -> Answers:
     """Send `count` GET requests at once and say who answered.
 

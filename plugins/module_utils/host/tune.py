@@ -110,6 +110,8 @@ def command(context: Context, call: Call) -> Outcome:
 
     `systemctl stop APP-release-tune` ends it at any time; whoever asked for it and is gone does so, too.
     """
+    # What is measured is the live release: as that is asked.
+    context = replace(context, config=context.config.of(SLOT))
     options, config, lease = call.options, context.config, Lease(context)
     if options.clean:
         clean(context)

@@ -10,7 +10,6 @@ from typing import Any
 
 from .config import Config
 from .context import Context
-from .locks import holder
 
 #: What measuring holds the lock for.
 VERB = "tune"
@@ -21,17 +20,6 @@ LEASE_SECONDS, POLL_SECONDS = 30.0, 5.0
 def unit(config: Config) -> str:
     """Return the transient unit that measures."""
     return f"{config.app}-release-tune.service"
-
-
-def give_way(context: Context) -> None:
-    """Let a switch go first: to go back must not wait for a measurement, whose caller may be gone since half a minute.
-
-    Whoever still polls hears that it was ended; the unit itself removes the private slot.
-    """
-    about = holder(context.config) or {}
-    if about.get("what") == VERB:
-        context.report(f"note: measuring by {about['by']} was ended, as a switch goes first")
-        context.systemd.stop(unit(context.config))
 
 
 class Lease:

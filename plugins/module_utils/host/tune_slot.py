@@ -19,7 +19,7 @@ from .files import environment_content, read_environment, write_atomically
 from .gate import GateError, prove
 from .overlap import ASK_SECONDS, Overlap
 from .reasons import explained
-from .slots import WORKERS
+from .records import WORKERS
 from .systemd import SystemdError
 
 SLOT = "tune"

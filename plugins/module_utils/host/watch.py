@@ -121,7 +121,7 @@ class Watch:
     """Watches the live slot for some time after a switch."""
 
     def __init__(self, context: Context, slot: str, switched: float) -> None:
-        self.context, self.config, self.slot = context, context.config, slot
+        self.context, self.config, self.slot = context, context.config.of(slot), slot
         config = self.config
         self.log = ProxyLog(Path(config.proxy_log), switched) if config.proxy_log else None
         state = context.state(slot)
@@ -203,7 +203,7 @@ class _Counting:
     """Whether nginx notes what becomes of requests. While nobody else asks, the watch asks through it itself."""
 
     def __init__(self, context: Context, slot: str, log: ProxyLog | None) -> None:
-        self.context, self.config, self.slot, self.log = context, context.config, slot, log
+        self.context, self.config, self.slot, self.log = context, context.config.of(slot), slot, log
         places = entrances(read(self.config.proxy_file) or "") if log and self.config.watch_seconds else []
         #: None where another proxy than nginx with a file of ours is in front: nothing is noted there.
         self.entrance: Entrance | None = places[-1] if places else None

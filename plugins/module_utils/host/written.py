@@ -9,13 +9,15 @@ from __future__ import annotations
 import glob
 import json
 import os
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from .digests import PREFIX, keyed, sha256
 from .file_state import content_of
-from .files import read_object
+from .files import environment_content, read_environment, read_object, write_atomically
+from .records import WORKERS, SlotRecord
 
 RECORD = "files.json"
 #: Between a file's name and the time, in the name of the copy that is kept of what somebody made of it. No program
@@ -69,9 +71,43 @@ def changed(digests: Mapping[str, str], key: bytes | None) -> list[str]:
     return [path for path, digest in told.items() if digest_of(Path(path), digest, key) != digest]
 
 
+def slot_changes(record: SlotRecord, key: bytes | None) -> list[str]:
+    """Return the paths of a slot's files that are not as the switch made them.
+
+    The number of workers in its environment is the slot's own, and no change: where memory is short, it starts with
+    fewer.
+    """
+    return [path for path in changed(record.files, key) if not _differs_in_number(record, path)]
+
+
+def _differs_in_number(record: SlotRecord, path: str) -> bool:
+    variables = read_environment(Path(path)) if path.endswith(".env") else {}
+    as_switched = environment_content({**variables, WORKERS: str(record.plan.workers)})
+    return WORKERS in variables and sha256(as_switched) == record.files[path]
+
+
 def edited(written: Mapping[str, str], key: bytes | None) -> dict[str, str]:
     """Return the paths that are not as they were written, each with what happened to it."""
     return {path: "was edited" if os.path.lexists(path) else "is gone" for path in changed(written, key)}
+
+
+def is_copied(path: Path, digest: str) -> bool:
+    """Return whether a copy is kept of what somebody made of a path.
+
+    Not of what replaced a link: in a folder of systemd's, the copy would count. Nor of a folder.
+    """
+    return os.path.lexists(path) and not path.is_dir() and not digest.startswith(LINK)
+
+
+def copy_beside(path: Path, now: float) -> Path | None:
+    """Keep a copy of an edited file, with its mode; None where the newest copy is the same. `now`: Unix time."""
+    content, copies = path.read_bytes(), sorted(path.parent.glob(f"{glob.escape(path.name)}{EDITED}*"))
+    if copies and copies[-1].read_bytes() == content:
+        return None
+    copy = path.with_name(f"{path.name}{EDITED}{time.strftime('%Y%m%dT%H%M%S', time.localtime(now))}")
+    write_atomically(copy, content, path.stat().st_mode & 0o777)
+    remove_old_copies(path)
+    return copy
 
 
 def remove_old_copies(path: Path) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from plugins.module_utils.host.answering import TRIES, Serving, serving
+from plugins.module_utils.host.answering import Serving, serving
 from plugins.module_utils.host.cutover import ACTIVATE, Request
+from plugins.module_utils.host.sockets import TRIES
+from plugins.module_utils.host.systemd import UnitState
 from tests.unit.host.fake_systemd import Host
 
 
@@ -52,3 +54,19 @@ def test_one_request_that_goes_wrong_is_no_dead_slot(host: Host) -> None:
 
     host.ask = answers  # type: ignore[method-assign, assignment]
     assert serving(host.context()).answers
+
+
+def test_a_slot_that_was_stopped_has_not_exited(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.switch(Request(ACTIVATE, "aaa", "me"))
+    monkeypatch.setattr(host.systemd, "state", lambda _: UnitState("inactive", "success", 0, 0, exit_code=1))
+    assert serving(host.context()).trouble == "its unit counter@blue.service was stopped"
+
+
+def test_a_link_that_is_gone_is_told_with_what_runs(host: Host) -> None:
+    host.switch(Request(ACTIVATE, "aaa", "me"))
+    link = host.config.live_link
+    link.unlink()
+    said = serving(host.context()).in_words()
+    assert said.startswith(
+        f"nothing serves now: {link} is gone, so nginx reaches nobody; the blue slot runs release aaa"
+    )

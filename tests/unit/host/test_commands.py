@@ -5,13 +5,19 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from plugins.module_utils.host.cli import main
+from plugins.module_utils.host.answering import serving
+from plugins.module_utils.host.cli import longest, main
 from plugins.module_utils.host.commands import IN_UNIT
 from plugins.module_utils.host.config import Config
+from plugins.module_utils.host.sockets import Answers
+from plugins.module_utils.host.status import status
+from plugins.module_utils.host.written import EDITED
 from tests.unit.host.fake_systemd import Host
 
 
@@ -41,6 +47,125 @@ def refused(host: Host) -> Host:
     assert call(host, "activate", "bbb", "--wanted") == 1
     host.systemd.commands.clear()
     return host
+
+
+#: What a deploy of another release wants: the live one has no such path, and would be run otherwise.
+OTHER: dict[str, Any] = {
+    "health_path": "/v2/ready", "health_host": "v2.example", "health_timeout": 1.0, "health_successes": 2,
+    "boot_timeout": 0.1, "warmup_paths": ("/v2/warm",), "python": "/opt/v2/python", "user": "v2", "hook_before": "v2",
+}  # fmt: skip
+
+
+@pytest.fixture
+def asked(host: Host, monkeypatch: pytest.MonkeyPatch) -> set[tuple[str, str, str, float]]:
+    """A host on which aaa serves and has /health, and a deploy of bbb with other settings was refused.
+
+    Returns what each release is asked from then on: path, Host and seconds.
+    """
+    seen, ask = set[tuple[str, str, str, float]](), host.ask
+
+    def answers(path: Path, url: str, name: str, seconds: float, count: int, pids: Iterable[int]) -> Answers:
+        release = host.release_in(path.stem)
+        seen.add((release, url, name, round(seconds, 1)))
+        if release == "aaa" and url != "/health":
+            return Answers([404] * count)
+        return ask(path, url, name, seconds, count, pids)
+
+    monkeypatch.setattr(host, "ask", answers)
+    assert call(host, "activate", "aaa") == 0
+    host.config = dataclasses.replace(host.config, **OTHER)
+    host.want("refused")
+    host.broken.add("bbb")
+    assert call(host, "activate", "bbb", "--wanted") == 1
+    assert any(key[:3] == ("bbb", "/v2/ready", "v2.example") for key in seen)
+    seen.clear()
+    return seen
+
+
+AS_PROVED = {("aaa", "/health", "localhost")}
+
+
+def test_live_slot_is_asked_as_it_was_proved(host: Host, asked: set[tuple[str, str, str, float]]) -> None:
+    assert serving(host.context()).answers
+    findings = status(host.context())["findings"]
+    assert {finding["state"] for finding in findings} == {"settings differ"}
+    assert asked == {(*next(iter(AS_PROVED)), 5.0)}
+    host.broken.add("aaa")
+    assert "/health answers 500" in serving(host.context()).trouble
+
+
+@pytest.mark.parametrize("words", [["restart"], ["activate", "live"], ["restore", "aaa"]])
+def test_live_release_is_proved_and_watched_as_it_was(
+    host: Host, asked: set[tuple[str, str, str, float]], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert call(host, *words) == 0
+    assert "service_hook_before is done" not in capsys.readouterr().out
+    assert {key[:3] for key in asked} == AS_PROVED
+    assert host.systemd.commands == [], "the hook is the other deploy's"
+    assert host.config.of(str(host.config.live_slot())).user == ""
+
+
+def test_going_back_takes_how_that_release_was_proved(host: Host, asked: set[tuple[str, str, str, float]]) -> None:
+    host.broken.clear()
+    host.systemd.hook_result = (0, "")
+    assert call(host, "activate", "bbb", "--wanted") == 0
+    assert host.systemd.commands.pop().user == "v2"
+    asked.clear()
+    assert call(host, "rollback") == 0
+    assert {key[:3] for key in asked} == AS_PROVED
+    assert host.systemd.commands == []
+
+
+def test_new_release_is_not_asked_as_the_one_before_it_in_its_slot(
+    host: Host, asked: set[tuple[str, str, str, float]]
+) -> None:
+    host.broken.clear()
+    assert call(host, "activate", "bbb", "--wanted") == 0
+    asked.clear()
+    assert call(host, "activate", "ccc", "--wanted") == 0
+    assert {key[1] for key in asked if key[0] == "ccc"} == {"/v2/ready", "/v2/warm"}
+
+
+def test_command_for_the_live_release_runs_as_its_user(host: Host, asked: object) -> None:
+    for words, user, python in ((["run", "live"], "", "/usr/bin/python3"), (["run", "bbb"], "v2", "/opt/v2/python")):
+        assert call(host, *words, "--", "id") == 0
+        given = host.systemd.commands.pop()
+        assert (given.user, f"FLEET_PYTHON={python}" in given.words) == (user, True)
+
+
+def test_settings_that_need_no_new_workers_are_adopted(host: Host) -> None:
+    assert call(host, "activate", "aaa") == 0
+    host.config = dataclasses.replace(host.config, health_path="/ready", warmup_paths=("/warm",))
+    for release, path in (("bbb", "/health"), ("aaa", "/ready")):
+        assert call(host, "adopt", release) == 0
+        assert host.config.of("blue").health_path == path
+    assert host.config.of("blue").warmup_paths == ("/warm",)
+    host.want("second")
+    host.config = dataclasses.replace(host.config, health_path="/never")
+    assert call(host, "adopt", "aaa") == 0
+    assert host.config.of("blue").health_path == "/ready", "those workers run with another environment"
+
+
+def test_record_of_an_earlier_version_leaves_the_settings_of_the_last_deploy(host: Host) -> None:
+    assert call(host, "activate", "aaa") == 0
+    path = host.config.slot_record("blue")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "proved_with": None}))
+    host.config = dataclasses.replace(host.config, health_path="/ready")
+    assert host.config.of("blue") == host.config
+    assert call(host, "restart") == 0
+    assert "proved_with" not in host.config.live_record().public(), "hooks may hold what is nobody's business"
+
+
+def test_unit_of_a_switch_has_time_for_the_settings_of_any_release(host: Host) -> None:
+    assert call(host, "activate", "aaa") == 0
+    former = host.config.expiry
+    host.config = dataclasses.replace(host.config, boot_timeout=0.1)
+    assert host.config.expiry < former
+    assert longest(host.config) == former
+    assert call(host, "activate", "bbb", "--wanted") == 0
+    assert call(host, "activate", "ccc", "--wanted") == 0
+    assert longest(host.config) == former, "aaa is one to go back to"
 
 
 def environment(host: Host) -> str:
@@ -86,3 +211,74 @@ def test_restart_goes_where_a_deploy_would_not(refused: Host) -> None:
 def test_where_nothing_is_live_there_is_no_such_name(host: Host, words: list[str], capsys: object) -> None:
     assert call(host, *words) == 2
     assert "no release is live on this host yet" in capsys.readouterr().out  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("words", [["restart"], ["activate", "live"], ["run", "live", "--", "id"]])
+def test_where_the_link_is_gone_what_runs_is_told(refused: Host, words: list[str], capsys: object) -> None:
+    refused.config.live_link.unlink()
+    assert call(refused, *words) == 2
+    said = capsys.readouterr().out  # type: ignore[attr-defined]
+    assert "the blue slot runs release aaa" in said
+    assert "no release is live on this host yet" not in said
+
+
+def edit(host: Host, kind: str) -> Path:
+    """Edit one of the live slot's files by hand."""
+    path = host.config.slot_files(str(host.config.live_slot()))[kind]
+    path.write_text(path.read_text() + "# by hand\n")
+    return path
+
+
+@pytest.mark.parametrize("words", [["restart"], ["activate", "live"], ["restore", "aaa"]])
+@pytest.mark.parametrize("kind", ["service", "socket", "environment"])
+def test_edited_slot_is_replaced_with_what_was_proved(
+    host: Host, words: list[str], kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(host, "activate", "aaa") == 0
+    edited, proved = edit(host, kind), host.config.wanted_files()[kind].read_bytes()
+    by_hand = edited.read_bytes()
+    capsys.readouterr()
+    assert call(host, *words) == 0
+    assert host.config.slot_files("green")[kind].read_bytes() == proved
+    (copy,) = edited.parent.glob(f"{edited.name}{EDITED}*")
+    assert (copy.read_bytes(), oct(copy.stat().st_mode)) == (by_hand, oct(edited.stat().st_mode))
+    assert f"what it held is kept in {copy}" in capsys.readouterr().out
+    assert call(host, "restart") == 0
+    assert list(edited.parent.glob(f"{edited.name}{EDITED}*")) == [copy], "once"
+    assert edited.read_bytes() == proved
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_edited_slot_is_not_official_where_a_refused_deploy_wants_otherwise(
+    refused: Host, gone: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edited = edit(refused, "environment")
+    if gone:
+        edited.unlink()
+    capsys.readouterr()
+    assert call(refused, "restart") == 2
+    said = capsys.readouterr().out
+    assert f"{edited} was edited or removed since" in said
+    assert "Deploy, or counter-release activate aaa --wanted" in said
+    assert (refused.config.live_slot(), refused.live["release"]) == ("blue", "aaa")
+    assert call(refused, "activate", "aaa", "--wanted") == 0, "the remedy"
+    assert environment(refused) == "refused"
+
+
+def test_edited_settings_are_not_those_that_a_release_is_gone_back_to_with(host: Host) -> None:
+    assert call(host, "activate", "aaa") == 0
+    edit(host, "environment")
+    host.want("second")
+    assert call(host, "activate", "bbb", "--wanted") == 0
+    assert not host.config.own_files("aaa")[1], "none were kept"
+    assert call(host, "rollback") == 0
+    assert environment(host) == "second"
+
+
+def test_slot_in_which_an_earlier_version_was_refused_was_not_edited(refused: Host) -> None:
+    path = refused.config.slot_record("green")
+    former = dict.fromkeys(map(str, refused.config.slot_files("green").values()), "of the release before")
+    path.write_text(json.dumps({**refused.live, "slot": "green", "files": former, "proved_with": None}))
+    refused.broken.clear()
+    assert call(refused, "activate", "bbb", "--wanted") == 0
+    assert not list(refused.folder.glob(f"*/*{EDITED}*"))

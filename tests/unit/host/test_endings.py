@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from plugins.module_utils.host.endings import ending, how_it_ended
+from plugins.module_utils.host.endings import ending, how_it_ended, why_down
 from plugins.module_utils.host.systemd import UnitState
 
 
@@ -39,3 +39,11 @@ def test_a_process(code: str, status: int, words: str) -> None:
 )
 def test_a_unit(result: str, code: int, status: int, words: str) -> None:
     assert ending(UnitState("failed", result, 0, 5, exit_code=code, exit_status=status)) == words
+
+
+@pytest.mark.parametrize(
+    ("result", "code", "words"),
+    [("success", 1, "was stopped"), ("success", 0, "does not run"), ("exit-code", 1, "exited with status 0")],
+)
+def test_a_unit_of_which_nobody_waits_that_it_starts(result: str, code: int, words: str) -> None:
+    assert why_down(UnitState("inactive", result, 0, 0, exit_code=code)) == words

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from plugins.module_utils.host import history
-from plugins.module_utils.host.cutover import ACTIVATE, RESTORE, ROLLBACK, Request, cut_over
+from plugins.module_utils.host.cutover import ACTIVATE, RESTART, RESTORE, ROLLBACK, Request, cut_over
 from plugins.module_utils.host.finish import BACK_SECONDS, finish
 from plugins.module_utils.host.gate import POLL_SECONDS
 from plugins.module_utils.host.journal import GOING_BACK, WATCHING, Transaction
@@ -250,6 +250,20 @@ def test_trouble_is_in_the_journal_before_the_traffic_goes_back(tmp_path: Path) 
     assert set(steps[1:]) <= {(GOING_BACK, "not well"), (GOING_BACK, trouble)}
     assert history.entries(host.config)[-1].items() >= {"result": "went back", "reason": trouble}.items()
     assert history.bad(host.config)["bbb"]["fingerprint"] == host.config.record_of("green").fingerprint
+
+
+def test_release_that_serves_on_as_it_was_is_not_marked_by_its_own_restart(tmp_path: Path) -> None:
+    host = host_with(tmp_path)
+    transaction = cut_over(host.context(), Request(RESTART, "aaa", "me", own=True))
+    with pytest.raises(WentBackError):
+        roll_back(host.context(), transaction, "not well")
+    assert (host.config.live_slot(), history.bad(host.config)) == ("blue", {})
+    host.want("second")
+    host = Host(tmp_path)
+    transaction = cut_over(host.context(), Request(ACTIVATE, "aaa", "me"))
+    with pytest.raises(WentBackError):
+        roll_back(host.context(), transaction, "not well")
+    assert history.bad(host.config)["aaa"]["fingerprint"] == "second", "with those settings it is not to be deployed"
 
 
 # --- a watch that can count nothing ---------------------------------------------------------------

@@ -18,6 +18,7 @@ WRITTEN = {
         "notes": ["a note"],
     },
     "fingerprint": f"{'0' * 16}-{'a' * 32}", "engine": "asgi", "release": "aaa", "slot": "blue", "settings": "kept",
+    "proved_with": {"health_path": "/ready", "warmup_paths": ["/"]},
     "closes_kept": True, "fresh_mib": 21, "files": {"/etc/web/environment.blue": "keyed:00"},
     "at": 1700000000, "previous": "bbb",
 }  # fmt: skip

@@ -18,6 +18,7 @@ from plugins.module_utils.host.config import HostError
 from plugins.module_utils.host.locks import locked
 from plugins.module_utils.host.proc import seconds_old
 from plugins.module_utils.host.recycle import RecycleError
+from plugins.module_utils.host.slots import adopt
 from plugins.module_utils.host.sockets import Answers
 from plugins.module_utils.host.systemd import UnitState
 from tests.unit.host.fake_systemd import Host
@@ -175,6 +176,7 @@ def test_worker_that_stays_is_given_up_on_after_the_drain_and_the_heartbeat(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.config = dataclasses.replace(host.config, drain_timeout=5, worker_timeout=3)
+    adopt(host.config, "aaa")
     slot = Slot(host, {1: 150, 2: 30, 3: 30}).install(monkeypatch)
     slot.deaf, before = True, host.clock.now
     with pytest.raises(RecycleError, match="worker 1 was asked to leave, but worker 1 has not left within 18 s"):
@@ -255,17 +257,6 @@ def test_workers_that_do_not_know_how_are_left_alone(host: Host, monkeypatch: py
     with pytest.raises(RecycleError, match="were started without recycling: deploy"):
         run(host)
     assert not slot.retired
-
-
-def test_deploy_ends_recycling_and_nobody_else(host: Host) -> None:
-    recycle.give_way(host.context())
-    with locked(host.config, "activate bbb", "alice"):
-        recycle.give_way(host.context())
-    stop = ("stop", "counter-release-recycle.service")
-    assert stop not in host.systemd.calls
-    with locked(host.config, "recycle", "timer"):
-        recycle.give_way(host.context())
-    assert stop in host.systemd.calls
 
 
 def test_lone_worker_is_replaced_by_a_switch_with_the_settings_it_has(

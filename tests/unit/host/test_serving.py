@@ -15,9 +15,12 @@ from pathlib import Path
 
 import pytest
 
+from plugins.module_utils.host import sockets
+from plugins.module_utils.host.digests import PREFIX, keyed, sha256
 from plugins.module_utils.host.files import write_object
 from plugins.module_utils.host.records import SlotRecord
-from plugins.module_utils.host.serving import Host, altered, serves
+from plugins.module_utils.host.serving import Host, altered, is_proved, serves
+from plugins.module_utils.host.sockets import TRIES, Answers
 from plugins.module_utils.host.whole import MARKER, count_files
 
 FINGERPRINT = f"{'0' * 16}-{'a' * 32}"
@@ -162,3 +165,56 @@ def test_health_is_asked(made: Made, server: dict[str, bytes], bytes_: bytes, te
     server["bytes"] = bytes_
     health = {"path": "/health", "host": "localhost", "timeout": 0.5}
     assert altered(made.record, replace(made.host, health=health)) == text
+
+
+def test_one_hiccup_is_no_reason_to_switch(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [Answers([0], error="timed out")] * (TRIES - 1) + [Answers([200])]
+    monkeypatch.setattr(sockets, "ask", lambda *_: answers.pop(0))
+    health = {"path": "/health", "host": "localhost", "timeout": 0.5}
+    assert altered(made.record, replace(made.host, health=health)) == ""
+    assert answers == []
+
+
+def slot_files(made: Made, workers: int) -> Made:
+    """Give the slot an environment with secrets, and one of its own with so many workers of 2."""
+    secret, own = made.folder / "environment.blue", made.folder / "blue.env"
+    secret.write_text("PASSWORD=secret")
+    own.write_text(f"FLEET_RELEASE={RELEASE}\nFLEET_WORKERS={workers}\n")
+    as_switched = f"FLEET_RELEASE={RELEASE}\nFLEET_WORKERS=2\n".encode()
+    files = {str(secret): f"{PREFIX}{keyed(bytes(32), b'PASSWORD=secret')}", str(own): sha256(as_switched)}
+    return replace(made, record=replace(made.record, files=files))
+
+
+def test_secret_file_is_not_called_edited_where_the_key_is_gone(made: Made) -> None:
+    made = slot_files(made, workers=2)
+    assert altered(made.record, made.host) == ""
+    (made.folder / "environment.blue").write_text("PASSWORD=other")
+    assert "environment.blue was edited" in altered(made.record, replace(made.host, key=bytes(32)))
+
+
+def test_number_of_workers_is_the_slots_own(made: Made) -> None:
+    made = slot_files(made, workers=1)
+    assert altered(made.record, made.host) == ""
+    own = made.folder / "blue.env"
+    own.write_text(own.read_text().replace(RELEASE, "other"))
+    assert altered(made.record, made.host) == f"{own} was edited"
+
+
+def test_health_is_asked_as_the_slot_was_proved(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def ask(_: Path, path: str, name: str, seconds: float, *__: object) -> Answers:
+        asked.append((path, name, seconds))
+        return Answers([200 if path == "/health" else 404])
+
+    monkeypatch.setattr(sockets, "ask", ask)
+    proved = {"health_path": "/health", "health_host": "localhost", "health_timeout": 5.0}
+    record = replace(made.record, proved_with=proved)
+    host = replace(made.host, health={"path": "/ready", "host": "shop", "timeout": 1.0})
+    assert altered(record, host) == ""
+    assert asked == [("/health", "localhost", 5.0)]
+    assert not is_proved(record, host), "the deploy asks for another path, which the slot has not: the gate says so"
+    assert asked.pop() == ("/ready", "shop", 1.0)
+    assert is_proved(record, replace(host, health={"path": "/health", "host": "localhost", "timeout": 5}))
+    assert is_proved(made.record, made.host), "nothing is asked"
+    assert len(asked) == 1

@@ -7,6 +7,7 @@ prints is a claim.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from ..context import Context
 from ..gate import Proof
@@ -28,6 +29,7 @@ CHECKS: tuple[Callable[[Snapshot], Iterator[Finding]], ...] = (
 
 def check(context: Context, slot: str, record: SlotRecord, proof: Proof) -> list[Finding]:
     """Return what is not as it should be on a host whose live slot is this one, the worst first."""
+    context = replace(context, config=context.config.of(slot))
     shown = context.systemd.show(*units.names(context.config))
     snapshot = Snapshot(context, slot, record, proof, shown)
     return by_severity([finding for one in CHECKS for finding in one(snapshot)])

@@ -6,25 +6,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..digests import KEY, read_key
-from ..files import read_environment
-from ..slots import WORKERS
-from ..written import RECORD, changed, edited, read_written
+from ..written import RECORD, edited, is_copied, read_written, slot_changes
 from .finding import DIFFERS, HURTS_AT_RESTART, NOTE, Finding, Snapshot
 
 
 def slot_was_edited(snapshot: Snapshot) -> Iterator[Finding]:
     """Say that the slot's copies are not what the switch proved: its workers would start otherwise than they run."""
     config, record = snapshot.context.config, snapshot.record
-    key = read_key(config.etc / KEY)
-    paths = changed(record.files, key)
-    own = config.slot_environment(snapshot.slot)
-    if read_environment(own).get(WORKERS, str(record.plan.workers)) != str(record.plan.workers):
-        # A switch that had no memory for all has left it so; that they are too few is said already.
-        paths = [path for path in paths if path != str(own)]
-    if paths:
+    if paths := slot_changes(record, read_key(config.etc / KEY)):
         gone = [path for path in paths if not Path(path).exists()]
         what = f"{', '.join(gone)} is gone" if gone else f"{', '.join(paths)} was edited since the switch"
-        text = f"{what}: a restart is not what was proved: {config.app}-release activate {record.release}"
+        text = f"{what}: a restart is not what was proved: deploy, or "
+        text += f"{config.app}-release activate {record.release} --wanted"
         yield Finding(HURTS_AT_RESTART, "slot files edited", text)
 
 
@@ -44,7 +37,8 @@ def settings_are_not_live(snapshot: Snapshot) -> Iterator[Finding]:
 def were_edited(snapshot: Snapshot) -> Iterator[Finding]:
     """Say that files that a deploy wrote are other ones now; the next deploy keeps a copy beside and writes its own."""
     config = snapshot.context.config
-    for path, what in edited(read_written(config.etc / RECORD), read_key(config.etc / KEY)).items():
+    written = read_written(config.etc / RECORD)
+    for path, what in edited(written, read_key(config.etc / KEY)).items():
         text = f"{path} {what} since the last deploy wrote it; the next one writes its own"
-        kept = ", and keeps this one beside" if what == "was edited" else ""
+        kept = ", and keeps this one beside" if is_copied(Path(path), written[path]) else ""
         yield Finding(NOTE, "file edited", text + kept)

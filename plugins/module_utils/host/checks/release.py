@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ..answering import unreachable
 from ..config import HostError
 from ..context import Context
 from ..files import read_object
 from ..interpreter import python_version
 from ..preflight import check_state
-from ..records import SLOTS
 from ..whole import missing
 from .finding import HURTS_AT_RESTART, HURTS_NOW, Finding, Snapshot
 
@@ -48,9 +48,5 @@ def has_no_live_link(context: Context) -> Iterator[Finding]:
     except HostError as error:
         yield Finding(HURTS_NOW, "live link altered", str(error).replace("; nothing was changed", ""))
         return
-    for slot in SLOTS:
-        record, unit = config.record_of(slot), config.service(slot)
-        if record and context.systemd.enabled_state(unit) == "enabled":
-            text = f"{config.live_link} is gone, so nginx reaches nobody; the {slot} slot has release {record.release}"
-            helps = f"ln -sfn {config.socket(slot)} {config.live_link}, or deploy"
-            yield Finding(HURTS_NOW, "live link gone", f"{text}: {helps}")
+    for text in unreachable(context):
+        yield Finding(HURTS_NOW, "live link gone", text)

@@ -107,9 +107,7 @@ def ending(properties: Mapping[str, str]) -> str:
     """Say how a unit ended, by systemd's own account."""
     if properties.get("LoadState") == "not-found":
         return "there is no such unit"
-    # Units of ours are started again, however they end: one that is down after a success was stopped.
-    stopped = properties.get("Result") == "success"
-    return f"it {'was stopped' if stopped else endings.ending(UnitState.of(properties))}"
+    return f"it {endings.why_down(UnitState.of(properties))}"
 
 
 def why(context: Context, unit: str) -> str:

@@ -18,6 +18,7 @@ from plugins.module_utils.host import history, status
 from plugins.module_utils.host.checks.finding import DIFFERS, HURTS_AT_RESTART, HURTS_NOW, NOTE
 from plugins.module_utils.host.config import Config
 from plugins.module_utils.host.cutover import ACTIVATE, Request
+from plugins.module_utils.host.file_set import copies_of_edited
 from plugins.module_utils.host.files import write_object
 from plugins.module_utils.host.journal import Transaction
 from plugins.module_utils.host.proc import Pool
@@ -159,7 +160,8 @@ STATES: dict[str, tuple[Callable[[Host], Any], str, list[str]]] = {
         HURTS_NOW, ["nginx answers 502 for http://shop.example/health", "the app itself is well"],
     ),
     "slot down": (crashed, HURTS_NOW, [
-        "start limit", "exited with status 3", "4 times within the last hour", "RuntimeError: db is away", "activate aaa",
+        "start limit", "exited with status 3", "4 times within the last hour", "RuntimeError: db is away",
+        "activate aaa",
     ]),
     "socket down": (lambda host: host.systemd.stop(SOCKET), HURTS_NOW, [f"{SOCKET} is down"]),
     "restarts": (restarting, HURTS_NOW, ["started again 4 times within the 0.0", "RuntimeError: db is away"]),
@@ -269,7 +271,7 @@ def test_an_app_that_answers_with_an_error_is_quoted(host: Host, monkeypatch: py
 
 
 def test_a_slot_that_was_stopped_on_purpose_is_started_again(host: Host) -> None:
-    down(host, ActiveState="inactive", Result="success")
+    down(host, ActiveState="inactive", Result="success", ExecMainStatus="0")
     (finding,) = found(host)
     assert finding["text"].endswith(f"{UNIT} is down: it was stopped: systemctl start {UNIT}")
 
@@ -335,7 +337,15 @@ def test_a_link_that_is_gone_is_told_with_the_slot_that_serves(host: Host) -> No
     without_link(host)
     (finding,) = found(host)
     assert (finding["severity"], finding["state"]) == (HURTS_NOW, "live link gone")
+    assert "the blue slot runs release aaa" in finding["text"]
     assert f"ln -sfn {host.config.socket('blue')} {host.config.live_link}" in finding["text"]
+    host.systemd.stop(UNIT)
+    (finding,) = found(host)
+    assert finding["text"].endswith("the blue slot is down, and has release aaa: deploy")
+    host.systemd.start(UNIT)
+    host.systemd.disable(UNIT)
+    (finding,) = found(host)
+    assert "the blue slot runs release aaa" in finding["text"], "also where nothing starts it at boot"
 
 
 def test_a_link_that_leads_elsewhere_is_told(host: Host) -> None:
@@ -350,6 +360,24 @@ def test_a_host_without_nginx_of_ours_is_asked_nothing_of_it(host: Host) -> None
     nginx_down(host)
     host.proxy = FakeProxy("broken", 0)
     assert found(host) == []
+
+
+@pytest.mark.parametrize("made", ["file", "link", "link that was replaced", "folder"])
+def test_what_is_said_of_an_edited_file_is_what_the_next_deploy_does(host: Host, made: str) -> None:
+    path = host.folder / "some.conf"
+    written = {str(path): "link:elsewhere" if made == "link that was replaced" else "of another content"}
+    (host.config.etc / RECORD).write_text(written_text(written))
+    if made == "folder":
+        path.mkdir()
+    elif made == "link":
+        path.symlink_to(host.folder / "counter.conf")
+    else:
+        path.write_text("by hand")
+    (finding,) = found(host)
+    item = {"path": str(path), "content": "ours", "link": None, "state": "present"}
+    link = {"link": "elsewhere"} if made == "link that was replaced" else {}
+    copies = copies_of_edited([{**item, **link}], written, None, "now")
+    assert (", and keeps this one beside" in finding["text"]) == bool(copies) == (made in {"file", "link"})
 
 
 def test_settings_that_were_gone_back_to_are_a_note(host: Host) -> None:
