@@ -410,8 +410,8 @@ def test_refusal_says_why_with_the_log_and_what_serves_on(log: list[str]) -> Non
     [
         ("refused", {}, ["No release was live before, and none is now."]),
         ("refused", DEAD, ["No request went to the slot that was refused.", NOTHING]),
-        ("nothing done", ANSWERS, ["Nothing was changed."]),
-        ("nothing done", DEAD, ["Nothing was changed.", NOTHING]),
+        ("nothing done", ANSWERS, ["What serves was not changed."]),
+        ("nothing done", DEAD, ["What serves was not changed.", NOTHING]),
         ("went back", ANSWERS, ["It had traffic, then the host went back by itself: release old serves again."]),
         ("went back", DEAD, ["It had traffic, then the host went back by itself.", NOTHING]),
         ("kept live although unhealthy", {**ANSWERS, "release": "new123"}, ["Release new123 is live now."]),

@@ -15,7 +15,7 @@ from .cutover import ACTIVATE, RESTART, RESTORE, ROLLBACK, RefusedError, Request
 from .finish import finish
 from .hooks import command
 from .locks import locked
-from .preflight import ROOM_BYTES, check_release, check_state, room_trouble
+from .preflight import ROOM_BYTES, NoRoomError, check_release, check_state, room_trouble
 from .prune import check_prune, drop, prune
 from .recover import recover
 
@@ -118,7 +118,7 @@ def _switch(context: Context, call: Call) -> Outcome:
         with reserve.usable(config):
             try:
                 record = finish(context, cut_over(context, request))
-            except (HostError, RefusedError):
+            except (NoRoomError, RefusedError):
                 if getattr(options, "wanted", False):
                     _drop_refused(context, release)
                 raise

@@ -21,7 +21,7 @@ from .files import MAKE_ROOM, link_atomically
 from .gate import GateError, prove
 from .hooks import HookError, run_hook
 from .journal import Transaction
-from .preflight import check_engine, check_not_bad, check_release, check_state, clock_trouble, room_trouble
+from .preflight import check_engine, check_not_bad, check_release, check_room, check_state, clock_trouble, room_trouble
 from .reasons import explained
 from .sizing import Sizing
 from .slots import SlotSettings, prepare_slot, settings_for
@@ -120,16 +120,21 @@ def check_before(context: Context, request: Request) -> dict[str, Any]:
     """Refuse with HostError what is not to be begun; return the release's manifest. Changes nothing."""
     manifest = check_release(context.config, request.release)
     check_state(context.config)
+    # First, as it may cost the release: what is refused for another reason leaves it there.
+    _check_room(context, request)
     if not request.force:
         check_not_bad(context.config, request.release, same_settings=not request.going_back)
     _refuse_or_note(context, request, clock_trouble(context.config, context.clock.time()), "Set the clock")
-    if full := room_trouble(context.config):
-        if not request.going_back:
-            raise HostError(f"{full}; nothing was changed. Make room")
+    return manifest
+
+
+def _check_room(context: Context, request: Request) -> None:
+    if not request.going_back:
+        check_room(context.config)
+    elif full := room_trouble(context.config):
         context.report(f"note: {full}: what going back writes takes what is kept for that")
         # For the link by which systemd enables a unit: that is not written by us.
         MAKE_ROOM.get()(context.config.units)
-    return manifest
 
 
 def _refuse_or_note(context: Context, request: Request, trouble: str, advice: str) -> None:

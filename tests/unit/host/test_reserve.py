@@ -112,11 +112,50 @@ def test_release_of_a_refused_deploy_goes_where_the_disk_has_no_room_for_it(
 ) -> None:
     host = full.host
     assert call(host, "activate", "ccc", "--wanted") == 2
-    assert "release ccc was removed from the host: the disk has no room for it" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "release ccc was removed from the host: the disk has no room for it" in printed
+    assert "what serves was not changed" in printed
+    assert "othing was changed" not in printed, "the release was"
     assert not host.config.release_dir("ccc").exists()
     for served in ("aaa", "bbb"):
         assert call(host, "activate", served, "--wanted") == 2
         assert host.config.release_dir(served).exists(), "one that has served stays"
+
+
+def test_refusal_for_another_reason_leaves_the_release_on_a_full_disk(
+    full: FullDisk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says that nothing was changed."""
+    host = full.host
+    full.full = False
+    history.mark_bad(host.config, "ccc", "it was slow", host.config.fingerprint)
+    with pytest.MonkeyPatch.context() as patch:
+        # Full from just after it was looked at.
+        patch.setattr("plugins.module_utils.host.commands.room_trouble", lambda _: "the disk is full")
+        assert call(host, "activate", "ccc", "--wanted") == 2
+    assert "it was slow. Nothing was changed" in capsys.readouterr().out
+    assert host.config.release_dir("ccc").exists()
+
+
+@pytest.mark.parametrize("words", [["activate", "ccc", "--wanted"], ["rollback"]])
+def test_full_run_costs_no_release_and_nothing_of_the_reserve(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    for release in ("aaa", "bbb"):
+        call(host, "activate", release, "--wanted")
+    places = [place / BOX for place in (host.config.root, host.config.etc)]
+    before = sum(len(list(place.iterdir())) for place in places)
+    real = os.statvfs
+    none = SimpleNamespace(f_bavail=0, f_frsize=4096, f_files=1000, f_favail=0)
+    monkeypatch.setattr(os, "statvfs", lambda path: none if path == host.config.run else real(path))
+    capsys.readouterr()
+    assert call(host, *words) == (2 if "activate" in words else 0)
+    printed = capsys.readouterr().out
+    assert ("nothing was changed" in printed) == ("activate" in words)
+    assert "was removed" not in printed
+    assert "kept for that" not in printed
+    assert host.config.release_dir("ccc").exists()
+    assert sum(len(list(place.iterdir())) for place in places) == before
 
 
 def test_release_that_was_refused_stays_where_there_is_room(host: Host) -> None:
@@ -130,7 +169,7 @@ def test_refused_release_in_the_idle_slot_goes_with_its_link(host: Host, monkeyp
     call(host, "activate", "aaa", "--wanted")
     host.broken.add("bbb")
     answers = iter(["", "the disk is full"])
-    for module in ("cutover", "commands"):
+    for module in ("preflight", "commands"):
         monkeypatch.setattr(f"plugins.module_utils.host.{module}.room_trouble", lambda _: next(answers))
     assert call(host, "activate", "bbb", "--wanted") == 1
     assert not host.config.release_dir("bbb").exists()
