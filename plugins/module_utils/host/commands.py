@@ -15,7 +15,7 @@ from .cutover import ACTIVATE, RESTART, RESTORE, ROLLBACK, RefusedError, Request
 from .finish import finish
 from .hooks import command
 from .locks import locked
-from .preflight import ROOM_BYTES, NoRoomError, check_release, check_state, room_trouble
+from .preflight import ROOM_BYTES, ROOM_INODES, NoRoomError, check_release, check_state, room_trouble
 from .prune import check_prune, drop, prune
 from .recover import recover
 
@@ -123,7 +123,7 @@ def _switch(context: Context, call: Call) -> Outcome:
                     _drop_refused(context, release)
                 raise
         _prune_old(context)
-        reserve.fill(config, ROOM_BYTES)
+        reserve.fill(config, ROOM_BYTES, ROOM_INODES)
     return Outcome(0, {"live": record.public(), "outcome": history.SWITCHED})
 
 

@@ -11,13 +11,14 @@ import math
 from dataclasses import replace
 
 from ..workers.engines import engine
-from ..workers.plan import cut_sum, replan
+from ..workers.plan import count, cut_sum, replan
 from . import recycle
 from .config import HostError
 from .context import Context
 from .gate import POLL_SECONDS, GateError, prove
 from .overlap import Overlap
 from .slots import SlotSettings, start_with_all, with_number
+from .systemd import SystemdError
 
 #: A live worker that takes so many times what a fresh one does is replaced by a fresh one, to make room.
 GROWN = 1.5
@@ -164,9 +165,16 @@ class Sizing:
 
 
 def grow_to(context: Context, old: str | None, new: str, workers: int) -> None:
-    """Bring a slot to its full number of workers, as far as memory and the boot timeout allow."""
-    overlap, clock = Overlap(context, old, new), context.clock
+    """Bring a slot to its full number of workers, as far as memory and the boot timeout allow.
+
+    What fails here is told: with fewer workers the slot serves, and the switch has to be ended in any case.
+    """
+    clock = context.clock
     deadline = clock.monotonic() + context.config.boot_timeout
-    while not overlap.grow(workers) and clock.monotonic() < deadline:
-        clock.sleep(POLL_SECONDS)
+    try:
+        overlap = Overlap(context, old, new)
+        while not overlap.grow(workers) and clock.monotonic() < deadline:
+            clock.sleep(POLL_SECONDS)
+    except (SystemdError, OSError) as error:
+        context.report(f"note: the {new} slot may run fewer than its {count(workers)}: {error}")
     start_with_all(context, new, workers)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from plugins.module_utils.host import files, history, reserve
-from plugins.module_utils.host.preflight import ROOM_BYTES
+from plugins.module_utils.host.preflight import ROOM_BYTES, ROOM_INODES
 from tests.unit.host.fake_systemd import Host
 from tests.unit.host.test_commands import call
 
@@ -77,10 +77,36 @@ def test_a_switch_leaves_a_reserve_and_only_where_there_is_room(host: Host, monk
     reserve.fill(host.config, ROOM_BYTES)
     assert {path.stat().st_size for path in host.config.root.glob(f"{BOX}/*")} == {reserve.PIECE_BYTES}
     (host.config.root / BOX / "3").unlink()
-    small = SimpleNamespace(f_bavail=ROOM_BYTES, f_frsize=1)
-    monkeypatch.setattr(os, "statvfs", lambda _: small)
-    reserve.fill(host.config, ROOM_BYTES)
-    assert not (host.config.root / BOX / "3").exists()
+    free = ROOM_BYTES + reserve.PIECES * reserve.PIECE_BYTES
+    inodes = ROOM_INODES + reserve.PIECES
+    for small in (
+        SimpleNamespace(f_bavail=free - 1, f_frsize=1, f_files=1000, f_favail=inodes),
+        SimpleNamespace(f_bavail=free, f_frsize=1, f_files=1000, f_favail=inodes - 1),
+    ):
+        monkeypatch.setattr(os, "statvfs", lambda _, small=small: small)
+        reserve.fill(host.config, ROOM_BYTES, ROOM_INODES)
+        assert not (host.config.root / BOX / "3").exists()
+    enough = SimpleNamespace(f_bavail=free, f_frsize=1, f_files=1000, f_favail=inodes)
+    monkeypatch.setattr(os, "statvfs", lambda _: enough)
+    reserve.fill(host.config, ROOM_BYTES, ROOM_INODES)
+    assert (host.config.root / BOX / "3").exists()
+
+
+@pytest.mark.parametrize("fails", ["mkdir", "open"])
+def test_reserve_that_cannot_be_written_fails_no_switch(
+    host: Host, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    real = getattr(Path, fails)
+
+    def no_room(path: Path, *more: Any, **named: Any) -> Any:
+        if BOX in path.parts:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, *more, **named)
+
+    monkeypatch.setattr(Path, fails, no_room)
+    assert call(host, "activate", "aaa", "--wanted") == 0
+    assert call(host, "activate", "bbb", "--wanted") == 0
+    assert call(host, "rollback") == 0
 
 
 @pytest.mark.fault(59)

@@ -12,6 +12,8 @@ from plugins.module_utils.host.cutover import ACTIVATE, ROLLBACK, RefusedError, 
 from plugins.module_utils.host.digests import sha256
 from plugins.module_utils.host.journal import STARTING, Transaction
 from plugins.module_utils.host.recover import recover
+from plugins.module_utils.host.sizing import Sizing
+from plugins.module_utils.host.systemd import SystemdError
 from plugins.module_utils.workers.plan import plan_workers
 from tests.unit.host.fake_systemd import Host
 
@@ -240,4 +242,43 @@ def test_slot_that_gave_up_workers_for_a_switch_that_was_cut_off_gets_them_back(
     Transaction(ACTIVATE, "bbb", "me", "aaa", "blue", "green", host.clock.time(), step=STARTING).write(host.config)
     recover(host.context())
     assert len(host.workers(1)) == 5
+    assert not host.config.transaction.exists()
+
+
+def unwilling(*words: str) -> None:
+    raise SystemdError(f"systemctl {words[0]}: no connection to the bus")
+
+
+def test_switch_ends_though_the_live_slot_cannot_be_given_its_workers_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = grown(tmp_path, 800.0, "uvicorn_worker.UvicornWorker")
+    host.broken.add("bbb")
+    real = host.systemd.resize
+    monkeypatch.setattr(
+        host.systemd, "resize", lambda unit, number: real(unit, number) if number < 0 else unwilling("kill")
+    )
+    original = Sizing.give_back
+
+    def given_back(sizing: Sizing) -> None:
+        host.grown.clear()
+        original(sizing)
+
+    monkeypatch.setattr(Sizing, "give_back", given_back)
+    said: list[str] = []
+    with pytest.raises(RefusedError, match="not ready within"):
+        host.switch(Request(ACTIVATE, "bbb", "me"), said.append)
+    assert not host.config.transaction.exists()
+    assert "note: the blue slot may run fewer than its 5 workers: systemctl kill: no connection to the bus" in said
+
+
+@pytest.mark.parametrize("fails", ["state", "resize"])
+def test_recovery_ends_though_the_live_slot_cannot_be_given_its_workers_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    host = grown(tmp_path, 40.0)
+    host.systemd.resize(BLUE, -1)
+    Transaction(ACTIVATE, "bbb", "me", "aaa", "blue", "green", host.clock.time(), step=STARTING).write(host.config)
+    monkeypatch.setattr(host.systemd, fails, unwilling)
+    recover(host.context())
     assert not host.config.transaction.exists()
