@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -212,14 +213,44 @@ def test_where_room_cannot_be_made_nothing_changes_and_what_is_advised_works(tmp
         go(crowded, "bbb")
     assert str(refused.value) == (
         "memory does not hold even one new worker beside the fewest live ones (40 MiB given up): 40 MiB are left, one "
-        "takes 40. Nothing was changed. Lower service_reserve_memory_mib (300 now), or use a larger host"
+        "takes 40 and its main process 20. Nothing was changed. Lower service_reserve_memory_mib (300 now) to 280 or "
+        "less, or use a host with 20 MiB more"
     )
     assert crowded.live["release"] == "aaa"
     assert not crowded.config.transaction.exists()
     assert [call for call in crowded.systemd.calls if call[0] == "resize"] == []
-    lower = tight(250)
+    not_enough = tight(281)
+    with pytest.raises(HostError, match="to 280 or less"):
+        go(not_enough, "bbb")
+    lower = tight(280)
     go(lower, "bbb")
     assert lower.live["release"] == "bbb"
+
+
+def test_host_that_is_as_much_larger_as_was_said_holds_it(tmp_path: Path) -> None:
+    go(host_of(tmp_path, memory_mib=400, reserve_mib=0), "aaa")
+    full = host_of(tmp_path, memory_mib=400, reserve_mib=300)
+    full.available = 10.0  # for lack of that, a lower reserve would not do
+    with pytest.raises(HostError, match=r"Nothing was changed\. Use a host with 20 MiB more$"):
+        go(full, "bbb")
+    larger = host_of(tmp_path, memory_mib=420, reserve_mib=300)
+    larger.available = 30.0
+    go(larger, "bbb")
+
+
+def test_limit_of_a_control_group_is_named_as_such(tmp_path: Path) -> None:
+    def limited(mib: int, available: float = math.inf) -> Host:
+        made = host_of(tmp_path, memory_mib=4000, memory_limit_mib=mib, reserve_mib=0)
+        made.available = available
+        return made
+
+    go(host_of(tmp_path, memory_mib=400, reserve_mib=0), "aaa")
+    group = r"raise the (?:memory )?limit of its control group \(100 MiB"
+    with pytest.raises(HostError, match=rf"changed\. R{group[1:]} now\) by 20$"):
+        go(limited(100), "bbb")
+    with pytest.raises(HostError, match=rf"changed\. Use a host with 20 MiB more, and {group}\) by as many$"):
+        go(limited(100, 15.0), "bbb")
+    go(limited(120), "bbb")
 
 
 def test_memory_that_others_have_is_named_as_such(tmp_path: Path) -> None:
@@ -228,7 +259,8 @@ def test_memory_that_others_have_is_named_as_such(tmp_path: Path) -> None:
     full = host_of(tmp_path, memory_mib=400, reserve_mib=0)
     full.available = 0.0
     with pytest.raises(
-        HostError, match=r"Nothing was changed\. Other programs of the host take the rest: end some, or"
+        HostError,
+        match=r"Nothing was changed\. Other programs of the host take the rest: end some that take 20 MiB, or",
     ):
         go(full, "bbb")
     full.available = 300.0
