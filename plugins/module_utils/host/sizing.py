@@ -130,7 +130,7 @@ class Sizing:
             self.context.report(f"note: {cut_sum(plan, mib)}; service_workers asks for all of them")
         self.overlap.each = float(mib)
         if (held := self._resize(slot, number)) < number:
-            reason = f"{held} workers: memory has held no more when they started (without that: {plan.reason})"
+            reason = f"{count(held)}: memory has held no more when they started (without that: {plan.reason})"
             plan = replace(plan, bound_by="memory", reason=reason)
         plan = replace(plan, workers=held)
         return with_number(self.config, self.settings, replace(record, plan=plan, fresh_mib=mib))

@@ -126,7 +126,7 @@ def test_what_other_programs_take_counts_for_a_first_release_too(tmp_path: Path)
     assert (host.live["workers"], len(host.workers(1))) == (1, 1)
     plan = host.config.live_record().plan
     assert (plan.bound_by, plan.reason.partition(" (")[0]) == (
-        "memory", "1 workers: memory has held no more when they started",
+        "memory", "1 worker: memory has held no more when they started",
     )  # fmt: skip
 
 
@@ -234,7 +234,7 @@ def test_host_that_is_as_much_larger_as_was_said_holds_it(tmp_path: Path) -> Non
     with pytest.raises(HostError, match=r"Nothing was changed\. Use a host with 20 MiB more$"):
         go(full, "bbb")
     larger = host_of(tmp_path, memory_mib=420, reserve_mib=300)
-    larger.available = 30.0
+    larger.available = 30.0 + 40.0  # what is given up, too
     go(larger, "bbb")
 
 

@@ -109,22 +109,28 @@ def lack_descriptors(snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def have_grown(snapshot: Snapshot) -> Iterator[Finding]:
-    """Say that a worker takes several times the memory that the plan counts with."""
-    planned = planned_mib(snapshot.record)
+    """Say that a worker takes several times what a fresh one did, or the plan counts with."""
+    usual, origin = usual_mib(snapshot.record)
     largest = max((snapshot.context.kernel.memory_mib(pid) for pid in snapshot.proof.pids), default=0.0)
-    if largest >= GROWN * planned:
+    if largest >= GROWN * usual:
         config = snapshot.context.config
-        text = f"a worker takes {largest:.0f} MiB, {largest / planned:.0f} times the {planned:.0f} that were planned"
+        text = f"a worker takes {largest:.0f} MiB, {largest / usual:.0f} times the {usual:.0f} that {origin}"
         limit = f"; service_worker_memory_max_mib is {config.worker_memory_max_mib:g}"
         helps = f"{config.app}-release activate {snapshot.record.release} starts new ones"
         yield Finding(NOTE, "workers have grown", f"{text}{limit if config.worker_memory_max_mib else ''}: {helps}")
 
 
-def planned_mib(record: SlotRecord) -> float:
-    """Return what a slot's plan takes one worker for, in MiB."""
+def usual_mib(record: SlotRecord) -> tuple[float, str]:
+    """Return what a worker of a slot is taken for, in MiB, and how that is known.
+
+    What was set or measured under load says what a worker grows to; a fresh one may take more than that.
+    """
     inputs = record.plan.inputs
     sizes = (inputs.get("worker_mib"), inputs.get("measured_mib"))
-    return next((float(size) for size in sizes if isinstance(size, (int, float)) and size), float(WORKER_MIB))
+    planned = next((float(size) for size in sizes if isinstance(size, (int, float)) and size), 0.0)
+    if record.fresh_mib > planned:
+        return float(record.fresh_mib), "a fresh one took"
+    return planned or float(WORKER_MIB), "were planned"
 
 
 def run_another_release(snapshot: Snapshot) -> Iterator[Finding]:

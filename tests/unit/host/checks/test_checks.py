@@ -192,7 +192,7 @@ STATES: dict[str, tuple[Callable[[Host], Any], str, list[str]]] = {
     ),
     "workers have grown": (
         lambda host: host.asked_kernel.update(memory_mib=lambda pid: 800.0 if pid == FIRST_PID else 40.0),
-        NOTE, ["a worker takes 800 MiB, 8 times the 100 that were planned"],
+        NOTE, ["a worker takes 800 MiB, 20 times the 40 that a fresh one took"],
     ),
     "another release runs": (
         lambda host: host.asked_kernel.update(release_of=lambda _: "bbb"),
@@ -323,6 +323,24 @@ def test_what_is_over_is_a_note_for_an_hour_and_nothing_after_a_switch(
 def test_no_room_of_other_kinds(host: Host, disk: dict[str, int], text: str) -> None:
     full(host, **disk)
     assert [text in finding["text"] for finding in found(host)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("fresh", "measured", "told"),
+    [
+        (0, None, "4 times the 100 that were planned"), (30, 100, "4 times the 100 that were planned"),
+        (100, 30, "4 times the 100 that a fresh one took"), (101, None, ""), (30, 101, ""), (0, 101, ""),
+    ],
+)  # fmt: skip
+def test_a_worker_has_grown_by_what_a_fresh_one_took_or_was_measured(
+    host: Host, fresh: int, measured: int | None, told: str
+) -> None:
+    path = host.config.slot_record("blue")
+    record = json.loads(path.read_text())
+    record["plan"]["inputs"] |= {"measured_mib": measured, "worker_mib": "auto"}
+    path.write_text(json.dumps({**record, "fresh_mib": fresh}))
+    host.asked_kernel.update(memory_mib=lambda pid: 400.0 if pid == FIRST_PID else 40.0)
+    assert [told in finding["text"] for finding in found(host)] == [True] * bool(told)
 
 
 def test_files_of_a_release_that_are_gone_are_counted(host: Host) -> None:
