@@ -23,7 +23,7 @@ from .hooks import HookError, run_hook
 from .journal import Transaction
 from .preflight import check_engine, check_not_bad, check_release, check_room, check_state, clock_trouble, room_trouble
 from .reasons import explained
-from .sizing import Sizing
+from .sizing import CrowdedError, Sizing
 from .slots import SlotSettings, prepare_slot, settings_for
 from .systemd import SystemdError
 
@@ -99,6 +99,8 @@ def cut_over(context: Context, request: Request) -> Transaction:
         move_traffic(context, settings)
     except HookError as error:  # its own output says why, not the release's log
         refuse(error, str(error), error.log)
+    except CrowdedError as error:  # the log of a release that was not started says nothing of it
+        refuse(error, str(error), ())
     except (GateError, SystemdError, OSError) as error:
         log = context.systemd.journal(config.service(new), transaction.cursor)
         refuse(error, explained(error, log), log.lines)

@@ -123,9 +123,9 @@ def of_output(output: str) -> Excerpt:
     return excerpt(Entry(0, line) for text in output.splitlines() for line in expanded(plain(text)))
 
 
-def last_exception(lines: Iterable[str]) -> str:
-    """Return the last exception that one program logged, as `RuntimeError: no database`; "" where it logged none."""
-    return of_output("\n".join(lines)).cause
+def last_exception(entries: Iterable[Entry]) -> str:
+    """Return the last exception that a unit logged, as `RuntimeError: no database`; "" where it logged none."""
+    return excerpt(entries).cause
 
 
 def _is_said(line: str) -> bool:

@@ -194,12 +194,66 @@ def test_busy_workers_are_not_ended_for_room_and_it_is_said_what_to_do(tmp_path:
     host = grown(tmp_path, 800.0, "uvicorn_worker.UvicornWorker")
     host.clients["blue"] = 5
     with pytest.raises(
-        RefusedError, match=r"has not made room .* workers stay busy .* Deploy when fewer are connected"
+        RefusedError,
+        match=r"^the live blue slot was to make room for a new worker, but it has not within 5 s: 5 of 5 workers have "
+        r"clients .* Deploy when fewer are connected$",
     ):
         go(host, "bbb")
     assert resized(host, BLUE) == []
     host.clients.clear()
     go(host, "bbb")
+
+
+def test_workers_that_stay_without_clients_are_not_called_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = grown(tmp_path, 800.0, "uvicorn_worker.UvicornWorker")
+    monkeypatch.setattr(host.systemd, "resize", lambda *_: None)
+    with pytest.raises(RefusedError, match=r"within 5 s: 5 workers, none with clients, take what is missing$"):
+        go(host, "bbb")
+
+
+def test_live_slot_that_falls_over_while_it_makes_room_is_not_laid_on_the_new_release(tmp_path: Path) -> None:
+    host = grown(tmp_path, 790.0)
+    host.broken.add("aaa")
+    with pytest.raises(RefusedError) as refused:
+        go(host, "bbb")
+    assert str(refused.value) == (
+        "the live blue slot was to make room for a new worker, but not ready within 5 s (service_boot_timeout): "
+        "/health answers 500"
+    )
+    assert refused.value.log == [], "the new release has not been started, and logged nothing"
+    assert ("start", "counter@green.socket", GREEN) not in host.systemd.calls
+    assert not host.config.transaction.exists()
+
+
+def test_live_slot_whose_unit_file_is_gone_makes_room_by_ending_idle_workers(tmp_path: Path) -> None:
+    host = grown(tmp_path, 800.0)
+    host.config.slot_files("blue")["service"].unlink()
+    go(host, "bbb")
+    assert not host.replaced
+    assert resized(host, BLUE)[:3] == ["-1"] * 3
+
+
+@pytest.mark.parametrize("number", [1, 4, 7])
+def test_number_that_a_plan_asks_for_is_kept_and_nothing_is_planned_anew(tmp_path: Path, number: int) -> None:
+    made = {**plan_workers(vcpus=2, memory_mib=2048).as_dict(), "workers": number}
+    host = Host(tmp_path, plan=made, watch_seconds=0.0, boot_timeout=5.0)
+    said = go(host, "aaa")
+    assert (host.live["workers"], len(host.workers(1))) == (number, number)
+    assert not any("instead of" in line or "less than those" in line for line in said)
+
+
+@pytest.mark.fault(19)
+def test_where_memory_does_not_hold_two_sets_the_new_one_begins_with_fewer_and_has_all_in_the_end(
+    tmp_path: Path,
+) -> None:
+    go(host_of(tmp_path), "aaa")
+    made = plan_workers(vcpus=2, memory_mib=2048).as_dict()
+    made["inputs"]["reserve_mib"] = 2048 - 330  # one set takes 220
+    host = Host(tmp_path, plan=made, watch_seconds=0.0, boot_timeout=5.0)
+    said = go(host, "bbb")
+    assert any("with 2 workers of 5, as memory does not hold both sets" in line for line in said), said
+    assert (host.live["workers"], len(host.workers(2))) == (5, 5)
+    assert host.most <= 330
 
 
 def test_where_room_cannot_be_made_nothing_changes_and_what_is_advised_works(tmp_path: Path) -> None:

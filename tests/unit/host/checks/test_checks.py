@@ -159,7 +159,7 @@ STATES: dict[str, tuple[Callable[[Host], Any], str, list[str]]] = {
         HURTS_NOW, ["nginx answers 502 for http://shop.example/health", "the app itself is well"],
     ),
     "slot down": (crashed, HURTS_NOW, [
-        "start limit", "exited with status 3", "4 times within the last hour", "RuntimeError: db is away", "activate aaa",
+        "start limit", "exited with status 3", "4 times within the ", "RuntimeError: db is away", "activate aaa",
     ]),
     "socket down": (lambda host: host.systemd.stop(SOCKET), HURTS_NOW, [f"{SOCKET} is down"]),
     "restarts": (restarting, HURTS_NOW, ["started again 4 times within the 0.0", "RuntimeError: db is away"]),
@@ -266,6 +266,34 @@ def test_an_app_that_answers_with_an_error_is_quoted(host: Host, monkeypatch: py
     host.systemd.recent_lines = TRACEBACK
     (finding,) = found(host)
     assert "0 answer /health (it answers 500); its last exception: RuntimeError: db is away" in finding["text"]
+
+
+@pytest.mark.parametrize("state", ["down", "answers badly"])
+def test_the_last_exception_is_of_the_last_start_and_of_after_the_switch(
+    host: Host, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    """An earlier one may have ended for another reason, and what was before the switch is of another release."""
+    if state == "down":
+        down(host, Result="signal")
+    else:
+        monkeypatch.setattr(host, "ask", lambda *_: Answers([500, 500]))
+    host.systemd.earlier_starts, host.systemd.recent_lines = [TRACEBACK], ["Started."]
+    (finding,) = found(host)
+    assert "exception" not in finding["text"]
+    host.systemd.recent_lines, host.systemd.ago, host.systemd.restarted = TRACEBACK, 900, 2
+    (finding,) = found(host)
+    assert "exception" not in finding["text"]
+    assert "started again" not in finding["text"]
+    host.systemd.ago = 0
+    (finding,) = found(host)
+    assert "its last exception: RuntimeError: db is away" in finding["text"]
+
+
+def test_of_a_server_that_was_started_again_the_last_exception_is_of_a_start_that_ended(host: Host) -> None:
+    restarting(host)
+    host.systemd.earlier_starts, host.systemd.recent_lines = [TRACEBACK], ["Started."]
+    (finding,) = found(host)
+    assert "its last exception: RuntimeError: db is away" in finding["text"]
 
 
 def test_a_slot_that_was_stopped_on_purpose_is_started_again(host: Host) -> None:
