@@ -10,11 +10,11 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .endings import how_it_ended
+from .endings import BY_RESULT, how_it_ended
 from .log_excerpt import Entry, Excerpt, excerpt, expanded, plain
 
 #: Lines of a log that are kept beside those that are shown: the heading of a long traceback may be far above, and a
@@ -184,9 +184,12 @@ class Systemd:
         entries = [
             Entry(_number(record.get("_PID")), text) for record in records for text in _texts(record.get("MESSAGE"))
         ]
-        ends = [record for record in records if record.get("EXIT_CODE") and _number(record.get("_PID")) == 1]
+        by_systemd = [record for record in records if _number(record.get("_PID")) == 1]
+        ends = [record for record in by_systemd if record.get("EXIT_CODE")]
         ended = how_it_ended(str(ends[-1]["EXIT_CODE"]), _number(ends[-1].get("EXIT_STATUS"))) if ends else ""
-        return excerpt(self._masked(entries), ended)
+        results = [str(record["UNIT_RESULT"]) for record in by_systemd if record.get("UNIT_RESULT")]
+        result = BY_RESULT.get(results[-1], "") if results else ""
+        return replace(excerpt(self._masked(entries), result or ended), by_result=bool(result))
 
     def _masked(self, entries: Sequence[Entry]) -> list[Entry]:
         """Take the secrets out of what each process wrote: one that goes over a line break takes the break with it."""

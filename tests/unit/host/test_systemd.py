@@ -289,6 +289,29 @@ def test_how_the_main_process_ended_is_what_systemd_noted_last(programs: Program
     assert Systemd(str).journal(UNIT, "").ended == "exited with status 3"
 
 
+@pytest.mark.parametrize(
+    ("last", "ended", "by_result"),
+    [
+        ("oom-kill", "was ended by the kernel, as the memory was used up", True),
+        ("timeout", "was ended by systemd, as it was not up, or not down, in time", True),
+        ("exit-code", "was killed by SIGKILL", False),
+    ],
+)
+def test_a_units_own_result_is_how_it_ended_where_that_is_the_reason(
+    programs: Programs, tmp_path: Path, last: str, ended: str, by_result: bool
+) -> None:
+    log(
+        programs,
+        tmp_path,
+        record("u: Failed with result", pid=1, UNIT_RESULT="oom-kill"),
+        record("u: Main process exited", pid=1, EXIT_CODE="killed", EXIT_STATUS="9"),
+        record("u: Failed with result", pid=1, UNIT_RESULT=last),
+        record("made up", UNIT_RESULT="timeout"),
+    )
+    excerpt = Systemd(str).journal(UNIT, "")
+    assert (excerpt.ended, excerpt.by_result) == (ended, by_result)
+
+
 def test_bytes_that_are_no_text_do_not_end_a_switch(programs: Programs) -> None:
     for name in ("systemd-run", "journalctl", "systemctl"):
         programs.add(name, "printf 'caf\\351\\n'")
