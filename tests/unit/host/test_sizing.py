@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from plugins.module_utils.host import recycle
 from plugins.module_utils.host.config import HostError
 from plugins.module_utils.host.cutover import ACTIVATE, ROLLBACK, RefusedError, Request
 from plugins.module_utils.host.digests import sha256
@@ -329,6 +331,29 @@ def test_slot_that_gave_up_workers_for_a_switch_that_was_cut_off_gets_them_back(
     recover(host.context())
     assert len(host.workers(1)) == 5
     assert not host.config.transaction.exists()
+
+
+def test_time_limit_of_a_switch_holds_live_workers_that_leave_at_the_last_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = grown(tmp_path, 790.0)
+    host.config = dataclasses.replace(host.config, boot_timeout=40.0, drain_timeout=5.0, worker_timeout=300.0)
+    monkeypatch.setattr(recycle, "wait_until_gone", lambda *_: host.clock.pass_time(host.config.leaving_seconds))
+    monkeypatch.setattr(host, "leave", lambda *_: None)
+    began = host.clock.now
+    with pytest.raises(RefusedError, match="was to make room"):
+        go(host, "bbb")
+    took = host.clock.now - began
+    assert took > 300, "one of them was waited for"
+    assert took + 120 <= host.config.expiry
+
+
+def test_time_limit_of_a_switch_has_what_settling_and_giving_back_may_take_too(tmp_path: Path) -> None:
+    """At worst each of these takes the whole boot timeout: room, a worker's proof, the gate, two of settling, back."""
+    slow, quick = (host_of(tmp_path / name) for name in ("slow", "quick"))
+    slow.config = dataclasses.replace(slow.config, boot_timeout=100.0)
+    quick.config = dataclasses.replace(quick.config, boot_timeout=0.0)
+    assert slow.config.expiry - quick.config.expiry >= 6 * 100
 
 
 def unwilling(*words: str) -> None:
