@@ -421,12 +421,16 @@ def test_refusal_says_why_with_the_log_and_what_serves_on(log: list[str]) -> Non
 def test_each_outcome_is_told_as_what_it_is(outcome: str, serving: dict[str, Any], last: list[str]) -> None:
     live = {"release": serving["release"]} if serving else {}
     said = refusal(outcome=outcome, error="why", live=live, serving=serving)
-    assert said == ["web1 did not take release new123: why", *last]
+    what = {
+        "kept live although unhealthy": "web1 keeps release new123 live although it is unhealthy",
+        "unfinished": "The switch of web1 to release new123 failed",
+    }
+    assert said == [f"{what.get(outcome, 'web1 did not take release new123')}: why", *last]
 
 
 def test_host_that_said_nothing_is_not_said_to_be_unchanged() -> None:
     assert refusal() == [
-        "web1 did not take release new123: sudo: a password is required",
+        "The switch of web1 to release new123 failed: sudo: a password is required",
         "What came of it is not known: counter-release history, on the host, says.",
     ]
 

@@ -244,7 +244,6 @@ def test_number_that_a_plan_asks_for_is_kept_and_nothing_is_planned_anew(tmp_pat
     assert not any("instead of" in line or "less than those" in line for line in said)
 
 
-@pytest.mark.fault(19)
 def test_where_memory_does_not_hold_two_sets_the_new_one_begins_with_fewer_and_has_all_in_the_end(
     tmp_path: Path,
 ) -> None:
