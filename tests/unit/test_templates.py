@@ -410,8 +410,8 @@ def test_refusal_says_why_with_the_log_and_what_serves_on(log: list[str]) -> Non
     [
         ("refused", {}, ["No release was live before, and none is now."]),
         ("refused", DEAD, ["No request went to the slot that was refused.", NOTHING]),
-        ("nothing done", ANSWERS, ["Nothing was changed."]),
-        ("nothing done", DEAD, ["Nothing was changed.", NOTHING]),
+        ("nothing done", ANSWERS, ["What serves was not changed."]),
+        ("nothing done", DEAD, ["What serves was not changed.", NOTHING]),
         ("went back", ANSWERS, ["It had traffic, then the host went back by itself: release old serves again."]),
         ("went back", DEAD, ["It had traffic, then the host went back by itself.", NOTHING]),
         ("kept live although unhealthy", {**ANSWERS, "release": "new123"}, ["Release new123 is live now."]),
@@ -421,12 +421,16 @@ def test_refusal_says_why_with_the_log_and_what_serves_on(log: list[str]) -> Non
 def test_each_outcome_is_told_as_what_it_is(outcome: str, serving: dict[str, Any], last: list[str]) -> None:
     live = {"release": serving["release"]} if serving else {}
     said = refusal(outcome=outcome, error="why", live=live, serving=serving)
-    assert said == ["web1 did not take release new123: why", *last]
+    what = {
+        "kept live although unhealthy": "web1 keeps release new123 live although it is unhealthy",
+        "unfinished": "The switch of web1 to release new123 failed",
+    }
+    assert said == [f"{what.get(outcome, 'web1 did not take release new123')}: why", *last]
 
 
 def test_host_that_said_nothing_is_not_said_to_be_unchanged() -> None:
     assert refusal() == [
-        "web1 did not take release new123: sudo: a password is required",
+        "The switch of web1 to release new123 failed: sudo: a password is required",
         "What came of it is not known: counter-release history, on the host, says.",
     ]
 

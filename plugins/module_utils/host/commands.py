@@ -17,7 +17,7 @@ from .finish import finish
 from .hooks import command
 from .locks import locked
 from .precedence import switch_first
-from .preflight import ROOM_BYTES, check_release, check_state, room_trouble
+from .preflight import ROOM_BYTES, ROOM_INODES, NoRoomError, check_release, check_state, room_trouble
 from .prune import check_prune, drop, prune
 from .recover import recover
 from .slots import adopt
@@ -126,12 +126,12 @@ def _switch(context: Context, call: Call) -> Outcome:
         with reserve.usable(config):
             try:
                 record = finish(context, cut_over(context, request))
-            except (HostError, RefusedError):
+            except (NoRoomError, RefusedError):
                 if getattr(options, "wanted", False):
                     _drop_refused(context, release)
                 raise
         _prune_old(context)
-        reserve.fill(config, ROOM_BYTES)
+        reserve.fill(config, ROOM_BYTES, ROOM_INODES)
     return Outcome(0, {"live": record.public(), "outcome": history.SWITCHED})
 
 

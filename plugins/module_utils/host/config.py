@@ -93,7 +93,18 @@ class Config(Settings):
         """How many seconds a switch may take at most; systemd ends one that takes longer."""
         hooks = self.hook_timeout * bool(self.hook_before) + self.hook_timeout * bool(self.hook_after)
         going_back = self.boot_timeout + 10
-        return 2 * (self.boot_timeout + self.drain_timeout) + self.watch_seconds + hooks + going_back + 120
+        # See sizing.py. Making room has a time of its own, in which a last worker's replacement may only just begin.
+        replacing = self.leaving_seconds + self.boot_timeout
+        making_room = self.boot_timeout + self.drain_timeout + replacing
+        settling = 2 * self.boot_timeout  # the number is reached, then proved
+        giving_back = self.boot_timeout
+        sizing = making_room + settling + giving_back
+        return 2 * (self.boot_timeout + self.drain_timeout) + sizing + self.watch_seconds + hooks + going_back + 120
+
+    @property
+    def leaving_seconds(self) -> float:
+        """How many seconds a worker may take to leave: after the drain time, the heartbeat ends what is in flight."""
+        return self.drain_timeout + self.worker_timeout + 10
 
     @property
     def live_link(self) -> Path:

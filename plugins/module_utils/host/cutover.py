@@ -21,10 +21,10 @@ from .files import MAKE_ROOM, link_atomically
 from .gate import GateError, prove
 from .hooks import HookError, run_hook
 from .journal import Transaction
-from .preflight import check_engine, check_not_bad, check_release, check_state, clock_trouble, room_trouble
+from .preflight import check_engine, check_not_bad, check_release, check_room, check_state, clock_trouble, room_trouble
 from .reasons import explained
 from .records import SLOTS
-from .sizing import Sizing
+from .sizing import CrowdedError, Sizing
 from .slots import SlotSettings, keep_edited, prepare_slot, settings_for
 from .systemd import SystemdError
 
@@ -104,6 +104,8 @@ def cut_over(context: Context, request: Request) -> Transaction:
         move_traffic(context, settings)
     except HookError as error:  # its own output says why, not the release's log
         refuse(error, str(error), error.log)
+    except CrowdedError as error:  # the log of a release that was not started says nothing of it
+        refuse(error, str(error), ())
     except (GateError, SystemdError, OSError) as error:
         log = context.systemd.journal(config.service(new), transaction.cursor)
         refuse(error, explained(error, log), log.lines)
@@ -125,16 +127,21 @@ def check_before(context: Context, request: Request) -> dict[str, Any]:
     """Refuse with HostError what is not to be begun; return the release's manifest. Changes nothing."""
     manifest = check_release(context.config, request.release)
     check_state(context.config)
+    # First, as it may cost the release: what is refused for another reason leaves it there.
+    _check_room(context, request)
     if not request.force:
         check_not_bad(context.config, request.release, same_settings=not request.going_back)
     _refuse_or_note(context, request, clock_trouble(context.config, context.clock.time()), "Set the clock")
-    if full := room_trouble(context.config):
-        if not request.going_back:
-            raise HostError(f"{full}; nothing was changed. Make room")
+    return manifest
+
+
+def _check_room(context: Context, request: Request) -> None:
+    if not request.going_back:
+        check_room(context.config)
+    elif full := room_trouble(context.config):
         context.report(f"note: {full}: what going back writes takes what is kept for that")
         # For the link by which systemd enables a unit: that is not written by us.
         MAKE_ROOM.get()(context.config.units)
-    return manifest
 
 
 def _refuse_or_note(context: Context, request: Request, trouble: str, advice: str) -> None:

@@ -12,6 +12,13 @@ _BEFORE_START = {
 }  # fmt: skip
 
 
+#: Results of a unit that are the reason themselves, whatever its programs have logged.
+BY_RESULT = {
+    "oom-kill": "was ended by the kernel, as the memory was used up",
+    "timeout": "was ended by systemd, as it was not up, or not down, in time",
+}  # fmt: skip
+
+
 #: The kernel's CLD_… (sigaction(2)), which systemd's ExecMainCode is, by the words of its journal.
 _CODES = {1: "exited", 2: "killed", 3: "dumped"}
 
@@ -49,10 +56,8 @@ def ending(unit: Ended) -> str:
     process = how_it_ended(_CODES[unit.exit_code], unit.exit_status) if unit.exit_code in _CODES else ""
     if unit.result == "start-limit-hit":
         return f"reached its start limit after {max(1, unit.restarts)} starts{process and f'; the last one {process}'}"
-    if unit.result == "oom-kill":
-        return "was ended by the kernel, as the memory was used up"
-    if unit.result == "timeout":
-        return "was ended by systemd, as it was not up, or not down, in time"
+    if unit.result in BY_RESULT:
+        return BY_RESULT[unit.result]
     if unit.result in ("exit-code", "signal", "core-dump", "success") and process:
         return process
     return f"was ended by systemd (result: {unit.result})" if unit.result != "success" else "does not run"

@@ -56,7 +56,7 @@ class Excerpt:
 
     cause: the last exception, "" where none was logged. own_server: that the app's module starts a server by itself,
     where the log shows one. last_line: what the app itself printed last, not its server. ended: how systemd says that
-    the main process ended, "" where it does not.
+    the main process ended, "" where it does not. by_result: that this is the unit's own result (endings.BY_RESULT).
     """
 
     lines: tuple[str, ...] = ()
@@ -64,6 +64,7 @@ class Excerpt:
     own_server: str = ""
     last_line: str = ""
     ended: str = ""
+    by_result: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,9 @@ def of_output(output: str) -> Excerpt:
     return excerpt(Entry(0, line) for text in output.splitlines() for line in expanded(plain(text)))
 
 
-def last_exception(lines: Iterable[str]) -> str:
-    """Return the last exception that one program logged, as `RuntimeError: no database`; "" where it logged none."""
-    return of_output("\n".join(lines)).cause
+def last_exception(entries: Iterable[Entry]) -> str:
+    """Return the last exception that a unit logged, as `RuntimeError: no database`; "" where it logged none."""
+    return excerpt(entries).cause
 
 
 def _is_said(line: str) -> bool:

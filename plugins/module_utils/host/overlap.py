@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..workers.engines import DEFAULT, Engine
 from .config import HostError
 from .context import Context
@@ -68,25 +70,51 @@ class Overlap:
 
     def fits(self, given_up: float = 0.0) -> int:
         """Return how many new workers may start now, or once the old ones have given up so much."""
-        # The new main process has in it what its workers will share: while there are few, that is nearly all its own.
+        return int((self.room() + given_up - self._main_mib()) // self.each)
+
+    def _main_mib(self) -> float:
+        """Return what the new main process will take for itself.
+
+        It has in it what its workers will share: while there are few, that is nearly all its own.
+        """
         main_pid = self.context.state(self.old).main_pid if self.old else 0
-        return int((self.room() + given_up - self.context.kernel.anonymous_mib(main_pid)) // self.each)
+        return self.context.kernel.anonymous_mib(main_pid)
 
     def refusal(self, least: int, engine: Engine = DEFAULT, given_up: float = 0.0) -> str:
-        """Say that not even the fewest workers fit, once the old ones have given up so much, and what would help."""
+        """Say that not even the fewest workers fit, once the old ones have given up so much, and what would do."""
         few = "one new worker" if least == 1 else f"{least} new workers (from fewer, {engine.name} cannot grow)"
         left, free = self.limit - self.used(), self.context.kernel.available_mib()
         beside = f"beside the fewest live ones ({given_up:.0f} MiB given up)" if given_up else "beside the live ones"
-        if free < left:
-            advice = "Other programs of the host take the rest: end some, or use a larger host"
-        else:
-            reserve = self.config.plan.inputs.get("reserve_mib", 0)
-            lower = f"Lower service_reserve_memory_mib ({reserve} now), or use" if reserve else "Use"
-            advice = f"{lower} a larger host"
+        main = self._main_mib()
+        alone = f" and its main process {main:.0f}" if main >= 1 else ""
+        advice = self._remedy(*(least * self.each + main - given_up - there for there in (left, free)))
         return (
-            f"memory does not hold even {few} {beside}: {min(left, free) + given_up:.0f} MiB are left, one "
-            f"takes {self.each:.0f}. Nothing was changed. {advice}"
+            f"memory does not hold even {few} {beside}: {max(0.0, min(left, free) + given_up):.0f} MiB are left, one "
+            f"takes {self.each:.0f}{alone}. Nothing was changed. {advice}"
         )
+
+    def _remedy(self, below_limit: float, below_free: float) -> str:
+        """Say what would be enough where so many MiB are missing, below the plan's limit and of what is free now."""
+        inputs = self.config.plan.inputs
+        reserve, memory = float(inputs.get("reserve_mib", 0)), float(inputs.get("memory_mib", 0))
+        limit, more = float(inputs.get("memory_limit_mib") or memory), math.ceil(max(below_limit, below_free))
+        if below_limit <= 0:
+            return (
+                f"Other programs of the host take the rest: end some that take {more} MiB, or use a host with {more} "
+                "MiB more"
+            )
+        if limit >= memory:
+            advice = f"use a host with {more} MiB more"
+        elif below_free <= 0:
+            advice = f"raise the memory limit of its control group ({limit:g} MiB now) by {more}"
+        else:
+            advice = (
+                f"use a host with {more} MiB more, and raise the limit of its control group ({limit:g} MiB) by as many"
+            )
+        if below_free <= 0 and below_limit <= reserve:
+            lower = math.floor(reserve - below_limit)
+            return f"Lower service_reserve_memory_mib ({reserve:g} now) to {lower} or less, or {advice}"
+        return f"{advice[0].upper()}{advice[1:]}"
 
     def grow(self, workers: int) -> bool:
         """Bring the new slot one step nearer to its number; return whether it has it.

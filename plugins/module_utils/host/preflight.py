@@ -70,14 +70,35 @@ def check_state(config: Config) -> None:
             raise HostError(f"{link} is {_kind(link)}, {foreign}. Remove it")
 
 
+class NoRoomError(HostError):
+    """The disk has no room for what a switch writes down."""
+
+
 def room_trouble(config: Config) -> str:
     """Say that the disk has no room for what a switch writes down, "" where it has."""
-    # /run, too: sockets and systemd's own notes are there, and what does not fit fails without a reason.
-    for place in (config.root, config.etc, config.units, config.run if config.run.exists() else config.run.parent):
-        disk = os.statvfs(place)
-        free = disk.f_bavail * disk.f_frsize
-        if free < ROOM_BYTES or (disk.f_files and disk.f_favail < ROOM_INODES):
-            return f"the disk is full: {place} has {free >> 10} kB and {disk.f_favail} inodes free"
+    return next(filter(None, map(_full, (config.root, config.etc, config.units))), "")
+
+
+def run_trouble(config: Config) -> str:
+    """Say that /run is full, "" where it is not. Neither removing a release nor the reserve makes room there."""
+    # Sockets and systemd's own notes are there, and what does not fit fails without a reason.
+    return _full(config.run if config.run.exists() else config.run.parent)
+
+
+def check_room(config: Config) -> None:
+    """Refuse a deploy that has no room for what it writes down."""
+    # Who called may remove the release for that (commands.py).
+    if trouble := room_trouble(config):
+        raise NoRoomError(f"{trouble}; what serves was not changed. Make room")
+    if trouble := run_trouble(config):
+        raise HostError(f"{trouble}; nothing was changed. Make room")
+
+
+def _full(place: Path) -> str:
+    disk = os.statvfs(place)
+    free = disk.f_bavail * disk.f_frsize
+    if free < ROOM_BYTES or (disk.f_files and disk.f_favail < ROOM_INODES):
+        return f"the disk is full: {place} has {free >> 10} kB and {disk.f_favail} inodes free"
     return ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
+from .endings import BY_RESULT
 from .gate import AnswerError, CrashError
 from .log_excerpt import Excerpt
 
@@ -29,7 +30,10 @@ def with_last_exception(trouble: str, log: Excerpt) -> str:
 
 def _crash(error: CrashError, log: Excerpt) -> str:
     # What systemd shows of a unit that it has started again is of the new start; its journal has the one that ended.
-    how = f"{error.what}: it {log.ended}" if log.ended and "start limit" not in error.how else str(error)
+    certain = error.how in BY_RESULT.values()
+    how = str(error) if certain or not log.ended or "start limit" in error.how else f"{error.what}: it {log.ended}"
+    if (certain or log.by_result) and "start limit" not in error.how:
+        return with_last_exception(how, log)
     if why := log.own_server or log.cause:
         return f"{how}: {why}"
     return f"{how}; the last line that it printed: {log.last_line}" if log.last_line else how

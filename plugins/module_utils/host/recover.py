@@ -12,6 +12,7 @@ from .hooks import unit
 from .journal import GOING_BACK, INTERRUPTED, Transaction
 from .rollback import finish_rollback, roll_back
 from .sizing import grow_to
+from .systemd import SystemdError
 
 
 def recover(context: Context) -> None:
@@ -56,6 +57,10 @@ def _give_back(context: Context, transaction: Transaction) -> None:
     Not to one that started later, as after a power cut: it starts with all of its workers by itself.
     """
     slot, kernel = context.config.live_slot(), context.kernel
-    main_pid = context.state(slot).main_pid if slot else 0
+    try:
+        main_pid = context.state(slot).main_pid if slot else 0
+    except SystemdError as error:
+        context.report(f"note: the {slot} slot may run fewer workers than it had: {error}")
+        return
     if slot and main_pid and kernel.seconds_old(main_pid) > context.clock.time() - transaction.began:
         grow_to(context, None, slot, context.config.live_record().plan.workers)

@@ -145,9 +145,9 @@ def _replace(context: Context, worker: Worker, by: str) -> None:
 
 
 def wait_until_gone(context: Context, pid: int) -> None:
-    """Wait for a worker to leave. After the drain time, the server's heartbeat ends what is still in flight."""
+    """Wait for a worker to leave, as long as that may take; GateError where it does not."""
     config, clock = context.config.of(str(context.config.live_slot())), context.clock
-    limit = config.drain_timeout + config.worker_timeout + 10
+    limit = config.leaving_seconds
     deadline = clock.monotonic() + limit
     while pid in context.pids(config.live_slot()):
         if clock.monotonic() > deadline:

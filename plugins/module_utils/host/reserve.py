@@ -42,12 +42,16 @@ def give(config: Config, folder: Path) -> bool:
     return False
 
 
-def fill(config: Config, least: int) -> None:
-    """Make the reserve whole, where more than `least` bytes stay free beside it."""
+def fill(config: Config, least: int, least_inodes: int = 0) -> None:
+    """Make the reserve whole, where more than `least` bytes and `least_inodes` stay free beside it.
+
+    It is best effort: a disk without room for it, or that cannot be written to, is left as it is.
+    """
     for place in (config.root, config.etc):
         with contextlib.suppress(OSError):
             disk = os.statvfs(place)
-            if disk.f_bavail * disk.f_frsize < least + PIECES * PIECE_BYTES:
+            few = disk.f_files and disk.f_favail < least_inodes + PIECES
+            if few or disk.f_bavail * disk.f_frsize < least + PIECES * PIECE_BYTES:
                 continue
             (place / NAME).mkdir(mode=0o700, exist_ok=True)
             for number in range(PIECES):

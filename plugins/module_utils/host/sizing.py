@@ -11,16 +11,21 @@ import math
 from dataclasses import replace
 
 from ..workers.engines import engine
-from ..workers.plan import cut_sum, replan
+from ..workers.plan import count, cut_sum, replan
 from . import recycle
 from .config import HostError
 from .context import Context
 from .gate import POLL_SECONDS, GateError, prove
 from .overlap import Overlap
 from .slots import SlotSettings, start_with_all, with_number
+from .systemd import SystemdError
 
 #: A live worker that takes so many times what a fresh one does is replaced by a fresh one, to make room.
 GROWN = 1.5
+
+
+class CrowdedError(Exception):
+    """The live slot has not made room: nothing was seen of the new release, which has not been started."""
 
 
 class Sizing:
@@ -70,34 +75,52 @@ class Sizing:
 
     def _can_replace(self, slot: str) -> bool:
         """Return whether a slot's workers can leave without losing a request, for a fresh one that takes the place."""
-        return recycle.WORKER_CLASS in self.config.slot_files(slot)["service"].read_bytes()
+        try:
+            return recycle.WORKER_CLASS in self.config.slot_files(slot)["service"].read_bytes()
+        except FileNotFoundError:
+            return False  # somebody removed it: what the workers were started with is not known
 
     def _has_grown(self, size: float) -> bool:
         return size > GROWN * self.overlap.each
 
     def make_room(self) -> None:
-        """Have an overfull live slot give up memory until the fewest new workers fit; GateError where it does not.
+        """Have an overfull live slot give up memory until the fewest new workers fit; CrowdedError where it does not.
 
         First its workers that have grown are replaced, one at a time, the largest first, which loses nothing. Where
         they cannot be, or take too much even when fresh, idle ones are ended.
         """
         if not self.crowded or not self.old:
             return
+        try:
+            self._make_room(self.old)
+        except (GateError, SystemdError, OSError) as error:
+            raise CrowdedError(f"the live {self.old} slot was to make room for a new worker, but {error}") from error
+
+    def _make_room(self, old: str) -> None:
+        """See make_room. Raises GateError, SystemdError and OSError."""
         clock, limit = self.context.clock, self.config.boot_timeout + self.config.drain_timeout
         deadline = clock.monotonic() + limit
-        self.context.report(f"memory is full: the {self.old} slot makes room first")
+        self.context.report(f"memory is full: the {old} slot makes room first")
         while self.overlap.fits() < self.least:
             if clock.monotonic() > deadline:
-                raise GateError(
-                    f"the {self.old} slot has not made room for a new worker within {limit:g} s: its workers stay busy "
-                    "(long requests, streams, WebSockets). Deploy when fewer are connected"
-                )
-            grown = [pid for pid in self.context.pids(self.old) if self._has_grown(self.context.kernel.memory_mib(pid))]
-            if grown and self._can_replace(self.old):
-                self._replace(self.old, max(grown, key=self.context.kernel.memory_mib))
+                raise GateError(f"it has not within {limit:g} s: {self._why_not(old)}")
+            grown = [pid for pid in self.context.pids(old) if self._has_grown(self.context.kernel.memory_mib(pid))]
+            if grown and self._can_replace(old):
+                self._replace(old, max(grown, key=self.context.kernel.memory_mib))
             else:
-                self.overlap.shrink(self.old)
+                self.overlap.shrink(old)
             clock.sleep(POLL_SECONDS)
+
+    def _why_not(self, old: str) -> str:
+        """Say what its workers do at this moment."""
+        pids, socket = self.context.pids(old), self.config.socket(old)
+        busy = sum(not self.context.kernel.is_idle(pid, socket) for pid in pids)
+        if busy:
+            return (
+                f"{busy} of {count(len(pids))} have clients (long requests, streams, WebSockets). Deploy when fewer "
+                "are connected"
+            )
+        return f"{count(len(pids))}, none with clients, {'takes' if len(pids) == 1 else 'take'} what is missing"
 
     def _replace(self, slot: str, pid: int) -> None:
         """Have a worker leave, and wait until a fresh one has answered in its place."""
@@ -129,7 +152,7 @@ class Sizing:
             self.context.report(f"note: {cut_sum(plan, mib)}; service_workers asks for all of them")
         self.overlap.each = float(mib)
         if (held := self._resize(slot, number)) < number:
-            reason = f"{held} workers: memory has held no more when they started (without that: {plan.reason})"
+            reason = f"{count(held)}: memory has held no more when they started (without that: {plan.reason})"
             plan = replace(plan, bound_by="memory", reason=reason)
         plan = replace(plan, workers=held)
         return with_number(self.config, self.settings, replace(record, plan=plan, fresh_mib=mib))
@@ -164,9 +187,16 @@ class Sizing:
 
 
 def grow_to(context: Context, old: str | None, new: str, workers: int) -> None:
-    """Bring a slot to its full number of workers, as far as memory and the boot timeout allow."""
-    overlap, clock = Overlap(context, old, new), context.clock
+    """Bring a slot to its full number of workers, as far as memory and the boot timeout allow.
+
+    What fails here is told: with fewer workers the slot serves, and the switch has to be ended in any case.
+    """
+    clock = context.clock
     deadline = clock.monotonic() + context.config.boot_timeout
-    while not overlap.grow(workers) and clock.monotonic() < deadline:
-        clock.sleep(POLL_SECONDS)
+    try:
+        overlap = Overlap(context, old, new)
+        while not overlap.grow(workers) and clock.monotonic() < deadline:
+            clock.sleep(POLL_SECONDS)
+    except (SystemdError, OSError) as error:
+        context.report(f"note: the {new} slot may run fewer than its {count(workers)}: {error}")
     start_with_all(context, new, workers)

@@ -10,11 +10,11 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .endings import how_it_ended
+from .endings import BY_RESULT, how_it_ended
 from .log_excerpt import Entry, Excerpt, excerpt, expanded, plain
 
 #: Lines of a log that are kept beside those that are shown: the heading of a long traceback may be far above, and a
@@ -155,10 +155,19 @@ class Systemd:
         done = _call(*_JOURNAL, f"--since=-{seconds:.0f}s", f"MESSAGE_ID={_RESTART_SCHEDULED}", f"UNIT={unit}")
         return len(done.stdout.splitlines())
 
-    def recent(self, unit: str, seconds: float) -> list[str]:
-        """Return what a unit logged within the last seconds, its last lines if that is much, without secrets."""
-        done = _call(*_JOURNAL, f"--since=-{seconds:.0f}s", f"--unit={unit}", f"--lines={JOURNAL_LINES}")
-        return self._mask(done.stdout).splitlines()
+    def recent(self, unit: str, seconds: float) -> list[list[Entry]]:
+        """Return what each start of a unit logged within the last seconds, the last start last, without secrets.
+
+        Its last lines if that is much. What systemd says of a start is with what that start logged.
+        """
+        starts: dict[str, list[Entry]] = {}
+        start = ""
+        for record in _records(unit, f"--since=-{seconds:.0f}s", f"--lines={JOURNAL_LINES}"):
+            pid = _number(record.get("_PID"))
+            # Of a message of systemd's own, the one with the underscore is systemd's start.
+            start = str(record.get("INVOCATION_ID" if pid == 1 else "_SYSTEMD_INVOCATION_ID") or start)
+            starts.setdefault(start, []).extend(Entry(pid, text) for text in _texts(record.get("MESSAGE")))
+        return [self._masked(entries) for entries in starts.values()]
 
     def cursor(self) -> str:
         """Return the journal's present end. A place, not a time: the clock may jump."""
@@ -171,20 +180,16 @@ class Systemd:
         Not with --lines: together with --after-cursor, that gives the first lines after it.
         """
         _call("journalctl", "--sync")
-        command = [
-            "journalctl", "--quiet", "--no-pager", "--all", "--output=json", f"--unit={unit}",
-            "--output-fields=MESSAGE,_PID,EXIT_CODE,EXIT_STATUS", *([f"--after-cursor={after}"] if after else []),
-        ]  # fmt: skip
-        with subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        ) as reader:
-            records = [_record(line) for line in deque(reader.stdout or (), JOURNAL_LINES)]
+        records = _records(unit, *([f"--after-cursor={after}"] if after else []))
         entries = [
             Entry(_number(record.get("_PID")), text) for record in records for text in _texts(record.get("MESSAGE"))
         ]
-        ends = [record for record in records if record.get("EXIT_CODE") and _number(record.get("_PID")) == 1]
+        by_systemd = [record for record in records if _number(record.get("_PID")) == 1]
+        ends = [record for record in by_systemd if record.get("EXIT_CODE")]
         ended = how_it_ended(str(ends[-1]["EXIT_CODE"]), _number(ends[-1].get("EXIT_STATUS"))) if ends else ""
-        return excerpt(self._masked(entries), ended)
+        results = [str(record["UNIT_RESULT"]) for record in by_systemd if record.get("UNIT_RESULT")]
+        result = BY_RESULT.get(results[-1], "") if results else ""
+        return replace(excerpt(self._masked(entries), result or ended), by_result=bool(result))
 
     def _masked(self, entries: Sequence[Entry]) -> list[Entry]:
         """Take the secrets out of what each process wrote: one that goes over a line break takes the break with it."""
@@ -250,6 +255,19 @@ def in_unit(
         **({"StandardOutput": f"append:{output}"} if output else {}),
     }
     return [*transient(about, properties.items(), unit, wait=output is None), *program[:4], *words]
+
+
+def _records(unit: str, *where: str) -> list[dict[str, Any]]:
+    """Return the last records of a unit's journal, with the fields that are looked at here."""
+    fields = "MESSAGE,_PID,EXIT_CODE,EXIT_STATUS,UNIT_RESULT,INVOCATION_ID,_SYSTEMD_INVOCATION_ID"
+    command = [
+        "journalctl", "--quiet", "--no-pager", "--all", "--output=json", f"--unit={unit}",
+        f"--output-fields={fields}", *where,
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as reader:
+        return [_record(line) for line in deque(reader.stdout or (), JOURNAL_LINES)]
 
 
 def _record(line: bytes) -> dict[str, Any]:

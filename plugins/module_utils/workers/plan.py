@@ -195,17 +195,21 @@ def _each(size: int | None, measured: int | None, fresh: int | None) -> tuple[in
 def replan(plan: WorkerPlan, mib: int) -> WorkerPlan:
     """Return the plan for workers of which a fresh one was measured to take so many MiB, by the same rule.
 
-    A number that was set by hand stays. `inputs` stay those of the first plan: by them a second deploy sees that
-    nothing has changed.
+    A number that was set by hand stays. One that does not follow from the plan's inputs, so that somebody has put it
+    there or it was cut before, is only ever cut, and only where a worker takes more than it was reckoned with. `inputs`
+    stay those of the first plan: by them a second deploy sees that nothing has changed.
     """
     # A plan that was kept by an earlier version may have other inputs.
     known = {name: value for name, value in plan.inputs.items() if name in (plan_workers.__kwdefaults__ or {})}
     if not plan.is_by_rule or not {"vcpus", "memory_mib"} <= plan.inputs.keys():
         return plan
+    known |= {"vcpus": plan.inputs["vcpus"], "memory_mib": plan.inputs["memory_mib"], "notes": plan.notes}
+    reckoned = plan_workers(**known)
     size = str(known.get("worker_mib", "auto"))
-    known |= {"worker_mib": max(int(size), mib) if size.isdigit() else size, "fresh_mib": mib, "notes": plan.notes}
-    again = plan_workers(vcpus=plan.inputs["vcpus"], memory_mib=plan.inputs["memory_mib"], **known)
-    return replace(again, inputs=plan.inputs) if again.workers != plan.workers else plan
+    known |= {"worker_mib": max(int(size), mib) if size.isdigit() else size, "fresh_mib": mib}
+    again = plan_workers(**known)
+    follows, fewer = reckoned.workers == plan.workers, again.workers < min(plan.workers, reckoned.workers)
+    return replace(again, inputs=plan.inputs) if again.workers != plan.workers and (follows or fewer) else plan
 
 
 def cut_sum(plan: WorkerPlan, mib: int) -> str:

@@ -19,7 +19,7 @@ from plugins.module_utils.host.cutover import Request, cut_over
 from plugins.module_utils.host.digests import KEY
 from plugins.module_utils.host.files import read_environment
 from plugins.module_utils.host.finish import finish
-from plugins.module_utils.host.log_excerpt import Excerpt
+from plugins.module_utils.host.log_excerpt import Entry, Excerpt
 from plugins.module_utils.host.proxy import Proxy
 from plugins.module_utils.host.records import SLOTS, SlotRecord
 from plugins.module_utils.host.recycle import RETIRE
@@ -68,6 +68,7 @@ class FakeSystemd(Systemd):
         self.enabled_states: dict[str, str] = {}
         self.restarted = 0
         self.recent_lines: list[str] = []
+        self.earlier_starts: list[list[str]] = []
         #: How many seconds ago that was.
         self.ago = 0.0
 
@@ -171,8 +172,9 @@ class FakeSystemd(Systemd):
     def restarts(self, unit: str, seconds: float) -> int:
         return self.restarted if seconds >= self.ago else 0
 
-    def recent(self, unit: str, seconds: float) -> list[str]:
-        return self.recent_lines if seconds >= self.ago else []
+    def recent(self, unit: str, seconds: float) -> list[list[Entry]]:
+        starts = [*self.earlier_starts, self.recent_lines]
+        return [[Entry(7, line) for line in lines] for lines in starts if lines and seconds >= self.ago]
 
     def cursor(self) -> str:
         return "here"

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from plugins.module_utils.host.endings import BY_RESULT
 from plugins.module_utils.host.gate import AnswerError, CrashError, GateError
 from plugins.module_utils.host.log_excerpt import Excerpt
 from plugins.module_utils.host.reasons import explained, with_last_exception
 
 CAUSE = "RuntimeError: db is away"
 LOG = Excerpt(cause=CAUSE, last_line="bye")
+OOM = BY_RESULT["oom-kill"]
+BESIDE = f"the last exception in its log: {CAUSE}"
 FELL, HOW = "counter@green.service failed while starting", "does not run"
 
 
@@ -34,6 +39,21 @@ FELL, HOW = "counter@green.service failed while starting", "does not run"
             f"{FELL}: it does not run; the last line that it printed: bye",
         ),
         (CrashError(FELL, HOW), Excerpt(), f"{FELL}: it does not run"),
+        *(
+            (CrashError(FELL, how), replace(log, cause=CAUSE), f"{FELL}: it {result}; {BESIDE}")
+            for result in BY_RESULT.values()
+            for how, log in (
+                (result, Excerpt(ended="was killed by SIGKILL")),
+                (result, Excerpt()),
+                ("ended and was started again, 1 times", Excerpt(ended=result, by_result=True)),
+            )
+        ),
+        (CrashError(FELL, OOM), Excerpt(last_line="bye"), f"{FELL}: it {OOM}"),
+        (CrashError(FELL, OOM), Excerpt(own_server="it is a server"), f"{FELL}: it {OOM}: it is a server"),
+        (
+            CrashError(FELL, "reached its start limit after 5 starts"), Excerpt(ended=OOM, by_result=True, cause=CAUSE),
+            f"{FELL}: it reached its start limit after 5 starts: {CAUSE}",
+        ),
         (CrashError(FELL, HOW), Excerpt(own_server="it is a server"), f"{FELL}: it does not run: it is a server"),
         (
             CrashError(FELL, "reached its start limit after 5 starts"), Excerpt(ended="exited with status 3"),

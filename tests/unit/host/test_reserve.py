@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from plugins.module_utils.host import files, history, reserve
-from plugins.module_utils.host.preflight import ROOM_BYTES
+from plugins.module_utils.host.preflight import ROOM_BYTES, ROOM_INODES
 from tests.unit.host.fake_systemd import Host
 from tests.unit.host.test_commands import call
 
@@ -77,10 +77,36 @@ def test_a_switch_leaves_a_reserve_and_only_where_there_is_room(host: Host, monk
     reserve.fill(host.config, ROOM_BYTES)
     assert {path.stat().st_size for path in host.config.root.glob(f"{BOX}/*")} == {reserve.PIECE_BYTES}
     (host.config.root / BOX / "3").unlink()
-    small = SimpleNamespace(f_bavail=ROOM_BYTES, f_frsize=1)
-    monkeypatch.setattr(os, "statvfs", lambda _: small)
-    reserve.fill(host.config, ROOM_BYTES)
-    assert not (host.config.root / BOX / "3").exists()
+    free = ROOM_BYTES + reserve.PIECES * reserve.PIECE_BYTES
+    inodes = ROOM_INODES + reserve.PIECES
+    for small in (
+        SimpleNamespace(f_bavail=free - 1, f_frsize=1, f_files=1000, f_favail=inodes),
+        SimpleNamespace(f_bavail=free, f_frsize=1, f_files=1000, f_favail=inodes - 1),
+    ):
+        monkeypatch.setattr(os, "statvfs", lambda _, small=small: small)
+        reserve.fill(host.config, ROOM_BYTES, ROOM_INODES)
+        assert not (host.config.root / BOX / "3").exists()
+    enough = SimpleNamespace(f_bavail=free, f_frsize=1, f_files=1000, f_favail=inodes)
+    monkeypatch.setattr(os, "statvfs", lambda _: enough)
+    reserve.fill(host.config, ROOM_BYTES, ROOM_INODES)
+    assert (host.config.root / BOX / "3").exists()
+
+
+@pytest.mark.parametrize("fails", ["mkdir", "open"])
+def test_reserve_that_cannot_be_written_fails_no_switch(
+    host: Host, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    real = getattr(Path, fails)
+
+    def no_room(path: Path, *more: Any, **named: Any) -> Any:
+        if BOX in path.parts:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, *more, **named)
+
+    monkeypatch.setattr(Path, fails, no_room)
+    assert call(host, "activate", "aaa", "--wanted") == 0
+    assert call(host, "activate", "bbb", "--wanted") == 0
+    assert call(host, "rollback") == 0
 
 
 @pytest.mark.fault(59)
@@ -112,11 +138,50 @@ def test_release_of_a_refused_deploy_goes_where_the_disk_has_no_room_for_it(
 ) -> None:
     host = full.host
     assert call(host, "activate", "ccc", "--wanted") == 2
-    assert "release ccc was removed from the host: the disk has no room for it" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "release ccc was removed from the host: the disk has no room for it" in printed
+    assert "what serves was not changed" in printed
+    assert "othing was changed" not in printed, "the release was"
     assert not host.config.release_dir("ccc").exists()
     for served in ("aaa", "bbb"):
         assert call(host, "activate", served, "--wanted") == 2
         assert host.config.release_dir(served).exists(), "one that has served stays"
+
+
+def test_refusal_for_another_reason_leaves_the_release_on_a_full_disk(
+    full: FullDisk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says that nothing was changed."""
+    host = full.host
+    full.full = False
+    history.mark_bad(host.config, "ccc", "it was slow", host.config.fingerprint)
+    with pytest.MonkeyPatch.context() as patch:
+        # Full from just after it was looked at.
+        patch.setattr("plugins.module_utils.host.commands.room_trouble", lambda _: "the disk is full")
+        assert call(host, "activate", "ccc", "--wanted") == 2
+    assert "it was slow. Nothing was changed" in capsys.readouterr().out
+    assert host.config.release_dir("ccc").exists()
+
+
+@pytest.mark.parametrize("words", [["activate", "ccc", "--wanted"], ["rollback"]])
+def test_full_run_costs_no_release_and_nothing_of_the_reserve(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    for release in ("aaa", "bbb"):
+        call(host, "activate", release, "--wanted")
+    places = [place / BOX for place in (host.config.root, host.config.etc)]
+    before = sum(len(list(place.iterdir())) for place in places)
+    real = os.statvfs
+    none = SimpleNamespace(f_bavail=0, f_frsize=4096, f_files=1000, f_favail=0)
+    monkeypatch.setattr(os, "statvfs", lambda path: none if path == host.config.run else real(path))
+    capsys.readouterr()
+    assert call(host, *words) == (2 if "activate" in words else 0)
+    printed = capsys.readouterr().out
+    assert ("nothing was changed" in printed) == ("activate" in words)
+    assert "was removed" not in printed
+    assert "kept for that" not in printed
+    assert host.config.release_dir("ccc").exists()
+    assert sum(len(list(place.iterdir())) for place in places) == before
 
 
 def test_release_that_was_refused_stays_where_there_is_room(host: Host) -> None:
@@ -130,7 +195,7 @@ def test_refused_release_in_the_idle_slot_goes_with_its_link(host: Host, monkeyp
     call(host, "activate", "aaa", "--wanted")
     host.broken.add("bbb")
     answers = iter(["", "the disk is full"])
-    for module in ("cutover", "commands"):
+    for module in ("preflight", "commands"):
         monkeypatch.setattr(f"plugins.module_utils.host.{module}.room_trouble", lambda _: next(answers))
     assert call(host, "activate", "bbb", "--wanted") == 1
     assert not host.config.release_dir("bbb").exists()

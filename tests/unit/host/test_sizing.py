@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from plugins.module_utils.host import recycle
 from plugins.module_utils.host.config import HostError
 from plugins.module_utils.host.cutover import ACTIVATE, ROLLBACK, RefusedError, Request
 from plugins.module_utils.host.digests import sha256
 from plugins.module_utils.host.journal import STARTING, Transaction
 from plugins.module_utils.host.recover import recover
+from plugins.module_utils.host.sizing import Sizing
+from plugins.module_utils.host.systemd import SystemdError
 from plugins.module_utils.workers.plan import plan_workers
 from tests.unit.host.fake_systemd import Host
 
@@ -123,7 +128,7 @@ def test_what_other_programs_take_counts_for_a_first_release_too(tmp_path: Path)
     assert (host.live["workers"], len(host.workers(1))) == (1, 1)
     plan = host.config.live_record().plan
     assert (plan.bound_by, plan.reason.partition(" (")[0]) == (
-        "memory", "1 workers: memory has held no more when they started",
+        "memory", "1 worker: memory has held no more when they started",
     )  # fmt: skip
 
 
@@ -191,12 +196,65 @@ def test_busy_workers_are_not_ended_for_room_and_it_is_said_what_to_do(tmp_path:
     host = grown(tmp_path, 800.0, "uvicorn_worker.UvicornWorker")
     host.clients["blue"] = 5
     with pytest.raises(
-        RefusedError, match=r"has not made room .* workers stay busy .* Deploy when fewer are connected"
+        RefusedError,
+        match=r"^the live blue slot was to make room for a new worker, but it has not within 5 s: 5 of 5 workers have "
+        r"clients .* Deploy when fewer are connected$",
     ):
         go(host, "bbb")
     assert resized(host, BLUE) == []
     host.clients.clear()
     go(host, "bbb")
+
+
+def test_workers_that_stay_without_clients_are_not_called_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = grown(tmp_path, 800.0, "uvicorn_worker.UvicornWorker")
+    monkeypatch.setattr(host.systemd, "resize", lambda *_: None)
+    with pytest.raises(RefusedError, match=r"within 5 s: 5 workers, none with clients, take what is missing$"):
+        go(host, "bbb")
+
+
+def test_live_slot_that_falls_over_while_it_makes_room_is_not_laid_on_the_new_release(tmp_path: Path) -> None:
+    host = grown(tmp_path, 790.0)
+    host.broken.add("aaa")
+    with pytest.raises(RefusedError) as refused:
+        go(host, "bbb")
+    assert str(refused.value) == (
+        "the live blue slot was to make room for a new worker, but not ready within 5 s (service_boot_timeout): "
+        "/health answers 500"
+    )
+    assert refused.value.log == [], "the new release has not been started, and logged nothing"
+    assert ("start", "counter@green.socket", GREEN) not in host.systemd.calls
+    assert not host.config.transaction.exists()
+
+
+def test_live_slot_whose_unit_file_is_gone_makes_room_by_ending_idle_workers(tmp_path: Path) -> None:
+    host = grown(tmp_path, 800.0)
+    host.config.slot_files("blue")["service"].unlink()
+    go(host, "bbb")
+    assert not host.replaced
+    assert resized(host, BLUE)[:3] == ["-1"] * 3
+
+
+@pytest.mark.parametrize("number", [1, 4, 7])
+def test_number_that_a_plan_asks_for_is_kept_and_nothing_is_planned_anew(tmp_path: Path, number: int) -> None:
+    made = {**plan_workers(vcpus=2, memory_mib=2048).as_dict(), "workers": number}
+    host = Host(tmp_path, plan=made, watch_seconds=0.0, boot_timeout=5.0)
+    said = go(host, "aaa")
+    assert (host.live["workers"], len(host.workers(1))) == (number, number)
+    assert not any("instead of" in line or "less than those" in line for line in said)
+
+
+def test_where_memory_does_not_hold_two_sets_the_new_one_begins_with_fewer_and_has_all_in_the_end(
+    tmp_path: Path,
+) -> None:
+    go(host_of(tmp_path), "aaa")
+    made = plan_workers(vcpus=2, memory_mib=2048).as_dict()
+    made["inputs"]["reserve_mib"] = 2048 - 330  # one set takes 220
+    host = Host(tmp_path, plan=made, watch_seconds=0.0, boot_timeout=5.0)
+    said = go(host, "bbb")
+    assert any("with 2 workers of 5, as memory does not hold both sets" in line for line in said), said
+    assert (host.live["workers"], len(host.workers(2))) == (5, 5)
+    assert host.most <= 330
 
 
 def test_where_room_cannot_be_made_nothing_changes_and_what_is_advised_works(tmp_path: Path) -> None:
@@ -210,14 +268,44 @@ def test_where_room_cannot_be_made_nothing_changes_and_what_is_advised_works(tmp
         go(crowded, "bbb")
     assert str(refused.value) == (
         "memory does not hold even one new worker beside the fewest live ones (40 MiB given up): 40 MiB are left, one "
-        "takes 40. Nothing was changed. Lower service_reserve_memory_mib (300 now), or use a larger host"
+        "takes 40 and its main process 20. Nothing was changed. Lower service_reserve_memory_mib (300 now) to 280 or "
+        "less, or use a host with 20 MiB more"
     )
     assert crowded.live["release"] == "aaa"
     assert not crowded.config.transaction.exists()
     assert [call for call in crowded.systemd.calls if call[0] == "resize"] == []
-    lower = tight(250)
+    not_enough = tight(281)
+    with pytest.raises(HostError, match="to 280 or less"):
+        go(not_enough, "bbb")
+    lower = tight(280)
     go(lower, "bbb")
     assert lower.live["release"] == "bbb"
+
+
+def test_host_that_is_as_much_larger_as_was_said_holds_it(tmp_path: Path) -> None:
+    go(host_of(tmp_path, memory_mib=400, reserve_mib=0), "aaa")
+    full = host_of(tmp_path, memory_mib=400, reserve_mib=300)
+    full.available = 10.0  # for lack of that, a lower reserve would not do
+    with pytest.raises(HostError, match=r"Nothing was changed\. Use a host with 20 MiB more$"):
+        go(full, "bbb")
+    larger = host_of(tmp_path, memory_mib=420, reserve_mib=300)
+    larger.available = 30.0 + 40.0  # what is given up, too
+    go(larger, "bbb")
+
+
+def test_limit_of_a_control_group_is_named_as_such(tmp_path: Path) -> None:
+    def limited(mib: int, available: float = math.inf) -> Host:
+        made = host_of(tmp_path, memory_mib=4000, memory_limit_mib=mib, reserve_mib=0)
+        made.available = available
+        return made
+
+    go(host_of(tmp_path, memory_mib=400, reserve_mib=0), "aaa")
+    group = r"raise the (?:memory )?limit of its control group \(100 MiB"
+    with pytest.raises(HostError, match=rf"changed\. R{group[1:]} now\) by 20$"):
+        go(limited(100), "bbb")
+    with pytest.raises(HostError, match=rf"changed\. Use a host with 20 MiB more, and {group}\) by as many$"):
+        go(limited(100, 15.0), "bbb")
+    go(limited(120), "bbb")
 
 
 def test_memory_that_others_have_is_named_as_such(tmp_path: Path) -> None:
@@ -226,7 +314,8 @@ def test_memory_that_others_have_is_named_as_such(tmp_path: Path) -> None:
     full = host_of(tmp_path, memory_mib=400, reserve_mib=0)
     full.available = 0.0
     with pytest.raises(
-        HostError, match=r"Nothing was changed\. Other programs of the host take the rest: end some, or"
+        HostError,
+        match=r"Nothing was changed\. Other programs of the host take the rest: end some that take 20 MiB, or",
     ):
         go(full, "bbb")
     full.available = 300.0
@@ -240,4 +329,66 @@ def test_slot_that_gave_up_workers_for_a_switch_that_was_cut_off_gets_them_back(
     Transaction(ACTIVATE, "bbb", "me", "aaa", "blue", "green", host.clock.time(), step=STARTING).write(host.config)
     recover(host.context())
     assert len(host.workers(1)) == 5
+    assert not host.config.transaction.exists()
+
+
+def test_time_limit_of_a_switch_holds_live_workers_that_leave_at_the_last_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = grown(tmp_path, 790.0)
+    host.config = dataclasses.replace(host.config, boot_timeout=40.0, drain_timeout=5.0, worker_timeout=300.0)
+    monkeypatch.setattr(recycle, "wait_until_gone", lambda *_: host.clock.pass_time(host.config.leaving_seconds))
+    monkeypatch.setattr(host, "leave", lambda *_: None)
+    began = host.clock.now
+    with pytest.raises(RefusedError, match="was to make room"):
+        go(host, "bbb")
+    took = host.clock.now - began
+    assert took > 300, "one of them was waited for"
+    assert took + 120 <= host.config.expiry
+
+
+def test_time_limit_of_a_switch_has_what_settling_and_giving_back_may_take_too(tmp_path: Path) -> None:
+    """At worst each of these takes the whole boot timeout: room, a worker's proof, the gate, two of settling, back."""
+    slow, quick = (host_of(tmp_path / name) for name in ("slow", "quick"))
+    slow.config = dataclasses.replace(slow.config, boot_timeout=100.0)
+    quick.config = dataclasses.replace(quick.config, boot_timeout=0.0)
+    assert slow.config.expiry - quick.config.expiry >= 6 * 100
+
+
+def unwilling(*words: str) -> None:
+    raise SystemdError(f"systemctl {words[0]}: no connection to the bus")
+
+
+def test_switch_ends_though_the_live_slot_cannot_be_given_its_workers_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = grown(tmp_path, 800.0, "uvicorn_worker.UvicornWorker")
+    host.broken.add("bbb")
+    real = host.systemd.resize
+    monkeypatch.setattr(
+        host.systemd, "resize", lambda unit, number: real(unit, number) if number < 0 else unwilling("kill")
+    )
+    original = Sizing.give_back
+
+    def given_back(sizing: Sizing) -> None:
+        host.grown.clear()
+        original(sizing)
+
+    monkeypatch.setattr(Sizing, "give_back", given_back)
+    said: list[str] = []
+    with pytest.raises(RefusedError, match="not ready within"):
+        host.switch(Request(ACTIVATE, "bbb", "me"), said.append)
+    assert not host.config.transaction.exists()
+    assert "note: the blue slot may run fewer than its 5 workers: systemctl kill: no connection to the bus" in said
+
+
+@pytest.mark.parametrize("fails", ["state", "resize"])
+def test_recovery_ends_though_the_live_slot_cannot_be_given_its_workers_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    host = grown(tmp_path, 40.0)
+    host.systemd.resize(BLUE, -1)
+    Transaction(ACTIVATE, "bbb", "me", "aaa", "blue", "green", host.clock.time(), step=STARTING).write(host.config)
+    monkeypatch.setattr(host.systemd, fails, unwilling)
+    recover(host.context())
     assert not host.config.transaction.exists()

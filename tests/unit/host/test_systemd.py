@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from plugins.module_utils.host.log_excerpt import OTHER_LINES, Excerpt
+from plugins.module_utils.host.log_excerpt import OTHER_LINES, Excerpt, last_exception
 from plugins.module_utils.host.mask import mask
 from plugins.module_utils.host.systemd import (
     JOURNAL_LINES,
@@ -143,13 +143,14 @@ def test_whether_a_unit_is_enabled_is_asked_for_as_it_stands_on_the_disk(program
 
 
 def test_the_last_hour_of_a_unit_is_counted_and_read_without_secrets(programs: Programs) -> None:
-    programs.add("journalctl", "printf 'a secret\\nb\\n'")
+    programs.add("journalctl", f"echo '{record('a secret')}'; echo '{record('b')}'")
     systemd = Systemd(lambda text: text.replace("secret", "***"))
-    assert (systemd.restarts(UNIT, 3600.0), systemd.recent(UNIT, 90.4)) == (2, ["a ***", "b"])
+    assert systemd.restarts(UNIT, 3600.0) == 2
+    assert [[entry.text for entry in start] for start in systemd.recent(UNIT, 90.4)] == [["a ***", "b"]]
     asked = programs.calls.read_text().splitlines()
     assert "--since=-3600s" in asked[0]
     assert f"MESSAGE_ID=5eb03494b6584870a536b337290809b3 UNIT={UNIT}" in asked[0]
-    assert f"--since=-90s --unit={UNIT} --lines={JOURNAL_LINES}" in asked[1]
+    assert asked[1].endswith(f" --since=-90s --lines={JOURNAL_LINES}")
 
 
 def test_a_units_state_is_what_systemd_shows(programs: Programs) -> None:
@@ -212,6 +213,9 @@ def test_a_server_that_is_gone_is_asked_for_nothing(programs: Programs) -> None:
 # --- the journal ----------------------------------------------------------------------------------
 
 
+TRACE = ["Traceback (most recent call last):", '  File "main.py", line 1, in <module>', "RuntimeError: db is away "]
+
+
 def record(text: object, pid: int = 7, **fields: str) -> str:
     """Return a record as `journalctl --output=json` prints it."""
     return json.dumps({"MESSAGE": text, "_PID": str(pid), "__CURSOR": "s=1", **fields})
@@ -231,7 +235,7 @@ def test_a_cursor_is_the_journals_end_and_what_follows_it_is_read(programs: Prog
     Systemd(str).journal(UNIT, "")
     read = (
         f"journalctl --quiet --no-pager --all --output=json --unit={UNIT} "
-        "--output-fields=MESSAGE,_PID,EXIT_CODE,EXIT_STATUS"
+        "--output-fields=MESSAGE,_PID,EXIT_CODE,EXIT_STATUS,UNIT_RESULT,INVOCATION_ID,_SYSTEMD_INVOCATION_ID"
     )
     assert programs.called == [
         "journalctl --quiet --lines=0 --show-cursor",
@@ -240,6 +244,26 @@ def test_a_cursor_is_the_journals_end_and_what_follows_it_is_read(programs: Prog
         "journalctl --sync",
         read,
     ]
+
+
+def test_what_several_starts_and_processes_logged_is_kept_apart(programs: Programs, tmp_path: Path) -> None:
+    torn = [(pid, line) for lines in zip(TRACE, TRACE, strict=True) for pid, line in zip((7, 8), lines, strict=True)]
+    log(
+        programs,
+        tmp_path,
+        record("before any is known"),
+        record("Started u.", pid=1, INVOCATION_ID="one", _SYSTEMD_INVOCATION_ID="of systemd"),
+        *(
+            record(f"{line}{pid}" if "Error" in line else line, pid=pid, _SYSTEMD_INVOCATION_ID="one")
+            for pid, line in torn
+        ),
+        record("Started u.", pid=1, INVOCATION_ID="two"),
+        record("well", pid=9, _SYSTEMD_INVOCATION_ID="two"),
+        record("Failed", pid=1, INVOCATION_ID="two"),
+    )
+    starts = Systemd(str).recent(UNIT, 60)
+    assert [len(start) for start in starts] == [1, 7, 3]
+    assert [last_exception(start) for start in starts] == ["", "RuntimeError: db is away 8", ""]
 
 
 def test_of_a_long_log_the_end_is_kept(programs: Programs, tmp_path: Path) -> None:
@@ -263,6 +287,29 @@ def test_how_the_main_process_ended_is_what_systemd_noted_last(programs: Program
         record("made up", EXIT_CODE="exited", EXIT_STATUS="99"),
     )
     assert Systemd(str).journal(UNIT, "").ended == "exited with status 3"
+
+
+@pytest.mark.parametrize(
+    ("last", "ended", "by_result"),
+    [
+        ("oom-kill", "was ended by the kernel, as the memory was used up", True),
+        ("timeout", "was ended by systemd, as it was not up, or not down, in time", True),
+        ("exit-code", "was killed by SIGKILL", False),
+    ],
+)
+def test_a_units_own_result_is_how_it_ended_where_that_is_the_reason(
+    programs: Programs, tmp_path: Path, last: str, ended: str, by_result: bool
+) -> None:
+    log(
+        programs,
+        tmp_path,
+        record("u: Failed with result", pid=1, UNIT_RESULT="oom-kill"),
+        record("u: Main process exited", pid=1, EXIT_CODE="killed", EXIT_STATUS="9"),
+        record("u: Failed with result", pid=1, UNIT_RESULT=last),
+        record("made up", UNIT_RESULT="timeout"),
+    )
+    excerpt = Systemd(str).journal(UNIT, "")
+    assert (excerpt.ended, excerpt.by_result) == (ended, by_result)
 
 
 def test_bytes_that_are_no_text_do_not_end_a_switch(programs: Programs) -> None:

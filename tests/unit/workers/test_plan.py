@@ -407,6 +407,19 @@ def test_plan_that_an_earlier_version_kept_is_planned_anew_as_far_as_it_says_fro
     assert replan(WorkerPlan(5, "cpu", inputs={"memory_mib": 2048}), 400).workers == 5
 
 
+@pytest.mark.parametrize(
+    ("number", "mib", "workers"),
+    [(1, 40, 1), (8, 40, 8), (8, 100, 8), (8, 400, 2), (1, 400, 1), (2, 400, 2), (2, 900, 1)],
+)
+def test_number_that_does_not_follow_from_the_inputs_stays_until_memory_forces_less(
+    number: int, mib: int, workers: int
+) -> None:
+    inputs = plan_workers(vcpus=2, memory_mib=2048).inputs
+    plan = WorkerPlan(number, "cpu", inputs=inputs)
+    assert replan(plan, mib).workers == workers
+    assert (replan(plan, mib) is plan) == (number == workers)
+
+
 def test_sum_by_which_a_plan_does_not_fit_names_what_there_is() -> None:
     plan = plan_workers(vcpus=2, memory_mib=2048)
     assert cut_sum(plan, 400).endswith("2 sets of them 4,000; 1,792 are there (2,048 less 256 for the system)")

@@ -33,7 +33,7 @@ def is_down(snapshot: Snapshot) -> Iterator[Finding]:
     if snapshot.is_down:
         stopped = snapshot.service.get("Result") == "success" and snapshot.service.get("LoadState") != "not-found"
         helps = f"systemctl start {unit}" if stopped else f"deploy, or {config.app}-release activate {{}}"
-        text = f"{unit} is down: {ending(snapshot.service)}{why(snapshot.context, unit)}"
+        text = f"{unit} is down: {ending(snapshot.service)}{why(snapshot.context, unit, since_switch(snapshot))}"
         yield Finding(HURTS_NOW, "slot down", f"{text}: {helps.format(snapshot.record.release)}")
     elif snapshot.unit(socket).get("ActiveState", "active") in ("failed", "inactive"):
         text = f"{socket} is down, so nginx reaches no worker: {config.app}-release activate {snapshot.record.release}"
@@ -51,7 +51,9 @@ def restarts(snapshot: Snapshot) -> Iterator[Finding]:
         often = context.systemd.restarts(unit, min(seconds, RECENT)) >= MANY_RESTARTS
         severity = HURTS_NOW if often else NOTE
         times = "once" if count == 1 else f"{count} times"
-        last = last_exception(context.systemd.recent(unit, seconds))
+        # That of the last start that logged one: the present one may be well.
+        starts = reversed(context.systemd.recent(unit, seconds))
+        last = next(filter(None, map(last_exception, starts)), "")
         text = f"{unit} fell over and was started again {times} within {span(seconds)}"
         yield Finding(severity, "restarts", text + (f"; its last exception: {last}" if last else ""))
 
@@ -110,10 +112,19 @@ def ending(properties: Mapping[str, str]) -> str:
     return f"it {endings.why_down(UnitState.of(properties))}"
 
 
-def why(context: Context, unit: str) -> str:
-    """Return what a unit's log has of the reason, to be put behind a sentence; "" where it has nothing."""
-    count = context.systemd.restarts(unit, HOUR)
-    last = last_exception(context.systemd.recent(unit, HOUR))
-    return (f"; started again {count} times within the last hour" if count else "") + (
+def why(context: Context, unit: str, seconds: float) -> str:
+    """Return what a unit's log has of the reason, to be put behind a sentence; "" where it has nothing.
+
+    The exception is of its last start: an earlier one may have ended for another reason.
+    """
+    count = context.systemd.restarts(unit, seconds)
+    last = last_exception_of_last_start(context, unit, seconds)
+    times = "once" if count == 1 else f"{count} times"
+    return (f"; started again {times} within {span(seconds)}" if count else "") + (
         f"; its last exception: {last}" if last else ""
     )
+
+
+def last_exception_of_last_start(context: Context, unit: str, seconds: float) -> str:
+    """Return the last exception that a unit has logged since it was started last; "" where it logged none."""
+    return next(map(last_exception, reversed(context.systemd.recent(unit, seconds))), "")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from ...workers.engines import Engine
 from ...workers.plan import WORKER_MIB
-from ..log_excerpt import last_exception
+from ..log_excerpt import Entry, last_exception
 from ..records import SlotRecord
 from ..sockets import is_good
 from .finding import DIFFERS, HURTS_NOW, NOTE, Finding, Snapshot
-from .units import HOUR, RECENT, since_switch, span
+from .units import RECENT, last_exception_of_last_start, since_switch, span
 
 #: A worker gives a sign of life each second; after so many without one, its event loop stands still.
 STILL_SECONDS = 5.0
@@ -62,7 +63,7 @@ def _excuse(snapshot: Snapshot, answers_badly: bool) -> Iterator[str]:
     """Say what the app itself has logged, where it answers with an error."""
     if answers_badly:
         unit = snapshot.context.config.service(snapshot.slot)
-        if last := last_exception(snapshot.context.systemd.recent(unit, HOUR)):
+        if last := last_exception_of_last_start(snapshot.context, unit, since_switch(snapshot)):
             yield f"its last exception: {last}"
 
 
@@ -85,17 +86,22 @@ def die(snapshot: Snapshot) -> Iterator[Finding]:
     context, config = snapshot.context, snapshot.context.config
     unit, engine = config.service(snapshot.slot), config.engine_of(snapshot.slot)
     seconds = since_switch(snapshot)
-    lines = context.systemd.recent(unit, seconds)
-    ends = [line for line in lines if re.search(engine.death, line)]
+    starts = context.systemd.recent(unit, seconds)
+    ends = _deaths(starts, engine)
     if not ends or snapshot.is_down:
         return
-    lately = [line for line in context.systemd.recent(unit, min(seconds, RECENT)) if re.search(engine.death, line)]
-    last = last_exception(lines)
+    lately = _deaths(context.systemd.recent(unit, min(seconds, RECENT)), engine)
+    # That of the start in which the last one died.
+    last = last_exception(next(start for start in reversed(starts) if _deaths([start], engine)))
     count = "one worker" if len(ends) == 1 else f"{len(ends)} workers"
     text = f"{count} died within {span(seconds)}; the last one: {ends[-1].rpartition('] ')[2].strip(' .')}"
     many = len(lately) >= max(5, 2 * snapshot.proof.planned)
     text = f"workers die again and again: {text}" if many else text
     yield Finding(HURTS_NOW if many else NOTE, "workers die", text + (f"; its last exception: {last}" if last else ""))
+
+
+def _deaths(starts: Iterable[Iterable[Entry]], engine: Engine) -> list[str]:
+    return [entry.text for start in starts for entry in start if re.search(engine.death, entry.text)]
 
 
 def lack_descriptors(snapshot: Snapshot) -> Iterator[Finding]:
@@ -109,22 +115,28 @@ def lack_descriptors(snapshot: Snapshot) -> Iterator[Finding]:
 
 
 def have_grown(snapshot: Snapshot) -> Iterator[Finding]:
-    """Say that a worker takes several times the memory that the plan counts with."""
-    planned = planned_mib(snapshot.record)
+    """Say that a worker takes several times what a fresh one did, or the plan counts with."""
+    usual, origin = usual_mib(snapshot.record)
     largest = max((snapshot.context.kernel.memory_mib(pid) for pid in snapshot.proof.pids), default=0.0)
-    if largest >= GROWN * planned:
+    if largest >= GROWN * usual:
         config = snapshot.context.config
-        text = f"a worker takes {largest:.0f} MiB, {largest / planned:.0f} times the {planned:.0f} that were planned"
+        text = f"a worker takes {largest:.0f} MiB, {largest / usual:.0f} times the {usual:.0f} that {origin}"
         limit = f"; service_worker_memory_max_mib is {config.worker_memory_max_mib:g}"
         helps = f"{config.app}-release activate {snapshot.record.release} starts new ones"
         yield Finding(NOTE, "workers have grown", f"{text}{limit if config.worker_memory_max_mib else ''}: {helps}")
 
 
-def planned_mib(record: SlotRecord) -> float:
-    """Return what a slot's plan takes one worker for, in MiB."""
+def usual_mib(record: SlotRecord) -> tuple[float, str]:
+    """Return what a worker of a slot is taken for, in MiB, and how that is known.
+
+    What was set or measured under load says what a worker grows to; a fresh one may take more than that.
+    """
     inputs = record.plan.inputs
     sizes = (inputs.get("worker_mib"), inputs.get("measured_mib"))
-    return next((float(size) for size in sizes if isinstance(size, (int, float)) and size), float(WORKER_MIB))
+    planned = next((float(size) for size in sizes if isinstance(size, (int, float)) and size), 0.0)
+    if record.fresh_mib > planned:
+        return float(record.fresh_mib), "a fresh one took"
+    return planned or float(WORKER_MIB), "were planned"
 
 
 def run_another_release(snapshot: Snapshot) -> Iterator[Finding]:

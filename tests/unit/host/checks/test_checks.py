@@ -160,8 +160,7 @@ STATES: dict[str, tuple[Callable[[Host], Any], str, list[str]]] = {
         HURTS_NOW, ["nginx answers 502 for http://shop.example/health", "the app itself is well"],
     ),
     "slot down": (crashed, HURTS_NOW, [
-        "start limit", "exited with status 3", "4 times within the last hour", "RuntimeError: db is away",
-        "activate aaa",
+        "start limit", "exited with status 3", "4 times within the ", "RuntimeError: db is away", "activate aaa",
     ]),
     "socket down": (lambda host: host.systemd.stop(SOCKET), HURTS_NOW, [f"{SOCKET} is down"]),
     "restarts": (restarting, HURTS_NOW, ["started again 4 times within the 0.0", "RuntimeError: db is away"]),
@@ -194,7 +193,7 @@ STATES: dict[str, tuple[Callable[[Host], Any], str, list[str]]] = {
     ),
     "workers have grown": (
         lambda host: host.asked_kernel.update(memory_mib=lambda pid: 800.0 if pid == FIRST_PID else 40.0),
-        NOTE, ["a worker takes 800 MiB, 8 times the 100 that were planned"],
+        NOTE, ["a worker takes 800 MiB, 20 times the 40 that a fresh one took"],
     ),
     "another release runs": (
         lambda host: host.asked_kernel.update(release_of=lambda _: "bbb"),
@@ -270,6 +269,34 @@ def test_an_app_that_answers_with_an_error_is_quoted(host: Host, monkeypatch: py
     assert "0 answer /health (it answers 500); its last exception: RuntimeError: db is away" in finding["text"]
 
 
+@pytest.mark.parametrize("state", ["down", "answers badly"])
+def test_the_last_exception_is_of_the_last_start_and_of_after_the_switch(
+    host: Host, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    """An earlier one may have ended for another reason, and what was before the switch is of another release."""
+    if state == "down":
+        down(host, Result="signal")
+    else:
+        monkeypatch.setattr(host, "ask", lambda *_: Answers([500, 500]))
+    host.systemd.earlier_starts, host.systemd.recent_lines = [TRACEBACK], ["Started."]
+    (finding,) = found(host)
+    assert "exception" not in finding["text"]
+    host.systemd.recent_lines, host.systemd.ago, host.systemd.restarted = TRACEBACK, 900, 2
+    (finding,) = found(host)
+    assert "exception" not in finding["text"]
+    assert "started again" not in finding["text"]
+    host.systemd.ago = 0
+    (finding,) = found(host)
+    assert "its last exception: RuntimeError: db is away" in finding["text"]
+
+
+def test_of_a_server_that_was_started_again_the_last_exception_is_of_a_start_that_ended(host: Host) -> None:
+    restarting(host)
+    host.systemd.earlier_starts, host.systemd.recent_lines = [TRACEBACK], ["Started."]
+    (finding,) = found(host)
+    assert "its last exception: RuntimeError: db is away" in finding["text"]
+
+
 def test_a_slot_that_was_stopped_on_purpose_is_started_again(host: Host) -> None:
     down(host, ActiveState="inactive", Result="success", ExecMainStatus="0")
     (finding,) = found(host)
@@ -325,6 +352,24 @@ def test_what_is_over_is_a_note_for_an_hour_and_nothing_after_a_switch(
 def test_no_room_of_other_kinds(host: Host, disk: dict[str, int], text: str) -> None:
     full(host, **disk)
     assert [text in finding["text"] for finding in found(host)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("fresh", "measured", "told"),
+    [
+        (0, None, "4 times the 100 that were planned"), (30, 100, "4 times the 100 that were planned"),
+        (100, 30, "4 times the 100 that a fresh one took"), (101, None, ""), (30, 101, ""), (0, 101, ""),
+    ],
+)  # fmt: skip
+def test_a_worker_has_grown_by_what_a_fresh_one_took_or_was_measured(
+    host: Host, fresh: int, measured: int | None, told: str
+) -> None:
+    path = host.config.slot_record("blue")
+    record = json.loads(path.read_text())
+    record["plan"]["inputs"] |= {"measured_mib": measured, "worker_mib": "auto"}
+    path.write_text(json.dumps({**record, "fresh_mib": fresh}))
+    host.asked_kernel.update(memory_mib=lambda pid: 400.0 if pid == FIRST_PID else 40.0)
+    assert [told in finding["text"] for finding in found(host)] == [True] * bool(told)
 
 
 def test_files_of_a_release_that_are_gone_are_counted(host: Host) -> None:
