@@ -124,7 +124,7 @@ def test_a_deploy_of_the_same_release_repairs_the_live_slot(app: App, sample: st
     done = playbook("deploy.yml", "--limit", "web1", variables={"service_watch_seconds": 1})
     assert done.returncode == 0, done.stdout
     assert f"{text}" in done.stdout
-    assert "a switch repairs it" in done.stdout
+    assert "a switch repaired it" in done.stdout
     app.assert_settled(sample)
     assert way == "link removed" or app.slot != before
     stale = app.host.check_output(
