@@ -159,7 +159,8 @@ STATES: dict[str, tuple[Callable[[Host], Any], str, list[str]]] = {
         HURTS_NOW, ["nginx answers 502 for http://shop.example/health", "the app itself is well"],
     ),
     "slot down": (crashed, HURTS_NOW, [
-        "start limit", "exited with status 3", "4 times within the last hour", "RuntimeError: db is away", "activate aaa",
+        "start limit", "exited with status 3", "4 times within the last hour", "RuntimeError: db is away",
+        "activate aaa",
     ]),
     "socket down": (lambda host: host.systemd.stop(SOCKET), HURTS_NOW, [f"{SOCKET} is down"]),
     "restarts": (restarting, HURTS_NOW, ["started again 4 times within the 0.0", "RuntimeError: db is away"]),
