@@ -39,7 +39,7 @@ def test_where_memory_does_not_hold_two_sets_it_grows_one_by_one(app: App, sampl
     plan = json.loads(app.host.check_output(f"cat /etc/{app.name}/release.json"))["plan"]
     more = memory(app, app.master, "Anonymous") + 2.5 * max(sizes[pid] for pid in app.workers)
     limit = sum(sizes.values()) + more
-    plan["inputs"]["reserve_mib"] = plan["inputs"]["memory_mib"] - limit
+    plan["inputs"] |= {"workers": plan["workers"], "reserve_mib": plan["inputs"]["memory_mib"] - limit}
     master = app.master
     with app.settings(plan=plan, watch_seconds=1), app.load(mix=MIX, long_seconds=2) as load:
         said = go(app, second)

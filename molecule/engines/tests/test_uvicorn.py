@@ -14,7 +14,8 @@ def test_one_worker_is_the_main_process_itself(app: App, sample: str) -> None:
     """`--workers 1` starts no others: it has to be found, counted, and started again by systemd."""
     plan = json.loads(app.host.check_output(f"cat /etc/{app.name}/release.json"))["plan"]
     alone = app.copy_release(sample, {}, "alone")
-    with app.settings(plan={**plan, "workers": 1}, watch_seconds=1):
+    asked = {**plan, "workers": 1, "inputs": {**plan["inputs"], "workers": 1}}
+    with app.settings(plan=asked, watch_seconds=1):
         rc, said = app.command("activate", alone)
         assert rc == 0, said
     master = app.master

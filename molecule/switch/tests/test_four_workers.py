@@ -27,7 +27,9 @@ def settled(app: App, sample: str) -> Iterator[None]:
 
 
 def rounds_with(app: App, workers: int, rounds: int) -> list[Round]:
-    with app.settings(plan={**app.live["plan"], "workers": workers}, watch_seconds=0):
+    plan = app.live["plan"]
+    asked = {**plan, "workers": workers, "inputs": {**plan["inputs"], "workers": workers}}
+    with app.settings(plan=asked, watch_seconds=0):
         rc, said = app.command("activate", app.live["release"])
         assert rc == 0, said
     found = blocking(app.address, rounds)

@@ -45,9 +45,9 @@ def test_going_back_with_a_full_disk_goes_and_loses_nothing(app: App, sample: st
             assert "what going back writes takes what is kept for that" in " ".join(said["notes"]), said
         report = load.stop()
     assert_nothing_lost(report, 300)
-    app.assert_settled(sample)
     assert app.command("history")[1]["history"][-1]["to"] == sample
     app.host.check_output(f"rm {disk}*")
+    app.assert_settled(sample)
     assert app.command("activate", second, "--force")[0] == 0
     assert app.host.check_output(f"ls /srv/{app.name}/.reserve | wc -l") == "8"
     assert app.command("activate", sample)[0] == 0

@@ -276,7 +276,10 @@ def test_warm_up_request_that_fails_refuses_the_release(app: App, sample: str) -
 
 # --- a host that is not as it should be -----------------------------------------------------------
 
-FULL = "cp -a /etc/{0} /run/full && mount -t tmpfs -o size=1m,mode=755 full /etc/{0} && cp -a /run/full/. /etc/{0}"
+FULL = (
+    "cp -a /etc/{0} /run/full && mount -t tmpfs -o size=4m,mode=755 full /etc/{0} && cp -a /run/full/. /etc/{0} && "
+    "! dd if=/dev/zero of=/etc/{0}/full bs=4096"
+)
 #: What is done to the host, how it is undone, and what the command has to say.
 WRONG = {
     "a full disk": (FULL, "umount /etc/{0}; rm -rf /run/full", "the disk is full: /etc/{0} has"),

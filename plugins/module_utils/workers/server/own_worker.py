@@ -34,7 +34,6 @@ from functools import partial
 from typing import Any
 
 import fleet_preload
-from anyio.to_thread import current_default_thread_limiter
 from gunicorn.arbiter import Arbiter
 from uvicorn.config import Config
 from uvicorn.server import Server
@@ -127,7 +126,8 @@ class RetiringServer(Server):  # type: ignore[misc]
     def _note_pool(self) -> None:
         """Write down how full the thread pool is: busy, all, waiting, for how many seconds."""
         with contextlib.suppress(Exception):  # whatever becomes of it, the worker serves on
-            pool = current_default_thread_limiter().statistics()
+            # Only what the app has loaded itself: one without Starlette may have no such pool, and no anyio.
+            pool = sys.modules["anyio.to_thread"].current_default_thread_limiter().statistics()
             is_full = pool.tasks_waiting > 0 and pool.borrowed_tokens >= pool.total_tokens
             self._full_since = (self._full_since or self._beat) if is_full else 0.0
             seconds = self._beat - self._full_since if is_full else 0.0
