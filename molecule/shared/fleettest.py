@@ -19,6 +19,7 @@ from typing import Any
 
 import fleetcollection
 import pytest
+from fleettracebacks import assert_no_own_traceback
 
 from bench.load import Load, Report
 
@@ -75,6 +76,7 @@ class App:
             [f"{self.name}-release", "%s " * len(words), "--json; code=$?; exit $((code > 254 ? 254 : code))"]
         )
         done = self.host.run(line, *words)
+        assert_no_own_traceback(done.stdout, done.stderr)
         said: dict[str, Any] = json.loads(done.stdout) if done.stdout.startswith("{") else {"error": done.stderr}
         return done.rc, said
 
@@ -254,10 +256,12 @@ def playbook(
     """
     command = playbook_command(name if collections else REPOSITORY / name, *arguments, variables=variables)
     environment = fleetcollection.environment(collections) if collections else playbook_environment(REPOSITORY)
-    return subprocess.run(
+    done = subprocess.run(
         command, cwd=collections or REPOSITORY, env=environment,
         capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip
+    assert_no_own_traceback(done.stdout, done.stderr)
+    return done
 
 
 def playbook_command(name: str | Path, *arguments: str, variables: dict[str, Any] | None = None) -> list[str | Path]:

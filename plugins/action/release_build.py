@@ -56,6 +56,7 @@ def built(params: dict[str, Any], check: bool) -> dict[str, Any]:
         include=params["include"],
         lock=params["lock"],
         sdists=params["sdists"],
+        by=params["by"],
     )
     uv = Uv(params["uv"], params["index_url"])
     cache = Cache(params["cache"])
@@ -78,12 +79,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the task, once for all hosts."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        by = caller(str(self._task.args.get("by") or ""))
         _unused, params = self.validate_argument_spec(SPEC)
+        params["by"] = caller(params["by"])
         try:
             # Relative paths begin at the playbook, as they do for a module on the controller.
             with contextlib.chdir(self._loader.get_basedir()):
                 release = built(params, self._task.check_mode)
         except BuildError as error:
             return result | {"failed": True, "msg": str(error)}
-        return result | release | {"origin": {**release["origin"], "by": by}}
+        return result | release

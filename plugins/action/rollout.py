@@ -29,6 +29,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 from ..module_utils.host.log_excerpt import of_output
+from ..plugin_utils import sudo
 from ..plugin_utils.caller import caller
 
 UNKNOWN, NONE = "unknown", "none"
@@ -74,12 +75,19 @@ def failed(result: Result) -> bool:
 
 def not_reached(message: str) -> str:
     """Say why a host could not be asked. Ansible calls a host unreachable, too, on which sudo wants a password."""
-    if "privilege escalation" not in message and "sudo" not in message:
-        return f"not reached: {message}"
-    return (
-        f"sudo did not make Ansible root: {message}. Allow it without a password, or give the right one "
-        "(--ask-become-pass); where sudo is sudo-rs, as on Ubuntu 26.04, that needs ansible_become_exe=sudo.ws"
-    )
+    return sudo.refusal(message) or f"not reached: {short(message)}"
+
+
+def unfit(results: Mapping[str, Mapping[str, Result]]) -> str:
+    """Say which hosts cannot take the app, as their probes told above; "" where all can."""
+    probes = {name: tasks.get("service_probe", {}) for name, tasks in results.items()}
+    names = [name for name, probe in probes.items() if probe.get("failed")]
+    if not names:
+        return ""
+    texts = {name: "\n".join(str(probes[name].get(key) or "") for key in ("msg", "module_stderr")) for name in names}
+    refused = [f"{name}: {why}." for name, text in texts.items() if (why := sudo.refusal(text))]
+    msg = f"{', '.join(names)} cannot take the app, for the reasons above. Nothing was changed on any host."
+    return "\n".join([msg, *refused])
 
 
 def _exit(result: Result) -> str:
@@ -199,7 +207,7 @@ class Host:
     def _troubles(self) -> Iterator[str]:
         switch, back, migration = (self.result(f"service_{verb}") for verb in ("switch", "restore", "run"))
         if self.unreached:
-            yield not_reached(short(self.result("service_probe").get("msg", "")))
+            yield not_reached(str(self.result("service_probe").get("msg", "")))
         if self.dropped:
             yield "lost while it was prepared; nothing was switched on it"
         if self.results.get("fleet_failure"):
@@ -218,6 +226,14 @@ class Host:
             yield f"would be refused: {short(refusal)}"
         if failed(switch):
             yield f"{answer(switch).get('outcome', 'failed')}: {reason(switch)}"
+
+    def repair(self, settings: Settings, stop: str) -> str:
+        """Say what a switch does about a slot that is not as it should be; "" where none was done or will be."""
+        if self.switched:
+            return "; a switch repaired it"
+        if self.failure or stop:
+            return ""
+        return "; a switch would repair it" if settings.check else "; a switch is to repair it"
 
     def what(self, settings: Settings, stop: str) -> str:
         """Say what happened to the host."""
@@ -249,8 +265,9 @@ def decide(names: Sequence[str], dropped: Sequence[str], settings: Settings, res
     notes = [
         f"{host.name}: {note}" for host in hosts for note in answer(host.result("service_switch")).get("notes", [])
     ]
-    how = "would repair" if settings.check else "repairs"
-    notes += [f"{host.name}: {host.altered}; a switch {how} it" for host in hosts if host.wants and host.altered]
+    notes += [
+        f"{host.name}: {host.altered}{host.repair(settings, stop)}" for host in hosts if host.wants and host.altered
+    ]
     if settings.check and settings.migrate and new:
         notes.append(f"the migration would run once, on {new[0]}, before any host switches")
     return {
@@ -365,9 +382,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             except CannotGoBackError as error:
                 return result | {"failed": True, "msg": str(error)}
             results = as_if_probed(target, results)
-        unfit = [name for name in names if results[name].get("service_probe", {}).get("failed")]
-        if unfit:
-            msg = f"{', '.join(unfit)} cannot take the app, for the reasons above. Nothing was changed on any host."
+        if msg := unfit(results):
             return result | {"failed": True, "msg": msg}
         state = {**begun, **decide(names, begun["dropped"], Settings(**begun["settings"]), results)}
         return result | {"changed": False, "ansible_facts": {"rollout": state}}

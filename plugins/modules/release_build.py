@@ -150,7 +150,8 @@ label:
 origin:
   description: >-
     Where it comes from: C(commit), C(name) (its tag or branch), C(changes) (how many files differ); and C(by), who
-    built it. Only C(by) where there is no git, and for artifacts that were built before.
+    built it. Only C(by) where there is no git. Of an artifact that was built before, what the file beside it says,
+    C(ARTIFACT.origin.json); nothing where that is not there.
   type: dict
   returned: success
 artifacts:

@@ -27,6 +27,7 @@ MODULE = "MODULE:ATTRIBUTE, for example main:app"
 SOURCE = "a folder with uv.lock, pyproject.toml or requirements.txt; git+URL@REF; a wheel; or an artifact built before"
 WORKERS = "auto, or a whole number from 1 to 1024"
 PATH = "an absolute path"
+LOCK = "the path of a requirements file with hashes or of a pylock.toml, or an empty text"
 ENV = "a dictionary of names (letters, digits and _, not beginning with a digit) and texts or numbers"
 BATCHES = "a list of numbers of hosts and percentages, for example [1, 25%, 100%]"
 HOSTS = "a list of one or more host names, addresses, or names like *.example.org"
@@ -74,7 +75,7 @@ CASES: list[tuple[str, Any, str, str]] = [
     ("proxy_body_max", "10 megabytes", 'is "10 megabytes"', "a number with k, m or g behind it, for example 10m"),
     ("proxy_body_max", "-1m", 'is "-1m"', "a number with k, m or g behind it, for example 10m"),
     ("release_python", "python3", 'is "python3"', PATH),
-    ("release_lock", ["lock"], 'is ["lock"]', "the path of a requirements file with hashes, or an empty text"),
+    ("release_lock", ["lock"], 'is ["lock"]', LOCK),
     ("release_cache", ["cache"], 'is ["cache"]', "a path, or an empty text"),
     ("release_uv", False, "is false", "a path, or an empty text"),
     ("release_index_url", "index.example", 'is "index.example"', "a URL that begins with https:// or http://"),
@@ -333,33 +334,19 @@ def test_names_that_a_playbook_does_not_use_keep_it_from_nothing(deploys: Deploy
         ("rollback", "service_fleets", "service_fleet"),
         ("verify", "verify_relase", "verify_release"),
         ("tune", "tune_round", "tune_rounds"),
-    ],
-)
-def test_names_like_those_that_a_playbook_goes_by_are_refused(
-    deploys: Deploys, playbook: str, name: str, meant: str
-) -> None:
-    before = deploys.listener.visits
-    done = deploys.run(f"playbooks/{playbook}.yml", {"one": GOOD}, "-e", f"tune_host=one {name}=x")
-    assert f"unknown setting {name}; did you mean {meant}?" in done.stdout
-    assert done.returncode != 0
-    assert deploys.listener.visits == before
-
-
-@pytest.mark.fault(55)
-@pytest.mark.parametrize(
-    ("playbook", "name", "meant"),
-    [
         ("provision", "aws_fleet_instance_typ", "aws_fleet_instance_type"),
         ("destroy", "aws_fleet_enviroment", "aws_fleet_environment"),
     ],
 )
-def test_misspelt_setting_of_a_fleet_is_refused_before_aws_is_asked(
+def test_names_like_those_that_a_playbook_goes_by_are_refused_before_hosts_or_aws_are_asked(
     deploys: Deploys, playbook: str, name: str, meant: str
 ) -> None:
-    extra = {**GOOD, "aws_fleet_region": "eu-central-1", name: "t3.large"}
-    done = deploys.run(f"playbooks/{playbook}.yml", {"one": GOOD}, "-e", json.dumps(extra))
+    before = deploys.listener.visits
+    more = {**GOOD, "aws_fleet_region": "eu-central-1"} if name.startswith("aws_") else {"tune_host": "one"}
+    done = deploys.run(f"playbooks/{playbook}.yml", {"one": GOOD}, "-e", json.dumps({**more, name: "x"}))
     assert f"unknown setting {name}; did you mean {meant}?" in done.stdout
     assert done.returncode != 0
+    assert deploys.listener.visits == before
 
 
 TUNE = {

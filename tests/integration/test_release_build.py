@@ -19,6 +19,7 @@ from plugins.module_utils.build.platforms import lib_member
 from plugins.module_utils.build.request import Platform, Request
 from plugins.module_utils.build.requirements import blocks
 from plugins.module_utils.build.uv import BuildError, Uv, UvError
+from tests.unit.repositories import commit, git
 
 FILES = Path(__file__).parents[2] / "roles/release/files"
 HERE = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -129,6 +130,27 @@ def test_code_alone_leaves_the_dependencies(
     assert after["id"] != before["id"]
     assert one["lib_sha256"] == two["lib_sha256"]
     assert one["code_sha256"] != two["code_sha256"]
+
+
+def test_artifact_that_is_deployed_elsewhere_brings_its_origin_along(locked: Path, cache: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(locked, tmp_path / "app"))
+    git(root, "init")
+    commit(root, "v1.4.2")
+    label = f"v1.4.2 ({git(root, 'rev-parse', '--short=7', 'HEAD')})"
+    built = run(root, cache, by="octocat (GitHub run 77)")
+    assert (built["label"], built["origin"]["by"]) == (label, "octocat (GitHub run 77)")
+    (tmp_path / "dist").mkdir()
+    made = Path(built["artifacts"][f"{HERE}-x86_64"]["path"])
+    shutil.copy(made, tmp_path / "dist/tiny.tar.gz")
+    alone = run(tmp_path / "dist/tiny.tar.gz", tmp_path / "cache", by="bob@laptop")
+    assert (alone["id"], alone["label"], alone["origin"]) == (built["id"], "1.0", {})
+    shutil.copy(f"{made}.origin.json", tmp_path / "dist/tiny.tar.gz.origin.json")
+    for source in (tmp_path / "dist/tiny.tar.gz", tmp_path / "dist"):
+        again = run(source, tmp_path / "cache", by="bob@laptop")
+        assert (again["id"], again["label"], again["origin"]) == (built["id"], label, built["origin"])
+    commit(root, "v1.4.3")
+    assert run(root, cache)["label"].startswith("v1.4."), "the same release"
+    assert json.loads(Path(f"{made}.origin.json").read_text())["origin"]["commit"] == git(root, "rev-parse", "HEAD")
 
 
 def test_artifact_builds_itself(locked: Path, cache: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -134,3 +135,38 @@ def test_messages_that_operations_explains_are_the_codes_own() -> None:
     missing = {part for part in parts if len(part) > 3 and part not in code and not any(f in part for f in foreign)}
     assert len(parts) > 50
     assert not missing
+
+
+def installed(role: str, tasks: str) -> list[str]:
+    """Every path that a role's task puts on a host, for the app shop."""
+    own = {"app_name": "shop", "_service_tool": "/usr/local/lib/shop-release", "_service_fleet_file": "/etc/shop/fleet"}
+    own |= {"_service_command": "/usr/local/sbin/shop-release", "_service_key_file": "/etc/shop/digest.key"}
+    listed = yaml.safe_load((REPOSITORY / "roles" / role / "tasks" / f"{tasks}.yml").read_text())
+    (task,) = (entry["webfleet.fastapi.host_files"] for entry in listed if "webfleet.fastapi.host_files" in entry)
+    named = [entry["path"] for entry in task["files"] if entry.get("state") != "absent"]
+    paths = [*named, task["record"], *([task["key_file"]] if "key_file" in task else [])]
+    return [re.sub(r"\{\{ (\w+) \}\}", lambda match: own[match[1]], path) for path in paths]
+
+
+def test_recipe_that_removes_an_app_leaves_nothing_of_it(tmp_path: Path) -> None:
+    """All that the roles install, what they keep of edits, the slots' own units, and what the app and nginx write."""
+    text = (REPOSITORY / "docs/operations.md").read_text().partition("### Remove an app from a host")[2]
+    script = text.partition("```sh\n")[2].partition("```")[0]
+    files = [*installed("service", "prepare"), *installed("proxy", "main")]
+    assert len(files) > 15
+    files += [f"{path}.edited-20260101T000000" for path in files]
+    for slot in ("blue", "green"):
+        files += [f"/etc/systemd/system/shop@{slot}.{kind}" for kind in ("service", "socket")]
+        files += [f"/etc/systemd/system/multi-user.target.wants/shop@{slot}.service", f"/run/shop/{slot}.sock"]
+    files += ["/srv/shop/slots/blue.json", "/var/lib/shop/data", "/var/log/nginx/shop.watch.log.1"]
+    others = ["/etc/systemd/system/shopping@.service", "/srv/shopping/live.sock", "/etc/nginx/nginx.conf"]
+    for name in (*files, *others):
+        (tmp_path / name[1:]).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name[1:]).touch()
+    here = re.sub(r"(?<=\s)/(?=(etc|run|srv|usr|var)/)", f"{tmp_path}/", script)
+    assert all(path.startswith(str(tmp_path)) for path in re.findall(r"\s(/\S+)", here)), "nothing of this machine"
+    only_rm = 'sudo() { case "$1" in rm) "$@" ;; esac; }\n'
+    subprocess.run(["sh", "-ec", only_rm + here], check=True)
+    left = {f"/{path.relative_to(tmp_path)}" for path in tmp_path.rglob("*") if path.is_file()}
+    shared = "/etc/nginx/conf.d/00-refuse-unknown-hosts.conf"
+    assert left == {*others, shared, f"{shared}.edited-20260101T000000"}

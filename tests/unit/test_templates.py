@@ -759,3 +759,30 @@ def test_every_template_is_rendered_here() -> None:
     rendered = {file for file in files if file.name in tested}
     included = {name for file in rendered for name in re.findall(r"{% include '([^']+)' %}", file.read_text())}
     assert [file.name for file in files if file not in rendered and file.name not in included] == []
+
+
+# Who asks
+
+
+@pytest.mark.parametrize("tasks", ["switch", "restore", "rollback"])
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"service_by": "ann (GitHub run 7)"}, "ann (GitHub run 7)"),
+        ({"service_by": "ann", "fleet_by": "bot"}, "ann"),
+        ({"fleet_by": "release bot"}, "release bot"),
+        ({}, "octocat (GitHub run 77)"),
+    ],
+)
+def test_role_that_is_used_alone_names_who_deploys_as_the_playbooks_do(
+    monkeypatch: pytest.MonkeyPatch, tasks: str, given: dict[str, str], name: str
+) -> None:
+    for variable, text in (("GITHUB_ACTIONS", "true"), ("GITHUB_ACTOR", "octocat"), ("GITHUB_RUN_ID", "77")):
+        monkeypatch.setenv(variable, text)
+    (task,) = yaml.safe_load((ROLES / "service/tasks" / f"{tasks}.yml").read_text())
+    argv = task["webfleet.fastapi.host_command"]["argv"]
+    words = [argv] if isinstance(argv, str) else argv[argv.index("--by") + 1 :][:1]
+    live = host(live={"release": "0123456789ab"})
+    (text,) = (word.strip().removeprefix("{{").removesuffix("}}") for word in words)
+    by = value("service", text, release_id="0123456789ab", ansible_facts=live, **given)
+    assert (by[by.index("--by") + 1] if isinstance(argv, str) else by) == name

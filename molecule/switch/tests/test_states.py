@@ -114,6 +114,17 @@ ALTERED = {
 }
 
 
+def assert_known_to_systemd(app: App) -> None:
+    """No unit of the host waits for a daemon-reload, and both ways of asking call the live slot enabled."""
+    stale = app.host.check_output(
+        "systemctl show --property=Id,NeedDaemonReload '*' | grep -c NeedDaemonReload=yes || true"
+    )
+    shown = app.host.check_output(
+        f"systemctl show --property=UnitFileState --value {app.unit}; systemctl is-enabled {app.unit}"
+    )
+    assert (stale, shown.split()) == ("0", ["enabled", "enabled"])
+
+
 @pytest.mark.fault(56)
 @pytest.mark.fault(68)
 @pytest.mark.parametrize("way", ALTERED)
@@ -124,16 +135,25 @@ def test_a_deploy_of_the_same_release_repairs_the_live_slot(app: App, sample: st
     done = playbook("deploy.yml", "--limit", "web1", variables={"service_watch_seconds": 1})
     assert done.returncode == 0, done.stdout
     assert f"{text}" in done.stdout
-    assert "a switch repairs it" in done.stdout
+    assert "a switch repaired it" in done.stdout
     app.assert_settled(sample)
     assert way == "link removed" or app.slot != before
-    stale = app.host.check_output(
-        "systemctl show --property=Id,NeedDaemonReload '*' | grep -c NeedDaemonReload=yes || true"
-    )
-    shown = app.host.check_output(
-        f"systemctl show --property=UnitFileState --value {app.unit}; systemctl is-enabled {app.unit}"
-    )
-    assert (stale, shown.split()) == ("0", ["enabled", "enabled"])
+    assert_known_to_systemd(app)
+
+
+@pytest.mark.fault(68)
+def test_after_each_kind_of_switch_systemd_has_read_all_units_and_shows_the_live_slot_as_enabled(
+    app: App, sample: str
+) -> None:
+    """Also where the host does it by itself, with its link and its units written while systemd runs."""
+    app.copy_release(sample, {"Query(ge=0, le=10,": "Query(ge=0, le=60,"}, "second")
+    with app.settings(watch_seconds=1):
+        for words in (("activate", "second"), ("restart",), ("rollback",)):
+            rc, said = app.command(*words)
+            assert rc == 0, said
+            app.wait_for_the_old_slot()
+            assert_known_to_systemd(app)
+    app.assert_settled(sample)
 
 
 @pytest.mark.fault(69)

@@ -21,6 +21,7 @@ from .cache import Cache
 from .check import check_module, find_module, search_path
 from .git import fetch_git
 from .local import site_tree
+from .origin import write_side_file
 from .platforms import artifact_of, lib_member
 from .release_id import release_id
 from .request import Request, check_python
@@ -139,10 +140,14 @@ def from_source(request: Request, source: Source, cache: Cache, uv: Uv) -> dict[
         lib, member = libs()[platform.key]
         own = replace(manifest, python=platform.python, arch=platform.arch, lib_content=member.content)
         artifacts[platform.key] = artifact_of(own, lib, member, [*app, *site], cache, made)
+    label = source.label or manifest.id
+    origin = {**(asdict(source.origin) if source.origin.commit else {}), "by": request.by}
+    for artifact in artifacts.values():
+        write_side_file(Path(artifact["path"]), manifest.id, label, origin)
     return {
         "id": manifest.id,
-        "label": source.label or manifest.id,
-        "origin": asdict(source.origin) if source.origin.commit else {},
+        "label": label,
+        "origin": origin,
         "artifacts": artifacts,
         "notes": source.notes + notes,
         "built": any(made),

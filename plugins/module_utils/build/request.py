@@ -50,7 +50,7 @@ class Request:
 
     `engine` decides which packages are added; `engines` are all that hosts run the release with. `lock` is a file with
     the requirements of a source that brings no lock; `sdists` lets hosts build source distributions. What `exclude` and
-    `include` mean, selection.py says.
+    `include` mean, selection.py says. `by` is who builds; it is no part of the release.
     """
 
     app: str
@@ -64,6 +64,7 @@ class Request:
     sdists: bool = False
     engines: Sequence[str] = ()
     include: Sequence[str] = ()
+    by: str = ""
 
     @property
     def other_engines(self) -> list[str]:

@@ -15,6 +15,7 @@ from ..workers.engines import ENGINES
 from .artifact import CHUNK, PACKING, Member, describe, file_sha256
 from .cache import Cache, load, save
 from .engine import floors, is_older
+from .origin import read_side_file
 from .request import Request
 from .uv import BuildError
 
@@ -89,12 +90,15 @@ def from_artifacts(request: Request, files: Sequence[Path], cache: Cache) -> dic
             f"There is no artifact for {'; '.join(missing)}, only for {', '.join(sorted(artifacts))}. Build one for it "
             "and name the folder with all of them as app_source."
         )
+    # The artifact itself says only what is the same for all who build it; a file beside it says the rest.
+    beside = [read_side_file(path, manifest.id) for path in files]
+    label, origin = next(((label, origin) for label, origin, _unused in beside if label), ("", {}))
     return {
         "id": manifest.id,
-        "label": manifest.source["version"] or manifest.id,
-        "origin": {},  # an artifact says only what is the same for all who build it
+        "label": label or manifest.source["version"] or manifest.id,
+        "origin": origin,
         "artifacts": {platform.key: artifacts[platform.key] for platform in request.platforms},
-        "notes": [],
+        "notes": [note for _unused, _origin, note in beside if note],
         "built": False,
     }
 

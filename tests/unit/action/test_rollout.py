@@ -17,6 +17,7 @@ from plugins.action.rollout import (
     go_back,
     not_reached,
     reason,
+    unfit,
 )
 
 OLD, NEW = "old000000000", "new000000000"
@@ -329,17 +330,42 @@ def test_each_reason_is_told_once_with_its_hosts() -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "message",
-    [
-        "Task failed: Timeout (12s) waiting for privilege escalation prompt:",
-        "Missing sudo password",
-        "sudo: a password is required",
-    ],
-)
-def test_a_host_on_which_sudo_refuses_is_told_as_such(message: str) -> None:
+def test_a_host_on_which_sudo_refuses_is_told_as_such() -> None:
+    message = "Timeout (12s) waiting for privilege escalation prompt:"
     assert not_reached(message).startswith(f"sudo did not make Ansible root: {message}. Allow it without a password")
-    assert not_reached("no route to host") == "not reached: no route to host"
+    assert not_reached("no route to host\nand more") == "not reached: no route to host"
+
+
+def test_of_hosts_that_cannot_take_the_app_those_are_told_whose_sudo_refused() -> None:
+    words = "sudo: interactive authentication is required"
+    hosts = {
+        "a": {"service_probe": {"failed": True, "msg": "it has systemd 245"}},
+        "b": {"service_probe": {"failed": True, "msg": "MODULE FAILURE", "module_stderr": f"{words}\n"}},
+        "c": prepared(),
+    }
+    first, *more = unfit(hosts).splitlines()
+    assert first == "a, b cannot take the app, for the reasons above. Nothing was changed on any host."
+    assert [line[: len(f"b: sudo did not make Ansible root: {words}.")] for line in more] == [
+        f"b: sudo did not make Ansible root: {words}."
+    ]
+    assert unfit({"c": prepared()}) == ""
+
+
+def altered(host: Result) -> Result:
+    """A host whose live slot was down when the run began."""
+    host["service_probe"]["ansible_facts"]["app_probe"]["altered"] = "shop@blue.service is down"
+    return host
+
+
+def test_repair_is_told_of_hosts_that_switched_or_will_and_of_no_others() -> None:
+    hosts = {"a": altered(switched(NEW)), "b": altered(refused()), "c": altered(prepared(NEW))}
+    hosts |= {"d": altered(prepared(NEW, fleet_failure="disk")), "e": altered(prepared(NEW, service_switch=LOST))}
+    down = "shop@blue.service is down"
+    told_now = {"a": "; a switch repaired it", "b": "", "c": "; a switch is to repair it", "d": "", "e": ""}
+    assert decided(hosts, max_failures=5)["notes"] == [f"{name}: {down}{more}" for name, more in told_now.items()]
+    stopped = {**told_now, "c": ""}
+    assert decided(hosts)["notes"] == [f"{name}: {down}{more}" for name, more in stopped.items()]
+    assert decided({"c": hosts["c"]}, check=True)["notes"] == [f"c: {down}; a switch would repair it"]
 
 
 # Whatever a host says

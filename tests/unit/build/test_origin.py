@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from plugins.module_utils.build.origin import Origin, read_origin
+from plugins.module_utils.build.origin import Origin, read_origin, read_side_file, side_file, write_side_file
 from tests.unit.repositories import commit, git, make, repository
 
 COMMIT = "3f2a91c" + "0" * 33
@@ -50,3 +52,44 @@ def test_name_is_the_tag_else_the_branch_else_the_commit(tmp_path: Path, monkeyp
 def git_tag(root: Path) -> str:
     """Return the tag that git takes where a commit has several, with the dash behind it."""
     return git(root, "describe", "--tags").partition("-")[0] + "-"
+
+
+RELEASE = "0123456789ab"
+ORIGIN = {"commit": COMMIT, "name": "v1.4.2", "changes": 2, "by": "octocat (GitHub run 77)"}
+
+
+def test_origin_goes_along_in_a_file_beside_the_artifact(tmp_path: Path) -> None:
+    artifact = tmp_path / "shop.tar.gz"
+    assert read_side_file(artifact, RELEASE) == ("", {}, "")
+    write_side_file(artifact, RELEASE, "v1.4.1 (3f2a91c)", ORIGIN)
+    write_side_file(artifact, RELEASE, "v1.4.2 (3f2a91c)", ORIGIN)
+    moved = side_file(artifact).rename(tmp_path / "mine.tar.gz.origin.json")
+    assert read_side_file(tmp_path / "mine.tar.gz", RELEASE) == ("v1.4.2 (3f2a91c)", ORIGIN, "")
+    assert [*tmp_path.iterdir()] == [moved], "nothing else is left"
+
+
+@pytest.mark.parametrize(
+    ("record", "why"),
+    [
+        ({"id": "ffffffffffff"}, "is of release 'ffffffffffff'"),
+        ({"label": "v1\x1b[31m"}, "is none that a build has written"),
+        ({"label": 7}, "is none that a build has written"),
+        ({"label": "x" * 256}, "is none that a build has written"),
+        ({"origin": {**ORIGIN, "by": "a\nb"}}, "is none that a build has written"),
+        ({"origin": {**ORIGIN, "changes": "2"}}, "is none that a build has written"),
+        ({"origin": {**ORIGIN, "more": "x"}}, "is none that a build has written"),
+        ({"origin": {}}, "is none that a build has written"),
+        ({"origin": None}, "cannot be read (TypeError)"),
+        (None, "cannot be read (TypeError)"),
+        ([], "cannot be read (TypeError)"),
+    ],
+)
+def test_file_of_another_release_or_that_could_not_be_shown_is_told_and_not_taken(
+    tmp_path: Path, record: Any, why: str
+) -> None:
+    artifact = tmp_path / "shop.tar.gz"
+    whole = {"id": RELEASE, "label": "v1", "origin": ORIGIN, **record} if isinstance(record, dict) else record
+    side_file(artifact).write_text(json.dumps(whole))
+    label, origin, note = read_side_file(artifact, RELEASE)
+    assert (label, origin) == ("", {})
+    assert note.startswith(f"{side_file(artifact)} {why}, so where the release comes from is not told. ")
