@@ -141,8 +141,9 @@ class Sizing:
         mib = math.ceil(max(self.overlap.sizes(slot), default=0.0))
         if self.going_back or not self.settings.number_is_data:
             return with_number(self.config, self.settings, replace(record, fresh_mib=mib))
-        plan = replan(record.plan, mib)
-        planned = record.plan.workers
+        plan, planned = replan(record.plan, mib), record.plan.workers
+        if planned < min(plan.workers, self.server.least_workers):
+            plan = record.plan  # from so few, this engine cannot grow: the next deploy plans with what was measured
         number = max(plan.workers, self.least)
         if number < planned:
             self.context.report(f"{cut_sum(record.plan, mib)}: {number} instead of {planned} workers")

@@ -17,6 +17,7 @@ from plugins.module_utils.host.journal import STARTING, Transaction
 from plugins.module_utils.host.recover import recover
 from plugins.module_utils.host.sizing import Sizing
 from plugins.module_utils.host.systemd import SystemdError
+from plugins.module_utils.workers.engines import ENGINES
 from plugins.module_utils.workers.plan import plan_workers
 from tests.unit.host.fake_systemd import Host
 
@@ -83,6 +84,17 @@ def test_release_with_smaller_workers_than_the_one_before_gets_all_again(tmp_pat
     assert "a worker takes 40 MiB, less than those before: 5 workers, not 2" in said
     assert (again.live["workers"], len(again.workers(2)), again.live["fresh_mib"]) == (5, 5, 40)
     assert again.most <= LIMIT
+
+
+def test_engine_that_cannot_grow_from_one_worker_keeps_it_until_the_next_deploy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is recorded is what runs: nobody waits for workers that never come."""
+    monkeypatch.setattr(type(ENGINES["gunicorn"]), "least_workers", 2)
+    host = host_of(tmp_path, fresh_mib=900)
+    host.sizes["aaa"] = 40.0
+    go(host, "aaa")
+    assert (host.config.workers, host.live["workers"], len(host.workers(1)), host.live["fresh_mib"]) == (1, 1, 1, 40)
 
 
 def test_first_release_starts_with_one_worker_and_has_all_before_traffic(tmp_path: Path) -> None:
