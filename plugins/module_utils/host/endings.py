@@ -48,7 +48,12 @@ def how_it_fell(unit: Ended, restarts: int, down: bool) -> str:
 
     restarts: how often it had been started again before.
     """
-    return ending(unit) if down else f"ended and was started again, {unit.restarts - restarts} times"
+    return ending(unit) if down else f"ended and was started again {times(unit.restarts - restarts)}"
+
+
+def times(count: int) -> str:
+    """Say how often something has happened."""
+    return "once" if count == 1 else f"{count} times"
 
 
 def ending(unit: Ended) -> str:

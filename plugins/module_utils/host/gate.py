@@ -43,11 +43,16 @@ class AnswerError(GateError):
 
 @dataclass(frozen=True)
 class _Missing:
-    """What a slot lacks. status: of a bad answer; open: an answer was not waited for as long as it may take."""
+    """What a slot lacks.
+
+    status: of a bad answer; open: an answer was not waited for as long as it may take; workers: what lacks are workers,
+    which says nothing more once they run.
+    """
 
     text: str
     status: int = 0
     open: bool = False
+    workers: bool = False
 
 
 @dataclass(frozen=True)
@@ -178,7 +183,9 @@ class _Gate:
         # One that died has to be replaced by one that answers.
         self.answered &= self.running
         if len(pids) != (self.workers or max(1, len(pids))):
-            return _Missing(f"{len(pids)} of {self.workers or 1} workers run")
+            return _Missing(f"{len(pids)} of {self.workers or 1} workers run", workers=True)
+        if self.known and self.known.workers and not self.died:
+            self.known = None
         if not self.answered:
             first = self._burst(1, min(self.patience, self.left()))
             if first.statuses == [0]:

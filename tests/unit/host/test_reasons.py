@@ -45,7 +45,7 @@ FELL, HOW = "counter@green.service failed while starting", "does not run"
             for how, log in (
                 (result, Excerpt(ended="was killed by SIGKILL")),
                 (result, Excerpt()),
-                ("ended and was started again, 1 times", Excerpt(ended=result, by_result=True)),
+                ("ended and was started again once", Excerpt(ended=result, by_result=True)),
             )
         ),
         (CrashError(FELL, OOM), Excerpt(last_line="bye"), f"{FELL}: it {OOM}"),

@@ -423,5 +423,4 @@ def test_weights_are_mixed_evenly() -> None:
 
 def test_load_program_needs_nothing_of_ours() -> None:
     """The path to it is all that the host's Python is given."""
-    done = subprocess.run([sys.executable, "-I", "-S", tune.LOAD, "{}"], capture_output=True, text=True, check=False)
-    assert "KeyError: 'headers'" in done.stderr
+    subprocess.run([sys.executable, "-I", "-S", "-c", f"import runpy; runpy.run_path({str(tune.LOAD)!r})"], check=True)

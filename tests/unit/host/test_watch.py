@@ -299,7 +299,7 @@ def test_a_unit_that_fell_over_is_trouble(slot: Slot, active: str) -> None:
 def test_a_unit_that_systemd_has_started_anew_is_trouble(slot: Slot) -> None:
     watched = slot.watch()
     slot.now = dataclasses.replace(slot.now, restarts=3)
-    assert look(slot, watched).endswith("failed: it ended and was started again, 1 times")
+    assert look(slot, watched).endswith("failed: it ended and was started again once")
 
 
 def test_restarts_of_before_are_not_held_against_it(slot: Slot) -> None:

@@ -50,11 +50,10 @@ def restarts(snapshot: Snapshot) -> Iterator[Finding]:
     if count:
         often = context.systemd.restarts(unit, min(seconds, RECENT)) >= MANY_RESTARTS
         severity = HURTS_NOW if often else NOTE
-        times = "once" if count == 1 else f"{count} times"
         # That of the last start that logged one: the present one may be well.
         starts = reversed(context.systemd.recent(unit, seconds))
         last = next(filter(None, map(last_exception, starts)), "")
-        text = f"{unit} fell over and was started again {times} within {span(seconds)}"
+        text = f"{unit} fell over and was started again {endings.times(count)} within {span(seconds)}"
         yield Finding(severity, "restarts", text + (f"; its last exception: {last}" if last else ""))
 
 
@@ -119,8 +118,7 @@ def why(context: Context, unit: str, seconds: float) -> str:
     """
     count = context.systemd.restarts(unit, seconds)
     last = last_exception_of_last_start(context, unit, seconds)
-    times = "once" if count == 1 else f"{count} times"
-    return (f"; started again {times} within {span(seconds)}" if count else "") + (
+    return (f"; started again {endings.times(count)} within {span(seconds)}" if count else "") + (
         f"; its last exception: {last}" if last else ""
     )
 
