@@ -20,7 +20,7 @@ OWN, OTHER = "counter-production", "counter-staging"
 
 
 def deploy(*arguments: str, fleet: str = OWN, **variables: Any) -> subprocess.CompletedProcess[str]:
-    given = {"service_watch_seconds": 1, "service_fleet": fleet, **variables}
+    given = {"service_fleet": fleet, **variables}
     return playbook("deploy.yml", *arguments, variables=given)
 
 
@@ -40,11 +40,13 @@ def recorded(app: App) -> Iterator[str]:
     """web1 belongs to OWN; what it was told by that deploy. Afterwards it remembers none, as the other tests expect."""
     assert app.host.check_output(f"cat /etc/{app.name}/fleet") == ""
     before = app.state()
-    done = deploy("--limit", "web1")
-    assert done.returncode == 0, done.stdout
-    assert app.state() == before, "the record alone replaces no worker"
-    yield done.stdout
-    app.host.check_output(f"rm -f /etc/{app.name}/fleet")
+    try:
+        done = deploy("--limit", "web1")
+        assert done.returncode == 0, done.stdout
+        assert app.state() == before, "the record alone replaces no worker"
+        yield done.stdout
+    finally:
+        app.host.check_output(f"rm -f /etc/{app.name}/fleet")
     done = playbook("deploy.yml")
     assert done.returncode == 0, done.stdout
 
