@@ -54,7 +54,8 @@ def serves(record: SlotRecord) -> dict[str, str]:
 
 
 def _lost_link(host: Host) -> str:
-    slots = [slot for slot in SLOTS if slot_record(host.root, slot)]
+    # A slot of which the first release was refused has a record, too, but is disabled.
+    slots = [slot for slot in SLOTS if slot_record(host.root, slot) and _is_enabled(f"{host.app}@{slot}.service", host)]
     return f"{host.root / 'live.sock'} is gone" if slots and live_slot(host.root) is None else ""
 
 
@@ -69,10 +70,12 @@ def _units(record: SlotRecord, host: Host) -> str:
         return f"{host.app}@{record.slot}.socket is down"
     if proc.state(main_pid) == "T":
         return f"the main process of {unit} is stopped (SIGSTOP)"
+    return "" if _is_enabled(unit, host) else f"{unit} is disabled"
+
+
+def _is_enabled(unit: str, host: Host) -> bool:
     # As `systemctl enable` makes it; a link costs nothing to look at.
-    if not (host.units / "multi-user.target.wants" / unit).is_symlink():
-        return f"{unit} is disabled"
-    return ""
+    return (host.units / "multi-user.target.wants" / unit).is_symlink()
 
 
 def _files(record: SlotRecord, host: Host) -> str:
