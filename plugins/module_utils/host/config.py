@@ -11,14 +11,8 @@ from ..workers.engines import Engine, engine
 from ..workers.plan import WorkerPlan
 from . import digests, records
 from .files import read_environment
-from .records import SLOTS, SlotRecord
+from .records import OF_A_SLOT, SLOTS, SlotRecord
 from .settings import Settings
-
-#: Settings that are one for the host, or that a slot has in its units or its record anyway.
-_OF_THE_HOST = frozenset({"engine", "keep_releases", "worker_memory_max_mib", "writable_paths"})
-#: How a slot is asked, watched and drained, and which commands go with it, as which user: what a refused deploy wants
-#: of these is not to reach the slot that serves.
-OF_A_SLOT = tuple(field.name for field in fields(Settings) if field.name not in _OF_THE_HOST)
 
 
 class HostError(Exception):

@@ -9,7 +9,7 @@ from typing import Any
 
 from . import proc, sockets
 from .files import read_object
-from .records import SLOTS, SlotRecord, live_slot, slot_record
+from .records import OF_A_SLOT, SLOTS, SlotRecord, live_slot, slot_record
 from .whole import MARKER, missing
 from .written import slot_changes
 
@@ -51,6 +51,15 @@ def altered(record: SlotRecord, host: Host) -> str:
 def serves(record: SlotRecord) -> dict[str, str]:
     """Return the release and the fingerprint that a host serves with, by what the last switch has written down."""
     return {"release": record.release, "fingerprint": str(record.public().get("fingerprint", ""))}
+
+
+def unadopted(record: SlotRecord, etc: Path) -> bool:
+    """Return whether the last deploy left settings of a slot that the live one does not go by.
+
+    As after one that was refused: a deploy that wants the same changes no file, and the record is to have them yet.
+    """
+    left = read_object(etc / "release.json") | read_object(etc / "hooks.json")
+    return bool(record) and any(record.proved_with.get(name) != left[name] for name in OF_A_SLOT if name in left)
 
 
 def _lost_link(host: Host) -> str:

@@ -9,12 +9,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
+import yaml
 
 from plugins.module_utils.host.answering import serving
 from plugins.module_utils.host.cli import longest, main
 from plugins.module_utils.host.commands import IN_UNIT
 from plugins.module_utils.host.config import Config
+from plugins.module_utils.host.serving import unadopted
 from plugins.module_utils.host.sockets import Answers
 from plugins.module_utils.host.status import status
 from plugins.module_utils.host.written import EDITED
@@ -145,6 +148,42 @@ def test_settings_that_need_no_new_workers_are_adopted(host: Host) -> None:
     host.config = dataclasses.replace(host.config, health_path="/never")
     assert call(host, "adopt", "aaa") == 0
     assert host.config.of("blue").health_path == "/ready", "those workers run with another environment"
+
+
+def test_what_a_refused_deploy_left_is_adopted_though_no_file_changes(host: Host) -> None:
+    """A deploy that wants the same again writes nothing: that the record is behind says the probe."""
+    assert not unadopted(host.config.live_record(), host.folder), "nothing is live yet"
+    settings: dict[str, Any]
+    for settings in ({}, {"health_path": "/ready"}, {"hook_after": "true"}, {"warmup_paths": ("/warm",)}):
+        host.config = dataclasses.replace(host.config, **settings)
+        assert call(host, "activate", "aaa", "--wanted") == 0
+        assert not unadopted(host.config.live_record(), host.folder)
+    for settings in ({"health_path": "/v2"}, {"hook_after": "false"}, {"warmup_paths": ("/warm", "/v2")}):
+        host.broken.add("bbb")
+        host.config = dataclasses.replace(host.config, **settings)
+        assert call(host, "activate", "bbb", "--wanted") == 1
+        assert unadopted(host.config.live_record(), host.folder)
+        assert call(host, "adopt", "aaa") == 0
+        assert not unadopted(host.config.live_record(), host.folder)
+    assert not unadopted(host.config.live_record(), host.folder / "nothing"), "of what is not there nothing is known"
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_behind", "switches", "adopts"),
+    [(True, False, False, True), (False, True, False, True), (False, False, False, False), (True, True, True, False)],
+)
+def test_role_has_settings_adopted_that_the_live_release_does_not_go_by(
+    changed: bool, is_behind: bool, switches: bool, adopts: bool
+) -> None:
+    tasks = yaml.safe_load((Path(__file__).parents[3] / "roles/service/tasks/prepare.yml").read_text())
+    when = next(
+        task["when"] for task in tasks if "adopt" in task.get("webfleet.fastapi.host_command", {}).get("argv", ())
+    )
+    variables = {
+        "service_files": {"changed": changed, "needs_switch": switches},
+        "ansible_facts": {"app_probe": {"unadopted": is_behind}},
+    }
+    assert jinja2.Environment(autoescape=True).compile_expression(when)(**variables) is adopts
 
 
 def test_record_of_an_earlier_version_leaves_the_settings_of_the_last_deploy(host: Host) -> None:
