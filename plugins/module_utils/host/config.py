@@ -84,7 +84,7 @@ class Config(Settings):
 
     @property
     def expiry(self) -> float:
-        """How many seconds a switch may take at most; systemd ends one that takes longer."""
+        """How many seconds a switch may take at most with these settings; systemd ends one that takes longer."""
         hooks = self.hook_timeout * bool(self.hook_before) + self.hook_timeout * bool(self.hook_after)
         going_back = self.boot_timeout + 10
         # See sizing.py. Making room has a time of its own, in which a last worker's replacement may only just begin.
@@ -94,6 +94,13 @@ class Config(Settings):
         giving_back = self.boot_timeout
         sizing = making_room + settling + giving_back
         return 2 * (self.boot_timeout + self.drain_timeout) + sizing + self.watch_seconds + hooks + going_back + 120
+
+    @property
+    def longest(self) -> float:
+        """How many seconds a switch may take at most, with the settings of whichever release it is to."""
+        kept = map(SlotRecord.read, self.etc.glob("releases/*/record.json"))
+        records = [*map(self.record_of, SLOTS), *kept]
+        return max(self.expiry, *(self.with_those_of(record).expiry for record in records))
 
     @property
     def leaving_seconds(self) -> float:
