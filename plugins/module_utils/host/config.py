@@ -86,7 +86,8 @@ class Config(Settings):
     def expiry(self) -> float:
         """How many seconds a switch may take at most with these settings; systemd ends one that takes longer."""
         hooks = self.hook_timeout * bool(self.hook_before) + self.hook_timeout * bool(self.hook_after)
-        going_back = self.boot_timeout + 10
+        # The old slot starts again, and the new one is drained, then stopped: its unit has as long for that once more.
+        going_back = self.boot_timeout + 2 * self.drain_timeout + 10
         # See sizing.py. Making room has a time of its own, in which a last worker's replacement may only just begin.
         replacing = self.leaving_seconds + self.boot_timeout
         making_room = self.boot_timeout + self.drain_timeout + replacing
