@@ -160,13 +160,17 @@ class Config(Settings):
         folder = self.etc / "releases" / release
         return {kind: folder / kind for kind in ("service", "socket", "environment")}
 
-    def own_files(self, release: str) -> tuple[dict[str, Path], SlotRecord]:
-        """Return the files that a release serves with, or last served with, and the record of that; empty: none."""
+    def own_files(self, release: str, former: bool = False) -> tuple[dict[str, Path], SlotRecord]:
+        """Return the files that a release serves with, or last served with, and the record of that; empty: none.
+
+        former: of the live release, those that it served with before its present ones, where they were kept.
+        """
         slot, live = self.live_slot(), self.live_record()
-        if slot and release == live.release:
-            return self.slot_files(slot), live
         kept = self.kept_files(release)
-        return kept, SlotRecord.read(kept["service"].with_name("record.json"))
+        record = SlotRecord.read(kept["service"].with_name("record.json"))
+        if slot and release == live.release and not (former and record):
+            return self.slot_files(slot), live
+        return kept, record
 
     def release_dir(self, release: str) -> Path:
         """Where a release is unpacked."""

@@ -73,7 +73,8 @@ def cut_over(context: Context, request: Request) -> Transaction:
     if old is None:
         # Nor has one whose link somebody has removed.
         take_back(context, other(new))
-    settings = settings_for(context, request.release, manifest, new, request.going_back or request.own)
+    own, former = request.going_back or request.own, request.verb == RESTORE
+    settings = settings_for(context, request.release, manifest, new, own, former)
     context = replace(context, config=config.with_those_of(settings.record))
     config = context.config
     server = engine(settings.record.engine)

@@ -326,3 +326,21 @@ def test_slot_in_which_an_earlier_version_was_refused_was_not_edited(refused: Ho
     refused.broken.clear()
     assert call(refused, "activate", "bbb", "--wanted") == 0
     assert not list(refused.folder.glob(f"*/*{EDITED}*"))
+
+
+def test_rollout_that_stops_takes_back_settings_that_came_without_a_new_release(host: Host) -> None:
+    """It asks for the release that was live when it began: that is the live one, which served otherwise."""
+    assert call(host, "activate", "aaa", "--wanted") == 0
+    host.want("second")
+    host.config = dataclasses.replace(host.config, health_path="/ready")
+    assert call(host, "activate", "aaa", "--wanted") == 0
+    assert environment(host) == "second"
+    assert call(host, "restart") == 0
+    assert environment(host) == "second", "these it serves with"
+    host.want("third")
+    host.config = dataclasses.replace(host.config, health_path="/third")
+    assert call(host, "activate", "aaa", "--wanted") == 0
+    assert call(host, "restore", "aaa") == 0
+    assert (environment(host), host.config.of("blue").health_path) == ("second", "/ready")
+    assert (host.live["settings"], host.live["fingerprint"].partition("-")[0]) == ("kept", "second")
+    assert host.config.live_slot() == "blue"
