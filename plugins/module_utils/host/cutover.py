@@ -130,7 +130,8 @@ def check_before(context: Context, request: Request) -> dict[str, Any]:
     check_state(context.config)
     # First, as it may cost the release: what is refused for another reason leaves it there.
     _check_room(context, request)
-    if not request.force:
+    # What is live serves with its own settings: what it was marked for were others.
+    if not request.force and not request.own:
         check_not_bad(context.config, request.release, same_settings=not request.going_back)
     _refuse_or_note(context, request, clock_trouble(context.config, context.clock.time()), "Set the clock")
     return manifest

@@ -13,6 +13,7 @@ import jinja2
 import pytest
 import yaml
 
+from plugins.module_utils.host import history
 from plugins.module_utils.host.answering import serving
 from plugins.module_utils.host.cli import main
 from plugins.module_utils.host.commands import IN_UNIT
@@ -344,3 +345,14 @@ def test_rollout_that_stops_takes_back_settings_that_came_without_a_new_release(
     assert (environment(host), host.config.of("blue").health_path) == ("second", "/ready")
     assert (host.live["settings"], host.live["fingerprint"].partition("-")[0]) == ("kept", "second")
     assert host.config.live_slot() == "blue"
+
+
+@pytest.mark.parametrize("words", [["restart"], ["activate", "live"], ["restore", "aaa"]])
+def test_live_release_that_went_wrong_with_other_settings_is_replaced_with_its_own(
+    refused: Host, words: list[str]
+) -> None:
+    """A deploy of settings alone that went back marks the release, which serves on with those of before."""
+    history.mark_bad(refused.config, "aaa", "it was slow", refused.config.fingerprint)
+    assert call(refused, "activate", "aaa", "--wanted") == 2, "with those it is not tried again"
+    assert call(refused, *words) == 0
+    assert environment(refused) == "first"
