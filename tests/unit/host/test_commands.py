@@ -356,3 +356,6 @@ def test_live_release_that_went_wrong_with_other_settings_is_replaced_with_its_o
     assert call(refused, "activate", "aaa", "--wanted") == 2, "with those it is not tried again"
     assert call(refused, *words) == 0
     assert environment(refused) == "first"
+    assert call(refused, "activate", "aaa", "--wanted") == 2, "nor after that"
+    assert call(refused, "activate", "aaa", "--wanted", "--force") == 0
+    assert history.bad(refused.config) == {}
