@@ -88,7 +88,8 @@ ansible_facts:
     that it was planned with, so that a second deploy changes nothing; see workers/plan.py), C(releases) (complete ones
     on disk), C(fleet) (what the host remembers, empty for none), C(live) (what the last switch recorded), C(serves)
     (the release and the fingerprint that it serves with; empty where that no longer is as the switch made it),
-    C(altered) (in what way it is not: down, hung, disabled, edited, files gone), C(files)
+    C(altered) (in what way it is not: down, hung, disabled, edited, files gone), C(unadopted) (whether a deploy left
+    settings on the host that the live release does not go by), C(files)
     (the bundle's own, so that M(webfleet.fastapi.host_files) need not look at them once more), C(written) (of which of
     them it has noted the content), C(secrets) (likewise,
     with digests that take a key which stays on the host), C(has_key) (whether there is one yet), C(user) (whether it is

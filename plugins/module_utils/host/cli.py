@@ -22,7 +22,6 @@ from .context import Context
 from .cutover import ACTIVATE, RESTART, RESTORE, ROLLBACK, RefusedError
 from .locks import holder
 from .mask import mask
-from .records import SLOTS, SlotRecord
 from .systemd import Systemd, SystemdError, in_unit
 
 UNFINISHED = "the host finishes the switch or takes it back now, see history"
@@ -193,16 +192,9 @@ def _run_in_unit(config: Config, options: argparse.Namespace, words: list[str]) 
     unit, about = f"{config.app}-release-{options.verb}-{os.getpid()}", f"Switch of {config.app}"
     finished = f'[ "$$EXIT_CODE" = exited ] && [ ! -e {config.transaction} ]'
     command = in_unit(
-        unit, about, options.config, [*words, "--in-unit", *by], recovery, longest(config), unless=finished
+        unit, about, options.config, [*words, "--in-unit", *by], recovery, config.longest, unless=finished
     )
     os.execvp(command[0], command)
-
-
-def longest(config: Config) -> float:
-    """Return how many seconds a switch may take at most, with the settings of whichever release it is to."""
-    kept = map(SlotRecord.read, config.etc.glob("releases/*/record.json"))
-    records = [*map(config.record_of, SLOTS), *kept]
-    return max(config.expiry, *(config.with_those_of(record).expiry for record in records))
 
 
 def _print(text: str) -> None:

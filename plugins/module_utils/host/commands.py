@@ -148,7 +148,8 @@ def _named(context: Context, release: str) -> str:
 
 def _recover_first(context: Context) -> None:
     try:
-        recover(context)
+        with reserve.usable(context.config):
+            recover(context)
     except RefusedError as error:
         context.report(f"note: {error}")
 

@@ -11,14 +11,8 @@ from ..workers.engines import Engine, engine
 from ..workers.plan import WorkerPlan
 from . import digests, records
 from .files import read_environment
-from .records import SLOTS, SlotRecord
+from .records import OF_A_SLOT, SLOTS, SlotRecord
 from .settings import Settings
-
-#: Settings that are one for the host, or that a slot has in its units or its record anyway.
-_OF_THE_HOST = frozenset({"engine", "keep_releases", "worker_memory_max_mib", "writable_paths"})
-#: How a slot is asked, watched and drained, and which commands go with it, as which user: what a refused deploy wants
-#: of these is not to reach the slot that serves.
-OF_A_SLOT = tuple(field.name for field in fields(Settings) if field.name not in _OF_THE_HOST)
 
 
 class HostError(Exception):
@@ -90,9 +84,10 @@ class Config(Settings):
 
     @property
     def expiry(self) -> float:
-        """How many seconds a switch may take at most; systemd ends one that takes longer."""
+        """How many seconds a switch may take at most with these settings; systemd ends one that takes longer."""
         hooks = self.hook_timeout * bool(self.hook_before) + self.hook_timeout * bool(self.hook_after)
-        going_back = self.boot_timeout + 10
+        # The old slot starts again, and the new one is drained, then stopped: its unit has as long for that once more.
+        going_back = self.boot_timeout + 2 * self.drain_timeout + 10
         # See sizing.py. Making room has a time of its own, in which a last worker's replacement may only just begin.
         replacing = self.leaving_seconds + self.boot_timeout
         making_room = self.boot_timeout + self.drain_timeout + replacing
@@ -100,6 +95,13 @@ class Config(Settings):
         giving_back = self.boot_timeout
         sizing = making_room + settling + giving_back
         return 2 * (self.boot_timeout + self.drain_timeout) + sizing + self.watch_seconds + hooks + going_back + 120
+
+    @property
+    def longest(self) -> float:
+        """How many seconds a switch may take at most, with the settings of whichever release it is to."""
+        kept = map(SlotRecord.read, self.etc.glob("releases/*/record.json"))
+        records = [*map(self.record_of, SLOTS), *kept]
+        return max(self.expiry, *(self.with_those_of(record).expiry for record in records))
 
     @property
     def leaving_seconds(self) -> float:
@@ -158,13 +160,17 @@ class Config(Settings):
         folder = self.etc / "releases" / release
         return {kind: folder / kind for kind in ("service", "socket", "environment")}
 
-    def own_files(self, release: str) -> tuple[dict[str, Path], SlotRecord]:
-        """Return the files that a release serves with, or last served with, and the record of that; empty: none."""
+    def own_files(self, release: str, former: bool = False) -> tuple[dict[str, Path], SlotRecord]:
+        """Return the files that a release serves with, or last served with, and the record of that; empty: none.
+
+        former: of the live release, those that it served with before its present ones, where they were kept.
+        """
         slot, live = self.live_slot(), self.live_record()
-        if slot and release == live.release:
-            return self.slot_files(slot), live
         kept = self.kept_files(release)
-        return kept, SlotRecord.read(kept["service"].with_name("record.json"))
+        record = SlotRecord.read(kept["service"].with_name("record.json"))
+        if slot and release == live.release and not (former and record):
+            return self.slot_files(slot), live
+        return kept, record
 
     def release_dir(self, release: str) -> Path:
         """Where a release is unpacked."""

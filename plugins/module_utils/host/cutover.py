@@ -73,7 +73,8 @@ def cut_over(context: Context, request: Request) -> Transaction:
     if old is None:
         # Nor has one whose link somebody has removed.
         take_back(context, other(new))
-    settings = settings_for(context, request.release, manifest, new, request.going_back or request.own)
+    own, former = request.going_back or request.own, request.verb == RESTORE
+    settings = settings_for(context, request.release, manifest, new, own, former)
     context = replace(context, config=config.with_those_of(settings.record))
     config = context.config
     server = engine(settings.record.engine)
@@ -129,7 +130,8 @@ def check_before(context: Context, request: Request) -> dict[str, Any]:
     check_state(context.config)
     # First, as it may cost the release: what is refused for another reason leaves it there.
     _check_room(context, request)
-    if not request.force:
+    # What is live serves with its own settings: what it was marked for were others.
+    if not request.force and not request.own:
         check_not_bad(context.config, request.release, same_settings=not request.going_back)
     _refuse_or_note(context, request, clock_trouble(context.config, context.clock.time()), "Set the clock")
     return manifest

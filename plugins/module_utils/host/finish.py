@@ -93,13 +93,19 @@ class _Handover:
 
 
 def _mark(context: Context, transaction: Transaction) -> None:
-    """Mark the release bad that somebody went back from, and the live one good."""
+    """Mark the release bad that somebody went back from, and the live one good.
+
+    One that serves on as it was, as after a restart, may have been marked for other settings: that stays.
+    """
     config = context.config
+    slots = filter(None, (transaction.from_slot, transaction.to_slot))
+    served = [(record.release, record.fingerprint) for record in map(config.record_of, slots)]
     if transaction.verb == ROLLBACK and transaction.from_release not in ("", transaction.release):
         fingerprint = config.record_of(other(transaction.to_slot)).fingerprint
         reason = f"{transaction.by} went back from it to {transaction.release}"
         history.mark_bad(config, transaction.from_release, reason, fingerprint)
-    history.unmark(config, transaction.release)
+    if len(set(served)) == len(served):
+        history.unmark(config, transaction.release)
 
 
 def _run_hook_after(context: Context, transaction: Transaction) -> None:

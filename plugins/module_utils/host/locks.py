@@ -32,7 +32,7 @@ def locked(config: Config, what: str, by: str, limit: float | None = None) -> It
         if not _lock(descriptor):
             raise HostError(f"the lock is held: {describe(_read(descriptor))}. Nothing was done")
         now = time.time()
-        expires = int(now + (config.expiry if limit is None else limit))
+        expires = int(now + (config.longest if limit is None else limit))
         about = {"what": what, "by": by, "pid": os.getpid(), "since": int(now), "expires": expires}
         os.ftruncate(descriptor, 0)
         with contextlib.suppress(OSError):

@@ -26,7 +26,7 @@ from .interpreter import python_version
 from .names import conflict
 from .proc import children, listener, memory_mib, seconds_old
 from .records import bad_marks, bad_reason, fleet_of, live_record
-from .serving import Host, altered, is_proved, serves
+from .serving import Host, altered, is_proved, serves, unadopted
 from .whole import missing
 from .written import EDITED, RECORD, read_written
 
@@ -248,6 +248,7 @@ def probe(params: Mapping[str, Any]) -> dict[str, Any]:
             "live": live.public(),
             "serves": serves(live) if live.files and not trouble and is_proved(live, host) else {},
             "altered": trouble,
+            "unadopted": unadopted(live, Path("/etc", app)),
             "user": user_exists(params["user"] or app),
             "nginx": nginx_version(),
             "files": files_of(app),

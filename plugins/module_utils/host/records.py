@@ -8,18 +8,24 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from ..workers.plan import WorkerPlan
 from .digests import FINGERPRINT
 from .files import read_object, write_object
+from .settings import Settings
 
 SLOTS = ("blue", "green")
 FIRST_ENGINE = "gunicorn"
 #: The slot's number of workers, in its environment file: the unit's ExecStart takes it from there.
 WORKERS = "FLEET_WORKERS"
+#: Settings that are one for the host, or that a slot has in its units or its record anyway.
+_OF_THE_HOST = frozenset({"engine", "keep_releases", "worker_memory_max_mib", "writable_paths"})
+#: How a slot is asked, watched and drained, and which commands go with it, as which user: what a refused deploy wants
+#: of these is not to reach the slot that serves.
+OF_A_SLOT = tuple(field.name for field in fields(Settings) if field.name not in _OF_THE_HOST)
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class SlotRecord:
     settings: `wanted` (by the last deploy) or `kept` (of the time when the release served). closes_kept: whether its
     workers have nginx leave connections that it keeps open. files: what the slot runs from, with digests. fresh_mib:
     what its largest worker took (PSS) before it had served anybody, 0 where that is not known. proved_with: settings of
-    the host's command by their names, see config.OF_A_SLOT; earlier versions wrote none. at: Unix time.
+    the host's command by their names, see OF_A_SLOT; earlier versions wrote none. at: Unix time.
     """
 
     release: str = ""

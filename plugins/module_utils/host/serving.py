@@ -9,7 +9,7 @@ from typing import Any
 
 from . import proc, sockets
 from .files import read_object
-from .records import SLOTS, SlotRecord, live_slot, slot_record
+from .records import OF_A_SLOT, SLOTS, SlotRecord, live_slot, slot_record
 from .whole import MARKER, missing
 from .written import slot_changes
 
@@ -53,8 +53,18 @@ def serves(record: SlotRecord) -> dict[str, str]:
     return {"release": record.release, "fingerprint": str(record.public().get("fingerprint", ""))}
 
 
+def unadopted(record: SlotRecord, etc: Path) -> bool:
+    """Return whether the last deploy left settings of a slot that the live one does not go by.
+
+    As after one that was refused: a deploy that wants the same changes no file, and the record is to have them yet.
+    """
+    left = read_object(etc / "release.json") | read_object(etc / "hooks.json")
+    return bool(record) and any(record.proved_with.get(name) != left[name] for name in OF_A_SLOT if name in left)
+
+
 def _lost_link(host: Host) -> str:
-    slots = [slot for slot in SLOTS if slot_record(host.root, slot)]
+    # A slot of which the first release was refused has a record, too, but is disabled.
+    slots = [slot for slot in SLOTS if slot_record(host.root, slot) and _is_enabled(f"{host.app}@{slot}.service", host)]
     return f"{host.root / 'live.sock'} is gone" if slots and live_slot(host.root) is None else ""
 
 
@@ -69,10 +79,12 @@ def _units(record: SlotRecord, host: Host) -> str:
         return f"{host.app}@{record.slot}.socket is down"
     if proc.state(main_pid) == "T":
         return f"the main process of {unit} is stopped (SIGSTOP)"
+    return "" if _is_enabled(unit, host) else f"{unit} is disabled"
+
+
+def _is_enabled(unit: str, host: Host) -> bool:
     # As `systemctl enable` makes it; a link costs nothing to look at.
-    if not (host.units / "multi-user.target.wants" / unit).is_symlink():
-        return f"{unit} is disabled"
-    return ""
+    return (host.units / "multi-user.target.wants" / unit).is_symlink()
 
 
 def _files(record: SlotRecord, host: Host) -> str:

@@ -34,16 +34,18 @@ class SlotSettings:
         return WORKERS.encode() in self.contents["service"]
 
 
-def settings_for(context: Context, release: str, manifest: Mapping[str, Any], slot: str, own: bool) -> SlotSettings:
+def settings_for(
+    context: Context, release: str, manifest: Mapping[str, Any], slot: str, own: bool, former: bool = False
+) -> SlotSettings:
     """Return the settings that a slot is to have for a release.
 
     A deploy takes the settings that it brought. With `own`, as when going back, it gets those that it serves with, or
-    last served with.
+    last served with. With `former`, the live one gets those of before: only settings may have been deployed.
     """
     config = context.config
-    (kept, served), wanted = config.own_files(release), config.wanted_files()
+    (kept, served), wanted = config.own_files(release, former), config.wanted_files()
     before = config.live_record()
-    if own and served and before.release == release:
+    if own and served and kept == config.slot_files(before.slot):
         kept = _as_proved(context, kept, served)
     use_kept = own and bool(served) and all(path.is_file() for path in kept.values())
     if own and not use_kept:
@@ -58,6 +60,7 @@ def settings_for(context: Context, release: str, manifest: Mapping[str, Any], sl
         plan=config.plan, fingerprint=config.fingerprint, engine=config.engine, proved_with=config.slot_settings()
     )
     record = served if use_kept else present
+    is_same = (before.release, before.fingerprint) == (release, served.fingerprint)
     workers = str(record.plan.workers)
     environment = {**variables(config, release, manifest), WORKERS: workers, "FLEET_ENGINE": record.engine}
     files = {
@@ -69,7 +72,7 @@ def settings_for(context: Context, release: str, manifest: Mapping[str, Any], sl
         release=release,
         slot=slot,
         # Those of the live slot are kept or wanted as they were.
-        settings=(served.settings if before.release == release else "kept") if use_kept else "wanted",
+        settings=(served.settings if is_same else "kept") if use_kept else "wanted",
         closes_kept=closes_kept(contents["service"]),
         files={**files, str(config.slot_environment(slot)): sha256(environment_content(environment))},
         at=int(context.clock.time()),

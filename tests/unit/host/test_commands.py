@@ -9,12 +9,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import pytest
+import yaml
 
+from plugins.module_utils.host import history
 from plugins.module_utils.host.answering import serving
-from plugins.module_utils.host.cli import longest, main
+from plugins.module_utils.host.cli import main
 from plugins.module_utils.host.commands import IN_UNIT
 from plugins.module_utils.host.config import Config
+from plugins.module_utils.host.locks import holder, locked
+from plugins.module_utils.host.serving import unadopted
 from plugins.module_utils.host.sockets import Answers
 from plugins.module_utils.host.status import status
 from plugins.module_utils.host.written import EDITED
@@ -147,6 +152,42 @@ def test_settings_that_need_no_new_workers_are_adopted(host: Host) -> None:
     assert host.config.of("blue").health_path == "/ready", "those workers run with another environment"
 
 
+def test_what_a_refused_deploy_left_is_adopted_though_no_file_changes(host: Host) -> None:
+    """A deploy that wants the same again writes nothing: that the record is behind says the probe."""
+    assert not unadopted(host.config.live_record(), host.folder), "nothing is live yet"
+    settings: dict[str, Any]
+    for settings in ({}, {"health_path": "/ready"}, {"hook_after": "true"}, {"warmup_paths": ("/warm",)}):
+        host.config = dataclasses.replace(host.config, **settings)
+        assert call(host, "activate", "aaa", "--wanted") == 0
+        assert not unadopted(host.config.live_record(), host.folder)
+    for settings in ({"health_path": "/v2"}, {"hook_after": "false"}, {"warmup_paths": ("/warm", "/v2")}):
+        host.broken.add("bbb")
+        host.config = dataclasses.replace(host.config, **settings)
+        assert call(host, "activate", "bbb", "--wanted") == 1
+        assert unadopted(host.config.live_record(), host.folder)
+        assert call(host, "adopt", "aaa") == 0
+        assert not unadopted(host.config.live_record(), host.folder)
+    assert not unadopted(host.config.live_record(), host.folder / "nothing"), "of what is not there nothing is known"
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_behind", "switches", "adopts"),
+    [(True, False, False, True), (False, True, False, True), (False, False, False, False), (True, True, True, False)],
+)
+def test_role_has_settings_adopted_that_the_live_release_does_not_go_by(
+    changed: bool, is_behind: bool, switches: bool, adopts: bool
+) -> None:
+    tasks = yaml.safe_load((Path(__file__).parents[3] / "roles/service/tasks/prepare.yml").read_text())
+    when = next(
+        task["when"] for task in tasks if "adopt" in task.get("webfleet.fastapi.host_command", {}).get("argv", ())
+    )
+    variables = {
+        "service_files": {"changed": changed, "needs_switch": switches},
+        "ansible_facts": {"app_probe": {"unadopted": is_behind}},
+    }
+    assert jinja2.Environment(autoescape=True).compile_expression(when)(**variables) is adopts
+
+
 def test_record_of_an_earlier_version_leaves_the_settings_of_the_last_deploy(host: Host) -> None:
     assert call(host, "activate", "aaa") == 0
     path = host.config.slot_record("blue")
@@ -158,14 +199,18 @@ def test_record_of_an_earlier_version_leaves_the_settings_of_the_last_deploy(hos
 
 
 def test_unit_of_a_switch_has_time_for_the_settings_of_any_release(host: Host) -> None:
+    host.config = dataclasses.replace(host.config, boot_timeout=10.0)
     assert call(host, "activate", "aaa") == 0
     former = host.config.expiry
     host.config = dataclasses.replace(host.config, boot_timeout=0.1)
     assert host.config.expiry < former
-    assert longest(host.config) == former
+    with locked(host.config, "activate bbb", "me"):
+        about = holder(host.config) or {}
+    assert about["expires"] - about["since"] in (int(former), int(former) + 1), "it says when systemd ends it"
+    assert host.config.longest == former
     assert call(host, "activate", "bbb", "--wanted") == 0
     assert call(host, "activate", "ccc", "--wanted") == 0
-    assert longest(host.config) == former, "aaa is one to go back to"
+    assert host.config.longest == former, "aaa is one to go back to"
 
 
 def environment(host: Host) -> str:
@@ -282,3 +327,35 @@ def test_slot_in_which_an_earlier_version_was_refused_was_not_edited(refused: Ho
     refused.broken.clear()
     assert call(refused, "activate", "bbb", "--wanted") == 0
     assert not list(refused.folder.glob(f"*/*{EDITED}*"))
+
+
+def test_rollout_that_stops_takes_back_settings_that_came_without_a_new_release(host: Host) -> None:
+    """It asks for the release that was live when it began: that is the live one, which served otherwise."""
+    assert call(host, "activate", "aaa", "--wanted") == 0
+    host.want("second")
+    host.config = dataclasses.replace(host.config, health_path="/ready")
+    assert call(host, "activate", "aaa", "--wanted") == 0
+    assert environment(host) == "second"
+    assert call(host, "restart") == 0
+    assert environment(host) == "second", "these it serves with"
+    host.want("third")
+    host.config = dataclasses.replace(host.config, health_path="/third")
+    assert call(host, "activate", "aaa", "--wanted") == 0
+    assert call(host, "restore", "aaa") == 0
+    assert (environment(host), host.config.of("blue").health_path) == ("second", "/ready")
+    assert (host.live["settings"], host.live["fingerprint"].partition("-")[0]) == ("kept", "second")
+    assert host.config.live_slot() == "blue"
+
+
+@pytest.mark.parametrize("words", [["restart"], ["activate", "live"], ["restore", "aaa"]])
+def test_live_release_that_went_wrong_with_other_settings_is_replaced_with_its_own(
+    refused: Host, words: list[str]
+) -> None:
+    """A deploy of settings alone that went back marks the release, which serves on with those of before."""
+    history.mark_bad(refused.config, "aaa", "it was slow", refused.config.fingerprint)
+    assert call(refused, "activate", "aaa", "--wanted") == 2, "with those it is not tried again"
+    assert call(refused, *words) == 0
+    assert environment(refused) == "first"
+    assert call(refused, "activate", "aaa", "--wanted") == 2, "nor after that"
+    assert call(refused, "activate", "aaa", "--wanted", "--force") == 0
+    assert history.bad(refused.config) == {}

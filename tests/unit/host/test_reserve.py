@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from plugins.module_utils.host import files, history, reserve
+from plugins.module_utils.host.journal import GOING_BACK, Transaction
 from plugins.module_utils.host.preflight import ROOM_BYTES, ROOM_INODES
 from tests.unit.host.fake_systemd import Host
 from tests.unit.host.test_commands import call
@@ -123,6 +124,21 @@ def test_going_back_goes_on_a_full_disk(full: FullDisk, words: list[str], capsys
     full.full = False
     assert call(host, "activate", "ccc", "--wanted") == 0
     assert full.pieces() == 2 * reserve.PIECES, "it is whole again once there is room"
+
+
+@pytest.mark.parametrize("words", [["prune"], ["restart"], ["recover"]])
+def test_whoever_comes_next_ends_a_way_back_that_was_cut_off_on_a_full_disk(
+    host: Host, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    for release in ("aaa", "bbb"):
+        assert call(host, "activate", release, "--wanted") == 0
+    cut_off = Transaction("activate", "bbb", "me", "aaa", "blue", "green", host.clock.time(), "", GOING_BACK, "slow")
+    cut_off.write(host.config)
+    FullDisk(host, monkeypatch)
+    assert call(host, *words) == (1 if words == ["recover"] else 0), "recover itself has the word of the switch"
+    assert host.live["release"] == "aaa"
+    assert not host.config.transaction.exists()
+    assert "bbb" in history.bad(host.config)
 
 
 def test_deploy_on_a_full_disk_takes_nothing_of_the_reserve(full: FullDisk) -> None:

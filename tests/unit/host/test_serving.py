@@ -112,6 +112,13 @@ def test_a_link_that_is_gone_is_told_and_a_first_deploy_is_not(made: Made) -> No
     assert altered(SlotRecord(), made.host) == ""
 
 
+def test_a_first_release_that_was_refused_has_lost_no_link(made: Made) -> None:
+    """Its slot has a record from when it was asked, and was disabled when it was taken back."""
+    (made.folder / "live.sock").unlink()
+    (made.folder / "multi-user.target.wants" / "web@blue.service").unlink()
+    assert altered(SlotRecord(), made.host) == ""
+
+
 def test_a_main_process_that_was_stopped_is_told(made: Made) -> None:
     with subprocess.Popen(["sleep", "60"]) as process:
         try:

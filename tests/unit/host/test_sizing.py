@@ -367,6 +367,15 @@ def test_time_limit_of_a_switch_has_what_settling_and_giving_back_may_take_too(t
     assert slow.config.expiry - quick.config.expiry >= 6 * 100
 
 
+def test_time_limit_of_a_switch_has_what_draining_both_slots_may_take(tmp_path: Path) -> None:
+    """Room, a worker that leaves, the old slot's drain and stop; going back, the new slot's drain and stop."""
+    slow, quick = (host_of(tmp_path / name) for name in ("slow", "quick"))
+    slow.config, quick.config = (
+        dataclasses.replace(host.config, drain_timeout=seconds) for host, seconds in ((slow, 100.0), (quick, 0.0))
+    )
+    assert slow.config.expiry - quick.config.expiry >= 6 * 100
+
+
 def unwilling(*words: str) -> None:
     raise SystemdError(f"systemctl {words[0]}: no connection to the bus")
 
