@@ -197,14 +197,11 @@ def test_second_switch_at_the_same_time_hears_who_is_at_it(app: App, sample: str
     with app.settings(watch_seconds=4), ThreadPoolExecutor(1) as pool:
         done = pool.submit(app.command, "activate", first, "--by", "alice@laptop")
         time.sleep(1)
-        began = time.monotonic()
         rc, said = app.command("activate", other)
-        seconds = time.monotonic() - began
-        assert not done.done()
+        assert not done.done(), "it waited for the other one"
         assert rc == 2
         assert f"the lock is held: activate {first} by alice@laptop (process " in said["error"], said
         assert re.search(r" since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", said["error"]), said
-        assert seconds < 5
         assert done.result()[0] == 0
     app.assert_settled(first)
 

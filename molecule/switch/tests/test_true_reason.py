@@ -46,7 +46,7 @@ def test_failing_health_route_is_told_by_its_own_exception_in_the_last_lines(
     assert f"refused: {reason}" in " ".join(" ".join(lines[-LAST:]).split()), done.stdout
     log = [line.partition("| ")[2] for line in lines if "  | " in line]
     assert any(line.endswith(BOOM) for line in log), done.stdout
-    assert not any("in f0" in line for line in log), "the first lines of 200, not the last"
+    assert not any("in f0" in line for line in log), f"the first lines of 200, not the last: {log}"
     rc, said = app.command("history")
     assert (rc, said["history"][-1]["result"]) == (0, "refused")
     assert reason in said["history"][-1]["reason"]

@@ -104,9 +104,11 @@ def excerpt(entries: Iterable[Entry], ended: str = "") -> Excerpt:
         found += [(own[block.start : block.end], block.cause) for block in _blocks(lines)]
     found.sort(key=lambda block: block[0][-1])
     inside = {place for block, _unused in found for place in block}
+    # A traceback without its exception, where a process has no more lines: the log was read while it was written.
+    ends = {own[-1] for own in places.values()}
     others = [place for place in range(len(rows)) if place not in inside]
     shown: dict[int, list[str]] = {place: [rows[place].text] for place in others[-OTHER_LINES:]}
-    for block in _chosen(found):
+    for block in _chosen([block for block in found if block[1] or block[0][-1] not in ends] or found):
         shown[block[-1]] = _shortened([rows[place].text for place in block])
     causes = [cause for _unused, cause in found if cause]
     said = [rows[place].text for place in others if rows[place].pid != 1 and _is_said(rows[place].text)]

@@ -240,6 +240,13 @@ def test_gunicorns_end_after_a_worker_that_did_not_boot_is_no_reason() -> None:
     assert (found.cause, found.last_line) == ("", "no DATABASE_URL")
 
 
+def test_a_traceback_that_is_being_written_is_not_shown_beside_one_that_is_whole() -> None:
+    """The log may be read while another worker still writes."""
+    whole, begun = log(*traceback(9), pid=7), log(*traceback(3)[:-1], pid=8)
+    assert list(excerpt([*whole, *begun]).lines) == traceback(9)
+    assert list(excerpt(begun).lines) == traceback(3)[:-1], "better than nothing"
+
+
 def test_a_traceback_that_was_cut_off_has_no_reason() -> None:
     found = excerpt(log(*traceback(2)[:-1]))
     assert (found.cause, found.last_line) == ("", "")
