@@ -68,6 +68,7 @@ def assert_kept(app: App, printed: str) -> None:
     assert shown(printed, *OLD.values(), *NEW.values()) == []
     written = app.host.check_output(
         f"cd /srv/{app.name} && cat history.jsonl bad.json slots/*.json 2>/dev/null; "
+        f"cat /etc/{app.name}/releases/*/record.json 2>/dev/null; "
         f"journalctl --output=cat -t {app.name}-release"
     )
     assert shown(written, *OLD.values(), *NEW.values()) == []
