@@ -10,6 +10,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -18,6 +19,7 @@ from plugins.module_utils.build.cache import Cache
 from plugins.module_utils.build.request import Platform, Request
 from plugins.module_utils.build.requirements import blocks
 from plugins.module_utils.build.uv import BuildError, Uv
+from plugins.module_utils.workers.engines import ENGINES
 
 ENGINE = Path(__file__).parents[2] / "roles/release/files"
 #: What these tests have of the engine: the rest takes most of the time to install and pack, and changes nothing here.
@@ -39,7 +41,8 @@ def run(source: Path | str, cache: Path, *pythons: str, **changed: Any) -> dict[
     """Build for hosts with these Pythons; 3.12, as Ubuntu 24.04 has, where none is named."""
     platforms = [Platform(python, "x86_64", [f"web-{python}"], [f"{python}.3"]) for python in pythons or ["3.12"]]
     options = {"app": "shop", "module": "main:app", "engine": "gunicorn", "engine_files": small_engine(), "exclude": []}
-    return build(Request(source=str(source), **{**options, "platforms": platforms, **changed}), Cache(cache), Uv())
+    with patch.object(type(ENGINES["gunicorn"]), "packages", SMALL):
+        return build(Request(source=str(source), **{**options, "platforms": platforms, **changed}), Cache(cache), Uv())
 
 
 def refused(source: Path | str, cache: Path, *pythons: str, **changed: Any) -> str:

@@ -9,7 +9,7 @@ pytest_plugins = ["fleettest"]
 testinfra_hosts = ["ansible://web1"]
 
 MIX = "get-new=40,get-keep=40,post-keep=15,download=4,long=1"
-SERVERS = {"gunicorn": "gunicorn", "asgi": "gunicorn", "uvicorn": "uvicorn"}
+SERVERS = {"gunicorn": "\0gunicorn\0", "asgi": "\0gunicorn\0", "uvicorn": "/fleet_uvicorn.py\0"}
 
 
 def verified(app: App) -> bool:
@@ -22,7 +22,7 @@ def verified(app: App) -> bool:
 def assert_serves(app: App, engine: str) -> None:
     """As many workers as planned run and answer, in this engine."""
     assert app.live["engine"] == engine
-    assert f"-m\0{SERVERS[engine]}\0" in app.host.check_output(f"cat /proc/{app.master}/cmdline")
+    assert SERVERS[engine] in app.host.check_output(f"cat /proc/{app.master}/cmdline")
     assert verified(app), app.command("verify")
     assert app.answering("/health") <= app.workers, "it is the workers that answer, none of its other processes"
 
