@@ -68,6 +68,7 @@ def assert_kept(app: App, printed: str) -> None:
     assert shown(printed, *OLD.values(), *NEW.values()) == []
     written = app.host.check_output(
         f"cd /srv/{app.name} && cat history.jsonl bad.json slots/*.json 2>/dev/null; "
+        f"cat /etc/{app.name}/releases/*/record.json 2>/dev/null; "
         f"journalctl --output=cat -t {app.name}-release"
     )
     assert shown(written, *OLD.values(), *NEW.values()) == []
@@ -207,7 +208,8 @@ def test_command_by_hand_is_shown_without_secrets_unless_they_are_asked_for(
     assert_kept(app, done.stdout + done.stderr)
     assert "rc 4: " in done.stdout
     assert re.search(r"got \*\*\*\W+got '+\*\*\*", done.stdout), done.stdout[-2000:]
-    wanted = app.host.check_output(f"cat /etc/{app.name}/environment")
+    # What a refused deploy wants is in another file.
+    wanted = app.host.check_output(f"cat /etc/{app.name}/environment.{app.slot}")
     database = str(re.search('DB="(.*)"', wanted)[1])  # type: ignore[index]
     by_hand = f"{app.name}-release run {live} {{}} -- sh -c 'echo \"got $DB\"'"
     assert app.host.check_output(by_hand.format("")) == "got ***"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from ..workers.engines import Engine, engine
 from ..workers.plan import WorkerPlan
 from . import digests, records
 from .files import read_environment
-from .records import OF_A_SLOT, SLOTS, SlotRecord
+from .records import HOOKS, OF_A_SLOT, SECRET_FILES, SLOTS, SlotRecord
 from .settings import Settings
 
 
@@ -50,7 +52,7 @@ class Config(Settings):
                 if isinstance(field.default, tuple) and field.name in data
             }
             plan = WorkerPlan.parse(data["plan"])
-            commands = _commands(path.with_name("hooks.json")) if "hook_before" not in data else {}
+            commands = _commands(path.with_name("hooks.json").read_bytes()) if "hook_before" not in data else {}
             whole = f"{data['fingerprint']}-{_environment(places['etc'])}"
             return cls(**{**data, **places, **lists, **commands, "plan": plan, "fingerprint": whole})
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -61,20 +63,21 @@ class Config(Settings):
         return {name: getattr(self, name) for name in OF_A_SLOT}
 
     def of(self, slot: str) -> Config:
-        """Return the settings with those that a slot was proved with, or is about to be.
+        """Return the settings with those that a slot was proved with, or is about to be; its hooks, too.
 
-        Those of a private slot are the live one's. Where the record has none, as an earlier version's, those of the
-        last deploy stay.
+        Those of a private slot are the live one's. Where there are none, as an earlier version's, those of the last
+        deploy stay.
         """
-        return self.with_those_of(self.record_of(slot) if slot in SLOTS else self.live_record())
+        record = self.record_of(slot) if slot in SLOTS else self.live_record()
+        return self.with_those_of(record, _content(self.files_of(record)))
 
-    def with_those_of(self, record: SlotRecord) -> Config:
-        """Return the settings with those of a slot's record."""
+    def with_those_of(self, record: SlotRecord, hooks: bytes) -> Config:
+        """Return the settings with those of a slot's record, and with its hooks: the content of their file."""
         known: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in record.proved_with.items()
-            if name in OF_A_SLOT
+            name: tuple(value) if isinstance(value, list) else value for name, value in record.proved_with.items()
         }
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            known |= _commands(hooks)
         return replace(self, **known)
 
     @property
@@ -99,9 +102,9 @@ class Config(Settings):
     @property
     def longest(self) -> float:
         """How many seconds a switch may take at most, with the settings of whichever release it is to."""
-        kept = map(SlotRecord.read, self.etc.glob("releases/*/record.json"))
-        records = [*map(self.record_of, SLOTS), *kept]
-        return max(self.expiry, *(self.with_those_of(record).expiry for record in records))
+        kept = [self.own_files(path.parent.name, former=True) for path in self.etc.glob("releases/*/record.json")]
+        own = [(self.files_of(record), record) for record in map(self.record_of, SLOTS)]
+        return max(self.expiry, *(self.with_those_of(record, _content(files)).expiry for files, record in own + kept))
 
     @property
     def leaving_seconds(self) -> float:
@@ -144,33 +147,42 @@ class Config(Settings):
         return {
             "service": self.units / self.service(slot),
             "socket": self.units / self.socket_unit(slot),
-            "environment": self.etc / f"environment.{slot}",
+            **{kind: self.etc / name.format(slot=slot) for kind, (_unused, name) in SECRET_FILES.items()},
         }
+
+    def files_of(self, record: SlotRecord) -> dict[str, Path]:
+        """Map each kind of file that a slot was given when it was switched to, see `slot_files`.
+
+        Earlier versions made no copy of the hooks. One that the record does not name is another release's.
+        """
+        files = self.slot_files(record.slot)
+        return {kind: path for kind, path in files.items() if kind != "hooks" or str(path) in record.files}
 
     def wanted_files(self) -> dict[str, Path]:
         """Map each kind of file that a slot runs from to the one that the last deploy wrote."""
         return {
             "service": self.units / f"{self.app}@.service",
             "socket": self.units / f"{self.app}@.socket",
-            "environment": self.etc / "environment",
+            **{kind: self.etc / name for kind, (name, _unused) in SECRET_FILES.items()},
         }
 
     def kept_files(self, release: str) -> dict[str, Path]:
         """Map each kind to the file that a release last served with; going back brings these back, too."""
         folder = self.etc / "releases" / release
-        return {kind: folder / kind for kind in ("service", "socket", "environment")}
+        return {kind: folder / kind for kind in self.wanted_files()}
 
     def own_files(self, release: str, former: bool = False) -> tuple[dict[str, Path], SlotRecord]:
         """Return the files that a release serves with, or last served with, and the record of that; empty: none.
 
-        former: of the live release, those that it served with before its present ones, where they were kept.
+        former: of the live release, those that it served with before its present ones, where they were kept. An earlier
+        version's have no hooks among them.
         """
         slot, live = self.live_slot(), self.live_record()
         kept = self.kept_files(release)
         record = SlotRecord.read(kept["service"].with_name("record.json"))
         if slot and release == live.release and not (former and record):
-            return self.slot_files(slot), live
-        return kept, record
+            return self.files_of(live), live
+        return {kind: kept[kind] for kind in self.files_of(record)}, record
 
     def release_dir(self, release: str) -> Path:
         """Where a release is unpacked."""
@@ -226,10 +238,18 @@ def _environment(etc: Path) -> str:
         return ""
 
 
-def _commands(path: Path) -> dict[str, str]:
-    """Return the hooks, which have a file of their own: it is shown nowhere. Raises OSError, ValueError, TypeError."""
-    hooks = json.loads(path.read_text(encoding="utf-8"))
-    return {name: str(hooks[name]) for name in ("hook_before", "hook_after")}
+def _content(files: Mapping[str, Path]) -> bytes:
+    """Return what the file of the hooks has, nothing where there is none."""
+    try:
+        return files["hooks"].read_bytes() if "hooks" in files else b""
+    except OSError:
+        return b""
+
+
+def _commands(content: bytes) -> dict[str, str]:
+    """Return the hooks, which have a file of their own: it is shown nowhere. Raises ValueError, TypeError, KeyError."""
+    hooks = json.loads(content)
+    return {name: str(hooks[name]) for name in HOOKS}
 
 
 def other(slot: str) -> str:

@@ -75,7 +75,7 @@ def cut_over(context: Context, request: Request) -> Transaction:
         take_back(context, other(new))
     own, former = request.going_back or request.own, request.verb == RESTORE
     settings = settings_for(context, request.release, manifest, new, own, former)
-    context = replace(context, config=config.with_those_of(settings.record))
+    context = replace(context, config=config.with_those_of(settings.record, settings.contents["hooks"]))
     config = context.config
     server = engine(settings.record.engine)
     check_engine(manifest, request.release, server)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import read_object
+from .records import SECRET_FILES, SLOTS
 from .written import EDITED, RECORD
 
 #: The first line of what the bundle writes, and what it writes into the field for the full name of an account.
@@ -27,8 +28,8 @@ UNITS = (
 KEY, ENVIRONMENT = "digest.key", "environment"
 OWN = {
     "etc/{app}": {
-        KEY, ENVIRONMENT, "environment.blue", "environment.green", "fleet", "hooks.json", "release.json", "releases",
-        RECORD,
+        KEY, "fleet", "release.json", "releases", RECORD,
+        *(name.format(slot=slot) for names in SECRET_FILES.values() for name in names for slot in SLOTS),
     },
     "srv/{app}": {
         "releases", "slots", "live.sock", "live.json", "transaction.json", "bad.json", "history.jsonl",

@@ -21,11 +21,15 @@ SLOTS = ("blue", "green")
 FIRST_ENGINE = "gunicorn"
 #: The slot's number of workers, in its environment file: the unit's ExecStart takes it from there.
 WORKERS = "FLEET_WORKERS"
-#: Settings that are one for the host, or that a slot has in its units or its record anyway.
-_OF_THE_HOST = frozenset({"engine", "keep_releases", "worker_memory_max_mib", "writable_paths"})
-#: How a slot is asked, watched and drained, and which commands go with it, as which user: what a refused deploy wants
-#: of these is not to reach the slot that serves.
-OF_A_SLOT = tuple(field.name for field in fields(Settings) if field.name not in _OF_THE_HOST)
+#: What may hold secrets, by its kind: the file below /etc/APP that the last deploy wrote, and a slot's own copy of it.
+SECRET_FILES = {"environment": ("environment", "environment.{slot}"), "hooks": ("hooks.json", "hooks.{slot}.json")}
+#: Settings that have a file of their own.
+HOOKS = ("hook_before", "hook_after")
+#: Settings that are one for the host, or that a slot has in its units, its other files or its record anyway.
+_NOT_RECORDED = {*HOOKS, "engine", "keep_releases", "worker_memory_max_mib", "writable_paths"}
+#: How a slot is asked, watched and drained, and as which user its commands run: what a refused deploy wants of these is
+#: not to reach the slot that serves.
+OF_A_SLOT = tuple(field.name for field in fields(Settings) if field.name not in _NOT_RECORDED)
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class SlotRecord:
             at=int(data.get("at") or 0),
             previous=data.get("previous") or None,
             fresh_mib=int(data.get("fresh_mib") or 0),
-            proved_with=dict(data.get("proved_with") or {}),
+            proved_with={name: value for name, value in (data.get("proved_with") or {}).items() if name in OF_A_SLOT},
         )
 
     def __bool__(self) -> bool:
@@ -92,7 +96,7 @@ class SlotRecord:
         return {**asdict(self), "workers": self.plan.workers, "plan": self.plan.as_dict()} if self else {}
 
     def public(self) -> dict[str, Any]:
-        """Return what may leave the host: no digests of files, no hooks, and no plain hash of secrets."""
+        """Return what may leave the host: no digests of files, and no plain hash of secrets."""
         hidden = {"files", "proved_with"} | (set() if FINGERPRINT.fullmatch(self.fingerprint) else {"fingerprint"})
         return {name: value for name, value in self.as_dict().items() if name not in hidden}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from . import proc, sockets
 from .files import read_object
-from .records import OF_A_SLOT, SLOTS, SlotRecord, live_slot, slot_record
+from .records import OF_A_SLOT, SECRET_FILES, SLOTS, SlotRecord, live_slot, slot_record
 from .whole import MARKER, missing
 from .written import slot_changes
 
@@ -58,8 +58,12 @@ def unadopted(record: SlotRecord, etc: Path) -> bool:
 
     As after one that was refused: a deploy that wants the same changes no file, and the record is to have them yet.
     """
-    left = read_object(etc / "release.json") | read_object(etc / "hooks.json")
-    return bool(record) and any(record.proved_with.get(name) != left[name] for name in OF_A_SLOT if name in left)
+    left = read_object(etc / "release.json")
+    behind = any(record.proved_with.get(name) != left[name] for name in OF_A_SLOT if name in left)
+    wanted, own = (etc / name.format(slot=record.slot) for name in SECRET_FILES["hooks"])
+    # A copy that the record does not name is another release's, of before a version that made none.
+    hooks = read_object(own) if str(own) in record.files else {}
+    return bool(record) and (behind or hooks != read_object(wanted))
 
 
 def _lost_link(host: Host) -> str:

@@ -1,4 +1,4 @@
-"""What a slot runs from: its own copies of units and environment, its links, its record; and what is kept of those."""
+"""What a slot runs from: copies of units, environment and hooks, links, a record; and what is kept of those."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .context import Context
 from .digests import KEY, PREFIX, read_key, sha256
 from .files import environment_content, link_atomically, read_environment, write_atomically
 from .hooks import variables
-from .records import WORKERS, SlotRecord
+from .records import SECRET_FILES, WORKERS, SlotRecord
 from .written import changed, copy_beside, is_copied
 
 #: In a unit whose workers (worker/own_worker.py) look where the live link points.
@@ -45,7 +45,7 @@ def settings_for(
     config = context.config
     (kept, served), wanted = config.own_files(release, former), config.wanted_files()
     before = config.live_record()
-    if own and served and kept == config.slot_files(before.slot):
+    if own and served and kept == config.files_of(before):
         kept = _as_proved(context, kept, served)
     use_kept = own and bool(served) and all(path.is_file() for path in kept.values())
     if own and not use_kept:
@@ -55,7 +55,8 @@ def settings_for(
         context.report(
             "nginx keeps connections to the app (proxy_keepalive), which it did not then: it gets the present settings"
         )
-    contents = {kind: path.read_bytes() for kind, path in (kept if use_kept else wanted).items()}
+    # Hooks that an earlier version did not keep are the present ones, as they were there.
+    contents = {kind: path.read_bytes() for kind, path in (wanted | kept if use_kept else wanted).items()}
     present = SlotRecord(
         plan=config.plan, fingerprint=config.fingerprint, engine=config.engine, proved_with=config.slot_settings()
     )
@@ -63,10 +64,7 @@ def settings_for(
     is_same = (before.release, before.fingerprint) == (release, served.fingerprint)
     workers = str(record.plan.workers)
     environment = {**variables(config, release, manifest), WORKERS: workers, "FLEET_ENGINE": record.engine}
-    files = {
-        str(path): f"{PREFIX}{config.digest(contents[kind])}" if kind == "environment" else sha256(contents[kind])
-        for kind, path in config.slot_files(slot).items()
-    }
+    files = {str(path): _digest(config, kind, contents[kind]) for kind, path in config.slot_files(slot).items()}
     record = replace(
         record,
         release=release,
@@ -79,6 +77,10 @@ def settings_for(
         previous=before.previous if before.release == release else before.release or None,
     )
     return SlotSettings(contents, environment, record)
+
+
+def _digest(config: Config, kind: str, content: bytes) -> str:
+    return f"{PREFIX}{config.digest(content)}" if kind in SECRET_FILES else sha256(content)
 
 
 def _proved_files(config: Config, files: Mapping[str, Path], record: SlotRecord) -> dict[str, Path]:
@@ -149,7 +151,7 @@ def prepare_slot(config: Config, settings: SlotSettings, workers: int) -> None:
     # Cut off here, the files are nobody's, and not taken for edited ones.
     config.slot_record(slot).unlink(missing_ok=True)
     for kind, path in config.slot_files(slot).items():
-        write_atomically(path, settings.contents[kind], 0o600 if kind == "environment" else 0o644)
+        write_atomically(path, settings.contents[kind], 0o600 if kind in SECRET_FILES else 0o644)
     (config.root / "slots").mkdir(mode=0o755, exist_ok=True)
     environment = {**settings.environment, WORKERS: str(workers)}
     write_atomically(config.slot_environment(slot), environment_content(environment))
@@ -161,12 +163,17 @@ def prepare_slot(config: Config, settings: SlotSettings, workers: int) -> None:
 def adopt(config: Config, release: str) -> None:
     """Have the live slot go by the settings of the last deploy, which needs no new workers for them.
 
-    Nothing is done where the slot serves another release, or otherwise. No lock: it is one record, replaced whole, of a
-    slot that no switch writes while it is live.
+    Nothing is done where the slot serves another release, or otherwise. No lock: it is one record, replaced whole, and
+    the hooks, of a slot that no switch writes while it is live.
     """
     slot, record = config.live_slot(), config.live_record()
-    if slot and (record.release, record.fingerprint) == (release, config.fingerprint):
-        replace(record, proved_with=config.slot_settings()).write(config.slot_record(slot))
+    if not slot or (record.release, record.fingerprint) != (release, config.fingerprint):
+        return
+    path, hooks = config.slot_files(slot)["hooks"], config.wanted_files()["hooks"].read_bytes()
+    files = {**record.files, str(path): _digest(config, "hooks", hooks)}
+    # First: cut off after it, a restart has what the record names from the last deploy's file.
+    replace(record, proved_with=config.slot_settings(), files=files).write(config.slot_record(slot))
+    write_atomically(path, hooks, 0o600)
 
 
 def keep_settings(config: Config, slot: str) -> None:
@@ -184,8 +191,9 @@ def keep_settings(config: Config, slot: str) -> None:
             place.mkdir(mode=0o700, exist_ok=True)
         # Without its record it does not count: cut off here, nothing is half of one time and half of another.
         (folder / "record.json").unlink(missing_ok=True)
-        proved = _proved_files(config, config.slot_files(slot), record)
-        if len(proved) < len(kept):
+        files = config.files_of(record)
+        proved = _proved_files(config, files, record)
+        if len(proved) < len(files):
             return
         for kind, path in proved.items():
             write_atomically(kept[kind], path.read_bytes(), 0o600)

@@ -21,7 +21,7 @@ from plugins.module_utils.host.files import read_environment
 from plugins.module_utils.host.finish import finish
 from plugins.module_utils.host.log_excerpt import Entry, Excerpt
 from plugins.module_utils.host.proxy import Proxy
-from plugins.module_utils.host.records import SLOTS, SlotRecord
+from plugins.module_utils.host.records import HOOKS, SLOTS, SlotRecord
 from plugins.module_utils.host.recycle import RETIRE
 from plugins.module_utils.host.sockets import Answers
 from plugins.module_utils.host.systemd import Command, Systemd, UnitState
@@ -207,6 +207,7 @@ class Host:
             APP, root, run, etc, units, plan=WorkerPlan.parse(plan), fingerprint=self.wanted(),
             **{"drain_timeout": 0.0, "watch_seconds": 3.0, "boot_timeout": 0.2, **settings},
         )  # fmt: skip
+        self.want_hooks()
         self.systemd = FakeSystemd(folder, units, self.config.live_link)
         self.clock = FakeClock()
         #: Main processes that were given less of the CPU (True), or as much as others.
@@ -248,6 +249,11 @@ class Host:
         (self.folder / "etc" / "environment").write_bytes(f"{environment}\r\n".encode())
         (self.folder / "units" / f"{APP}@.service").write_text(f"ExecStart=server --workers {workers} app\n")
         (self.folder / "units" / f"{APP}@.socket").write_text("ListenStream=/run\n")
+
+    def want_hooks(self) -> None:
+        """Write the hooks as a deploy does that has the present settings."""
+        hooks = {name: getattr(self.config, name) for name in HOOKS}
+        self.config.wanted_files()["hooks"].write_text(json.dumps(hooks))
 
     def wanted(self) -> str:
         """Return the fingerprint of the wanted settings."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Iterable
@@ -18,11 +19,13 @@ from plugins.module_utils.host.answering import serving
 from plugins.module_utils.host.cli import main
 from plugins.module_utils.host.commands import IN_UNIT
 from plugins.module_utils.host.config import Config
+from plugins.module_utils.host.digests import KEY, read_key
 from plugins.module_utils.host.locks import holder, locked
+from plugins.module_utils.host.records import HOOKS
 from plugins.module_utils.host.serving import unadopted
 from plugins.module_utils.host.sockets import Answers
 from plugins.module_utils.host.status import status
-from plugins.module_utils.host.written import EDITED
+from plugins.module_utils.host.written import EDITED, slot_changes
 from tests.unit.host.fake_systemd import Host
 
 
@@ -35,8 +38,10 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 def call(host: Host, *words: str) -> int:
     """Call the command with the settings that the last deploy wrote."""
     settings = {**dataclasses.asdict(host.config), "fingerprint": host.wanted()}
-    path = host.folder / "release.json"
-    path.write_text(json.dumps(settings, default=str))
+    path = host.config.etc / "release.json"
+    host.want_hooks()
+    shown = {name: value for name, value in settings.items() if name not in HOOKS}
+    path.write_text(json.dumps(shown, default=str))
     host.config = Config.read(path)
     at = words.index("--") if "--" in words else len(words)
     unit = ["--in-unit", "--by", "alice"] if words[0] in IN_UNIT else []
@@ -154,19 +159,19 @@ def test_settings_that_need_no_new_workers_are_adopted(host: Host) -> None:
 
 def test_what_a_refused_deploy_left_is_adopted_though_no_file_changes(host: Host) -> None:
     """A deploy that wants the same again writes nothing: that the record is behind says the probe."""
-    assert not unadopted(host.config.live_record(), host.folder), "nothing is live yet"
+    assert not unadopted(host.config.live_record(), host.config.etc), "nothing is live yet"
     settings: dict[str, Any]
     for settings in ({}, {"health_path": "/ready"}, {"hook_after": "true"}, {"warmup_paths": ("/warm",)}):
         host.config = dataclasses.replace(host.config, **settings)
         assert call(host, "activate", "aaa", "--wanted") == 0
-        assert not unadopted(host.config.live_record(), host.folder)
+        assert not unadopted(host.config.live_record(), host.config.etc)
     for settings in ({"health_path": "/v2"}, {"hook_after": "false"}, {"warmup_paths": ("/warm", "/v2")}):
         host.broken.add("bbb")
         host.config = dataclasses.replace(host.config, **settings)
         assert call(host, "activate", "bbb", "--wanted") == 1
-        assert unadopted(host.config.live_record(), host.folder)
+        assert unadopted(host.config.live_record(), host.config.etc)
         assert call(host, "adopt", "aaa") == 0
-        assert not unadopted(host.config.live_record(), host.folder)
+        assert not unadopted(host.config.live_record(), host.config.etc)
     assert not unadopted(host.config.live_record(), host.folder / "nothing"), "of what is not there nothing is known"
 
 
@@ -199,10 +204,10 @@ def test_record_of_an_earlier_version_leaves_the_settings_of_the_last_deploy(hos
 
 
 def test_unit_of_a_switch_has_time_for_the_settings_of_any_release(host: Host) -> None:
-    host.config = dataclasses.replace(host.config, boot_timeout=10.0)
+    host.config = dataclasses.replace(host.config, boot_timeout=10.0, hook_before="migrate")
     assert call(host, "activate", "aaa") == 0
     former = host.config.expiry
-    host.config = dataclasses.replace(host.config, boot_timeout=0.1)
+    host.config = dataclasses.replace(host.config, boot_timeout=0.1, hook_before="")
     assert host.config.expiry < former
     with locked(host.config, "activate bbb", "me"):
         about = holder(host.config) or {}
@@ -275,7 +280,7 @@ def edit(host: Host, kind: str) -> Path:
 
 
 @pytest.mark.parametrize("words", [["restart"], ["activate", "live"], ["restore", "aaa"]])
-@pytest.mark.parametrize("kind", ["service", "socket", "environment"])
+@pytest.mark.parametrize("kind", ["service", "socket", "environment", "hooks"])
 def test_edited_slot_is_replaced_with_what_was_proved(
     host: Host, words: list[str], kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -359,3 +364,174 @@ def test_live_release_that_went_wrong_with_other_settings_is_replaced_with_its_o
     assert call(refused, "activate", "aaa", "--wanted") == 2, "nor after that"
     assert call(refused, "activate", "aaa", "--wanted", "--force") == 0
     assert history.bad(refused.config) == {}
+
+
+# Hooks
+
+
+def want(host: Host, environment: str, hook: str) -> None:
+    """Write what a deploy writes that has another environment and another hook, before and after the switch."""
+    host.want(environment)
+    host.config = dataclasses.replace(host.config, hook_before=hook, hook_after=hook)
+
+
+def hooks_run(host: Host) -> list[str]:
+    """Return the hooks that have run since this was asked last."""
+    commands = [command.words[-1] for command in host.systemd.commands]
+    host.systemd.commands.clear()
+    return commands
+
+
+@pytest.mark.fault(51)
+def test_secret_in_a_hook_is_in_nothing_that_a_switch_writes_down(host: Host) -> None:
+    """It has its file below /etc/APP, and the slot's copies, which are for root only."""
+    for release, hook in (("aaa", "curl -u :canary-1"), ("bbb", "curl -u :canary-2"), ("ccc", "curl -u :canary-3")):
+        want(host, release, hook)
+        host.broken = {"ccc"}
+        host.systemd.hook_result = (int(release == "bbb"), "")
+        assert call(host, "activate", release, "--wanted") == (release != "aaa")
+    assert call(host, "adopt", "aaa") == 0
+    host.systemd.hook_result = (0, "")
+    want(host, "bbb", "curl -u :canary-2")
+    assert call(host, "activate", "bbb", "--wanted", "--force") == 0
+    assert call(host, "rollback") == 0
+    files = [path for path in host.folder.rglob("*") if path.is_file()]
+    secret = {path for path in files if b"canary" in path.read_bytes()}
+    config = host.config
+    own = {config.slot_files(slot)["hooks"] for slot in ("blue", "green")}
+    own |= {config.kept_files(release)["hooks"] for release in ("aaa", "bbb")}
+    assert secret == own | {config.wanted_files()["hooks"]}
+    assert {path.stat().st_mode & 0o777 for path in own} == {0o600}
+    hashes = {hashlib.sha256(path.read_bytes()).hexdigest() for path in secret}
+    assert not [path for path in files if any(plain in path.read_text(errors="replace") for plain in hashes)]
+
+
+@pytest.fixture
+def other_hook(host: Host) -> Host:
+    """A host on which aaa serves, and a deploy of bbb with another environment and another hook was refused."""
+    want(host, "first", "first hook")
+    assert call(host, "activate", "aaa") == 0
+    want(host, "refused", "refused hook")
+    host.broken.add("bbb")
+    assert call(host, "activate", "bbb", "--wanted") == 1
+    host.broken.clear()
+    assert hooks_run(host) == ["first hook"] * 2
+    return host
+
+
+@pytest.mark.fault(54)
+@pytest.mark.parametrize("words", [["restart"], ["activate", "live"], ["restore", "aaa"]])
+def test_hook_of_a_refused_deploy_does_not_run_with_what_serves(other_hook: Host, words: list[str]) -> None:
+    for hook in ("", "refused hook"):
+        want(other_hook, "refused", hook)
+        assert call(other_hook, *words) == 0
+        assert hooks_run(other_hook) == ["first hook"] * 2
+    assert call(other_hook, "activate", "bbb", "--wanted") == 0
+    assert hooks_run(other_hook) == ["refused hook"] * 2
+    assert call(other_hook, "rollback") == 0
+    assert hooks_run(other_hook) == ["first hook"] * 2, "going back brings the hook of that time"
+
+
+def test_hooks_alone_are_adopted_in_the_slots_copy(host: Host) -> None:
+    assert call(host, "activate", "aaa") == 0
+    host.config = dataclasses.replace(host.config, hook_before="next hook", hook_after="next hook")
+    for release, hook in (("bbb", ""), ("aaa", "next hook")):
+        assert call(host, "adopt", release) == 0
+        assert host.config.of("blue").hook_before == hook
+        assert unadopted(host.config.live_record(), host.config.etc) is not bool(hook)
+        assert not slot_changes(host.config.live_record(), read_key(host.config.etc / KEY)), "not taken for edited"
+    assert host.config.slot_files("blue")["hooks"].stat().st_mode & 0o777 == 0o600
+    assert call(host, "restart") == 0
+    assert hooks_run(host) == ["next hook"] * 2
+
+
+def test_where_adopting_is_cut_off_a_restart_still_works(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call(host, "activate", "aaa") == 0
+    host.config = dataclasses.replace(host.config, hook_before="next hook", hook_after="next hook")
+    with monkeypatch.context() as patch:
+        patch.setattr("plugins.module_utils.host.slots.write_atomically", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            call(host, "adopt", "aaa")
+    assert call(host, "restart") == 0
+    assert hooks_run(host) == ["next hook"] * 2
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def as_before_copies(host: Host, has_settings: bool, copy: str = "") -> None:
+    """Leave on a host what a version did that made no copy of the hooks.
+
+    has_settings: whether records have the hooks among other settings. copy: what is left of a newer version.
+    """
+    proved_with = {**dataclasses.asdict(host.config), "hook_before": "of the record"} if has_settings else None
+    etc = host.config.etc
+    for path in [*etc.glob("hooks.*.json"), *etc.glob("releases/*/hooks")]:
+        path.write_text(json.dumps({"hook_before": copy, "hook_after": copy}))
+        if not copy:
+            path.unlink()
+    for path in [*(host.config.root / "slots").glob("*.json"), *etc.glob("releases/*/record.json")]:
+        record = json.loads(path.read_text())
+        files = {name: digest for name, digest in record["files"].items() if "hooks" not in name}
+        path.write_text(json.dumps({**record, "files": files, "proved_with": proved_with}, default=str))
+
+
+earlier = pytest.mark.parametrize(
+    ("has_settings", "copy"), [(False, ""), (True, ""), (False, "of another release"), (True, "of another release")]
+)
+
+
+@earlier
+def test_host_of_a_version_without_a_copy_of_the_hooks_keeps_all_else(
+    other_hook: Host, has_settings: bool, copy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A restart has the hooks of the last deploy, as it had there, and from then on a copy."""
+    as_before_copies(other_hook, has_settings, copy)
+    assert {finding["state"] for finding in status(other_hook.context())["findings"]} == {"settings differ"}
+    assert other_hook.config.of("blue").hook_before == "refused hook"
+    assert "hook_before" not in other_hook.live["proved_with"]
+    capsys.readouterr()
+    assert call(other_hook, "restart") == 0
+    assert environment(other_hook) == "first"
+    assert hooks_run(other_hook) == ["refused hook"] * 2
+    assert not [text for text in ("were not kept", "edited") if text in capsys.readouterr().out]
+    want(other_hook, "refused again", "third hook")
+    assert call(other_hook, "restart") == 0
+    assert hooks_run(other_hook) == ["refused hook"] * 2
+
+
+@earlier
+def test_going_back_to_what_was_kept_without_hooks_brings_all_else(
+    other_hook: Host, has_settings: bool, copy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(other_hook, "activate", "bbb", "--wanted") == 0
+    as_before_copies(other_hook, has_settings, copy)
+    other_hook.systemd.commands.clear()
+    capsys.readouterr()
+    assert call(other_hook, "rollback") == 0
+    assert (environment(other_hook), other_hook.live["settings"]) == ("first", "kept")
+    assert "were not kept" not in capsys.readouterr().out
+    assert hooks_run(other_hook) == ["refused hook"] * 2
+    assert other_hook.config.own_files("bbb")[1].fingerprint.partition("-")[0] == "refused", "it is kept, too"
+
+
+@earlier
+def test_upgrade_that_needs_no_new_workers_makes_the_copy(host: Host, has_settings: bool, copy: str) -> None:
+    want(host, "first", "first hook")
+    assert call(host, "activate", "aaa") == 0
+    as_before_copies(host, has_settings, copy)
+    assert unadopted(host.config.live_record(), host.config.etc)
+    assert call(host, "adopt", "aaa") == 0
+    assert not unadopted(host.config.live_record(), host.config.etc)
+    assert "first hook" in host.config.slot_files("blue")["hooks"].read_text()
+    assert not slot_changes(host.config.live_record(), read_key(host.config.etc / KEY))
+
+
+def test_host_that_goes_back_to_an_earlier_command_takes_the_copy_for_no_part_of_its_record(host: Host) -> None:
+    want(host, "first", "first hook")
+    assert call(host, "activate", "aaa") == 0
+    copy = {"hook_before": "first hook", "hook_after": ""}
+    as_before_copies(host, has_settings=True)
+    host.config.slot_files("blue")["hooks"].write_text(json.dumps(copy))
+    assert unadopted(host.config.live_record(), host.config.etc), "the record is to name it"

@@ -235,6 +235,12 @@ LEFT: dict[str, dict[str, str]] = {
     "secrets": {"etc/shop/digest.key": "", "etc/shop/environment": "", "etc/shop/hooks.json": ""},
     "a temporary folder": {"etc/shop/.environment.xyz/new": ""},
     "settings that are damaged": {"etc/shop/digest.key": "", "etc/shop/release.json": "\0"},
+    "slots' hooks": {
+        "etc/shop/digest.key": "",
+        "etc/shop/hooks.blue.json": "",
+        "etc/shop/hooks.green.json": "",
+        "etc/shop/hooks.blue.json.edited-20260101T000000": "",
+    },
     "slots' environments": {"etc/shop/digest.key": "", "etc/shop/environment.blue": "", "etc/shop/releases/a/b": ""},
     "the environment of a version without a key": {"etc/shop/environment": MARKED},
     "a lock": {"srv/shop/.lock": ""},

@@ -123,8 +123,8 @@ def test_secrets_stay_readable_by_root_only(host: Host) -> None:
     do(host, "aaa")
     do(host, "bbb")
     config = host.config
-    secret = [config.etc / "environment.blue", config.slot_record("blue"), config.root / "history.jsonl"]
-    secret += [config.kept_files("aaa")["environment"]]
+    secret = [config.etc / "environment.blue", config.etc / "hooks.blue.json", config.slot_record("blue")]
+    secret += [config.root / "history.jsonl", *(config.kept_files("aaa")[kind] for kind in ("environment", "hooks"))]
     assert {path.stat().st_mode & 0o777 for path in secret} == {0o600}
     assert config.kept_files("aaa")["environment"].parent.stat().st_mode & 0o777 == 0o700
 
@@ -171,9 +171,8 @@ def test_a_slot_record_says_what_runs_with_which_settings_since_when(
     assert (record.plan.reason, record.at, record.closes_kept) == ("2 workers as set", 4_000_000_000, False)
     files = {Path(path).name for path in record.files}
     assert files == {path.name for path in newer.config.slot_files("green").values()} | {"green.env"}
-    environment = record.files[str(newer.config.slot_files("green")["environment"])]
-    service = record.files[str(newer.config.slot_files("green")["service"])]
-    assert environment.startswith("keyed:") is not service.startswith("keyed:"), "no plain hash of secrets"
+    kinds = {kind for kind, path in newer.config.slot_files("green").items() if record.files[str(path)][:6] == "keyed:"}
+    assert kinds == {"environment", "hooks"}, "no plain hash of secrets"
 
 
 def test_when_the_link_cannot_move_everything_is_as_before(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

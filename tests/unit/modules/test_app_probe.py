@@ -134,7 +134,16 @@ def test_host_that_cannot_run_the_app_is_told_why(facts: dict[str, Any], said: l
 
 
 @pytest.mark.parametrize(
-    "name", ["environment", "environment.blue", "hooks.json", "digest.key", "releases/aaa/environment"]
+    "name",
+    [
+        "environment",
+        "environment.blue",
+        "hooks.json",
+        "hooks.blue.json",
+        "digest.key",
+        "releases/aaa/environment",
+        "releases/aaa/hooks",
+    ],
 )
 def test_no_plain_hash_is_made_of_a_secret_file(name: str) -> None:
     patterns = [pattern.format(app="web") for pattern in probe_module.FILES]
