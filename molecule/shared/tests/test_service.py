@@ -28,9 +28,8 @@ def test_as_many_workers_as_planned_run_under_one_master(app: App) -> None:
         "uvicorn": r"/fleet_uvicorn\.py ",
     }
     assert re.search(servers[app.variables.get("service_engine", "gunicorn")], command)
-    planned = int(
-        re.findall(r"(?m)^FLEET_WORKERS=(\d+)", app.host.file(f"/srv/{app.name}/slots/{app.slot}.env").content_string)[0]
-    )
+    environment = app.host.file(f"/srv/{app.name}/slots/{app.slot}.env").content_string
+    planned = int(re.findall(r"(?m)^FLEET_WORKERS=(\d+)", environment)[0])
     assert len(app.workers) == planned == app.live["workers"]
     # One that began with fewer, to see what they take, has them in its command line until it is started again.
     assert 1 <= int(re.findall(r"--workers (\d+)", command)[0]) <= planned
