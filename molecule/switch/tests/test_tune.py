@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,14 +13,12 @@ import pytest
 import yaml
 from fleettest import (
     INVENTORY,
-    REPOSITORY,
     App,
     assert_nothing_lost,
     playbook,
-    playbook_command,
-    playbook_environment,
     wait_until,
 )  # fmt: skip
+from fleettune import start, traces
 
 pytest_plugins = ["fleettest"]
 testinfra_hosts = ["ansible://web1"]
@@ -39,24 +36,14 @@ def broken(app: App, sample: str) -> None:
     assert rc == 0, said
 
 
-def traces(app: App) -> str:
-    """What is there of a private slot."""
-    found: str = app.host.check_output(
-        f"systemctl list-units --all --plain --no-legend '{app.name}@tune.*' '{app.name}-release-tune*'; "
-        f"ls /run/systemd/system /run/{app.name} /etc/{app.name} /srv/{app.name}/slots | grep -w tune; true"
-    )
-    return found
-
-
 @pytest.fixture(autouse=True)
-def live_service_is_untouched(app: App, request: pytest.FixtureRequest) -> Iterator[None]:
-    """The same link, records and processes as before, unless the test switches; no trace of the private slot."""
+def live_service_is_untouched(app: App) -> Iterator[None]:
+    """The same link, records and processes as before, and no trace of the private slot."""
     before, workers = app.state(), app.workers
     yield
     wait_until(lambda: not traces(app))
-    if request.function is not test_measuring_gives_way_to_a_switch:
-        assert app.state() == before
-        assert app.workers == workers
+    assert app.state() == before
+    assert app.workers == workers
     rc, said = app.command("verify")
     assert (rc, said["differences"]) == (0, [])
 
@@ -166,18 +153,6 @@ def test_number_that_memory_does_not_hold_is_not_started(app: App) -> None:
     assert "workers and more were not tried: memory does not hold them" in said["tuned"]["notes"][0]
 
 
-def start(app: App) -> subprocess.Popen[bytes]:
-    """Have a controller measure for a long time; return when the private slot is up."""
-    variables = {"tune_host": "web1", "tune_workers": [1], "tune_rounds": 100, "tune_seconds": 2, "tune_report": ""}
-    process = subprocess.Popen(
-        playbook_command(REPOSITORY / "playbooks/tune.yml", variables={**variables, "tune_while_serving": True}),
-        env=playbook_environment(REPOSITORY),
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
-    wait_until(lambda: app.host.run(f"systemctl is-active {app.name}@tune.service").stdout.strip() == "active", 90)
-    return process
-
-
 @pytest.mark.parametrize(
     "number",
     [signal.SIGKILL, *([signal.SIGINT] if os.environ.get("FLEET_FULL") else [])],
@@ -191,16 +166,6 @@ def test_controller_that_is_killed_ends_it(app: App, number: signal.Signals) -> 
     process.communicate()
     # It hears no more of who asked for it; systemd's own limit is far away.
     wait_until(lambda: not traces(app), 120)
-
-
-def test_measuring_gives_way_to_a_switch(app: App) -> None:
-    process = start(app)
-    rc, said = app.command("activate", app.live["release"])
-    assert rc == 0, said
-    assert not traces(app)
-    output = process.communicate(timeout=120)[0].decode()
-    assert process.returncode != 0
-    assert "web1 was not measured: measuring was ended from outside" in output
 
 
 def test_measuring_that_is_killed_on_the_host_leaves_nothing(app: App) -> None:
