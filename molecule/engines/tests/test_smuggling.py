@@ -83,8 +83,7 @@ class Edge:
 @pytest.fixture(scope="module")
 def judged(app: App) -> Iterator[App]:
     """nginx logs what it passes on in a form that can be compared."""
-    app.write(judge.CONFIGURATION, judge.LOG_FORMAT)
-    app.host.check_output("nginx -t && systemctl reload nginx")
+    judge.begin(app.host)
     yield app
     units = " ".join(f"edge-{variant}@*.socket edge-{variant}@*.service" for variant in VARIANTS)
     files = " ".join(f"/etc/nginx/conf.d/edge-{variant}.conf" for variant in VARIANTS)

@@ -82,6 +82,24 @@ class Seen:
     passed: list[dict[str, Any]]
 
 
+def begin(host: Any) -> None:
+    """Have nginx log what the judge reads; return once every worker that takes connections does so."""
+    host.check_output("printf %%s %s > %s", LOG_FORMAT, CONFIGURATION)
+    before = workers(host)
+    host.check_output("nginx -t && systemctl reload nginx")
+    # The signal is sent, no more: until the new workers are there the old ones answer, and log nothing of it.
+    deadline = time.monotonic() + PATIENCE
+    while not (now := workers(host)) or now & before:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"nginx's workers {sorted(now & before)} still take connections")
+        time.sleep(0.1)
+
+
+def workers(host: Any) -> set[str]:
+    """Return the process ids of nginx's workers but for those that shut down, which take no connections any more."""
+    return set(host.run("pgrep --full '^nginx: worker process$'").stdout.split())
+
+
 def read(host: Any, app: str, server: str) -> Seen:
     """Read both from a host, once nothing is under way any more: nginx logs a request when it has ended."""
     wait_until_quiet(host, [LOG, f"/var/lib/{app}/seen.jsonl"])
