@@ -12,9 +12,12 @@ from .context import Context
 from .endings import how_it_fell
 from .sockets import Answers
 from .systemd import UnitState
-from .verdict import Verdict
+from .verdict import CERTAIN, Verdict
 
 POLL_SECONDS = 0.1
+#: The longest pause between two looks at a slot that answers with errors: each may log a traceback of hundreds of lines;
+#: journald drops what a unit logs beyond 10,000 lines in 30 s, and so the very lines that say what is wrong.
+LONGEST_PAUSE = 1.0
 #: Requests at once for each worker: one worker may take several of a burst, so ask for more than one each.
 BURST = 4
 #: Seconds that the first request to a slot that boots waits for an answer; the next ones wait longer and longer.
@@ -125,6 +128,7 @@ class _Gate:
         self.deadline = self.began + self.config.boot_timeout
         self.answered: set[int] = set()
         self.patience = FIRST_PATIENCE
+        self.pause = POLL_SECONDS
         #: Seconds after which each worker gave its first good answer; workers that run; how many were seen to die.
         self.up_after: dict[int, float] = {}
         self.running: set[int] = set()
@@ -151,7 +155,9 @@ class _Gate:
                 raise AnswerError(f"{missing.text}: {self.verdict.advice(self.config)}", missing.status)
             if self.left() <= 0:
                 self._give_up(self.known, len(pids))
-            self.context.clock.sleep(POLL_SECONDS)
+            broken = missing.status and missing.status not in CERTAIN
+            self.pause = min(2 * self.pause, LONGEST_PAUSE) if broken else POLL_SECONDS
+            self.context.clock.sleep(min(self.pause, max(POLL_SECONDS, self.left())))
         if self.low_priority:
             self.context.kernel.set_priority(state.main_pid, False)
         self._warm_up(len(pids))
@@ -194,6 +200,9 @@ class _Gate:
                 return _Missing(f"{self.config.health_path} gave no answer yet", open=True)
             if first.bad:
                 self.known = self._complaint(first, self.left())
+                if first.bad[-1] not in CERTAIN:
+                    # The others would say the same, as long as nobody has answered well: one traceback is enough.
+                    return self.known
         limit = self.left()
         answers = burst(self.context, self.slot, pids, limit=limit)
         self._note(answers)
