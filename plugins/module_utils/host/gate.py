@@ -15,8 +15,8 @@ from .systemd import UnitState
 from .verdict import CERTAIN, Verdict
 
 POLL_SECONDS = 0.1
-#: The longest pause between two looks at a slot that answers with errors: each may log a traceback of hundreds of lines;
-#: journald drops what a unit logs beyond 10,000 lines in 30 s, and so the very lines that say what is wrong.
+#: The longest pause between two looks at a slot that answers with errors: each may log hundreds of lines of traceback,
+#: and journald drops what a unit logs beyond 10,000 lines in 30 s: the very lines that say what is wrong.
 LONGEST_PAUSE = 1.0
 #: Requests at once for each worker: one worker may take several of a burst, so ask for more than one each.
 BURST = 4
