@@ -154,7 +154,7 @@ def plan_workers(
     each, origin = _each(size, measured_mib, fresh_mib)
     memory = memory_mib if memory_limit_mib is None else min(memory_mib, memory_limit_mib)
     by_memory = workers_by_memory(memory, each, reserve_mib, sets)
-    if fixed is None and not origin and memory < each:
+    if fixed is None and not origin and fresh_mib is None and memory < each:
         limited = f" by limit, of {memory_mib}" if memory < memory_mib else ""
         raise WorkerPlanError(
             f"memory is {memory} MiB{limited}, less than one worker takes, {each} MiB: allowed are more memory, "

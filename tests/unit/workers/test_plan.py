@@ -426,3 +426,12 @@ def test_sum_by_which_a_plan_does_not_fit_names_what_there_is() -> None:
     limited = plan_workers(vcpus=2, memory_mib=4096, memory_limit_mib=1000, sets=1, workers=1)
     assert cut_sum(limited, 800) == "1 worker of 800 MiB takes 800 MiB; 744 are there (1,000 less 256 for the system)"
     assert replan(limited, 800) is limited, "a number that was set stays"
+
+
+def test_worker_that_takes_more_than_all_memory_once_measured_is_the_least_there_can_be() -> None:
+    """It runs: a refusal, as for a setting, would come too late, and say what is not so."""
+    plan = plan_workers(vcpus=2, memory_mib=4000, memory_limit_mib=900, worker_mib="100", reserve_mib=0)
+    assert plan.workers > 1
+    measured = replan(plan, 1200)
+    assert (measured.workers, measured.bound_by) == (1, "memory")
+    assert "not enough for 2 sets of even 1 × 1200 MiB" in measured.reason
