@@ -86,14 +86,16 @@ class App:
 
     @contextlib.contextmanager
     def settings(self, **values: Any) -> Iterator[None]:
-        """Give the host's command other settings for a while, without a deploy."""
-        path = f"/etc/{self.name}/release.json"
-        before = self.host.check_output("cat %s", path)
-        self.write(path, json.dumps({**json.loads(before), **values}))
-        try:
+        """Give the host's command other settings for a while, without a deploy. Hooks have a file of their own."""
+        hooks = {name: value for name, value in values.items() if name.startswith("hook_") and name != "hook_timeout"}
+        changes = {"hooks.json": hooks, "release.json": {name: values[name] for name in values.keys() - hooks.keys()}}
+        files = {f"/etc/{self.name}/{name}": changed for name, changed in changes.items() if changed}
+        with contextlib.ExitStack() as put_back:
+            for path, changed in files.items():
+                text = self.host.check_output("cat %s", path)
+                put_back.callback(self.write, path, text)
+                self.write(path, json.dumps({**json.loads(text), **changed}))
             yield
-        finally:
-            self.write(path, before)
 
     def copy_release(self, release: str, changes: Mapping[str, str], name: str) -> str:
         """Make a release on the host out of another one: main.py with other words; return its id.
