@@ -20,8 +20,9 @@ _CI = {
 LENGTH_MAX = 100
 
 
-def caller(chosen: str = "", environment: Mapping[str, str] = os.environ) -> str:
+def caller(chosen: str = "", environment: Mapping[str, str] | None = None) -> str:
     """Return who deploys: as `chosen`, else who began the CI's run, with its number, else user@host."""
+    environment = os.environ if environment is None else environment
     for sign, (name, actor, run) in _CI.items():
         if not chosen and environment.get(sign):
             chosen = f"{environment.get(actor) or 'unknown'} ({name} run {environment.get(run) or '-'})"

@@ -90,7 +90,9 @@ def read_side_file(artifact: Path, release: str) -> tuple[str, dict[str, Any], s
         label, origin = record["label"], record["origin"]
         wrong = "" if record["id"] == release else f"is of release {record['id']!r}"
         valid = _is_shown(label) and {"by"} <= set(origin) <= _KINDS.keys()
-        valid = valid and all(type(value) is _KINDS[key] for key, value in origin.items())
+        valid = valid and all(
+            isinstance(value, _KINDS[key]) and not isinstance(value, bool) for key, value in origin.items()
+        )
         valid = valid and all(map(_is_shown, map(str, origin.values())))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         valid, wrong = False, f"cannot be read ({type(error).__name__})"

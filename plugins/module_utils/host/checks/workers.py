@@ -92,7 +92,7 @@ def die(snapshot: Snapshot) -> Iterator[Finding]:
         return
     lately = _deaths(context.systemd.recent(unit, min(seconds, RECENT)), engine)
     # That of the start in which the last one died.
-    last = last_exception(next(start for start in reversed(starts) if _deaths([start], engine)))
+    last = last_exception([start for start in starts if _deaths([start], engine)][-1])
     count = "one worker" if len(ends) == 1 else f"{len(ends)} workers"
     text = f"{count} died within {span(seconds)}; the last one: {ends[-1].rpartition('] ')[2].strip(' .')}"
     many = len(lately) >= max(5, 2 * snapshot.proof.planned)
