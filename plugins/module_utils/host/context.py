@@ -46,6 +46,7 @@ class Kernel:
     beat_age: Callable[[int], float | None] = proc.beat_age
     pool: Callable[[int], proc.Pool | None] = proc.pool
     descriptors: Callable[[int], tuple[int, int]] = proc.descriptors
+    listener: Callable[[int], tuple[int, str] | None] = proc.listener
     disk: Callable[[Path], os.statvfs_result] = os.statvfs
 
 

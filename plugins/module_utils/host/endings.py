@@ -65,6 +65,8 @@ def ending(unit: Ended) -> str:
         return BY_RESULT[unit.result]
     if unit.result in ("exit-code", "signal", "core-dump", "success") and process:
         return process
+    if unit.result in ("exit-code", "signal", "core-dump"):  # of a program before its own, as it has none that ended
+        return f"could not be started (result: {unit.result})"
     return f"was ended by systemd (result: {unit.result})" if unit.result != "success" else "does not run"
 
 

@@ -25,7 +25,13 @@ FIRST_PATIENCE = 1.0
 
 
 class GateError(Exception):
-    """The slot did not prove itself; the message says what was missing."""
+    """The slot did not prove itself; the message says what was missing.
+
+    silent: no answer had come when the time was up. died: how many workers have died meanwhile.
+    """
+
+    silent: bool = False
+    died: int = 0
 
 
 class CrashError(GateError):
@@ -37,25 +43,26 @@ class CrashError(GateError):
 
 
 class AnswerError(GateError):
-    """The health path gave an answer that is not good: `status`, the worst one that was seen last."""
+    """The health path gave an answer that is not good: `status`, the worst one that was seen last, and what it said."""
 
-    def __init__(self, message: str, status: int) -> None:
+    def __init__(self, message: str, status: int, said: str = "") -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.said = status, said
 
 
 @dataclass(frozen=True)
 class _Missing:
     """What a slot lacks.
 
-    status: of a bad answer; open: an answer was not waited for as long as it may take; workers: what lacks are workers,
-    which says nothing more once they run.
+    status: of a bad answer; said: its text; open: an answer was not waited for as long as it may take; workers: what
+    lacks are workers, which says nothing more once they run.
     """
 
     text: str
     status: int = 0
     open: bool = False
     workers: bool = False
+    said: str = ""
 
 
 @dataclass(frozen=True)
@@ -173,7 +180,9 @@ class _Gate:
             message += f"; {len(up)} of {self.workers or running} workers up, after {after}"
         if self.died:
             message += f"; workers that died meanwhile: {self.died}"
-        raise AnswerError(message, missing.status) if missing.status else GateError(message)
+        error = AnswerError(message, missing.status, missing.said) if missing.status else GateError(message)
+        error.silent, error.died = missing.open, self.died
+        raise error
 
     def _require_up(self) -> UnitState:
         state = self.context.state(self.slot)
@@ -248,5 +257,6 @@ class _Gate:
         """Say what was wrong. One bad answer says more than others that did not come in time."""
         path, seconds = self.config.health_path, self.config.health_timeout
         if answers.bad:
-            return _Missing(f"{path} answers {', '.join(map(str, answers.bad))}", status=answers.bad[-1])
+            said = self.context.systemd.mask(answers.said)
+            return _Missing(f"{path} answers {', '.join(map(str, answers.bad))}", status=answers.bad[-1], said=said)
         return _Missing(f"{path} gave no answer within {seconds:g} s ({answers.error})", open=limit < seconds)

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from . import log_signs
+
 #: Lines of the last traceback; of all tracebacks together; of what else was logged.
 TRACEBACK_LINES, ALL_TRACEBACK_LINES, OTHER_LINES = 60, 90, 20
 #: Lines of an exception's own text, and characters of the reason that is made of it.
@@ -34,12 +36,8 @@ _LOGGED = re.compile(r"\[?\d{4}-\d\d-\d\d|\[\d+\] |\[?(?:DEBUG|INFO|WARNING|ERRO
 _MARGIN = re.compile(r"\s+(?:\| ?|\+ |\+-[-+ .\d]*$)|\s+\|$")
 _GROUP = "Exception Group Traceback"
 _VALIDATION = re.compile(r"\d+ validation errors? for ")
-#: The slot's own server listens on a socket of systemd's only. The last one is asyncio's, of all workers but the first.
-_OWN_SERVER = re.compile(
-    r"Uvicorn running on (https?://\S+)|Running on (https?://\S+)"
-    r"|error while attempting to bind on address \('([^']+)', (\d+)"
-)
-_RUNS_SERVER = re.compile(r"\buvicorn\.run\(")
+#: What the servers log before the traceback of an exception that an app has let through: uvicorn's, gunicorn's.
+_IN_REQUEST = re.compile(r"(?:Exception|Error) in ASGI application")
 
 
 @dataclass(frozen=True)
@@ -54,15 +52,20 @@ class Entry:
 class Excerpt:
     """What is shown of a log.
 
-    cause: the last exception, "" where none was logged. own_server: that the app's module starts a server by itself,
-    where the log shows one. last_line: what the app itself printed last, not its server. ended: how systemd says that
-    the main process ended, "" where it does not. by_result: that this is the unit's own result (endings.BY_RESULT).
+    cause: the last exception, "" where none was logged. of_request: the last one that ended a request. own_server: that
+    the app's module starts a server by itself, where the log shows one. last_line: what the app itself printed last,
+    not its server. death: what the server said of the last worker that had ended. starting: how far the workers' own
+    start has come, "" where the server does not tell. ended: how systemd says that the main process ended, "" where it
+    does not. by_result: that this is the unit's own result (endings.BY_RESULT).
     """
 
     lines: tuple[str, ...] = ()
     cause: str = ""
+    of_request: str = ""
     own_server: str = ""
     last_line: str = ""
+    death: str = ""
+    starting: str = ""
     ended: str = ""
     by_result: bool = False
 
@@ -74,6 +77,10 @@ class _Block:
     start: int
     end: int
     cause: str
+
+    def ended_a_request(self, lines: Sequence[str]) -> bool:
+        """Return whether its server says so, above it or on the line with its heading."""
+        return any(map(_IN_REQUEST.search, lines[max(0, self.start - 2) : self.start + 1]))
 
 
 def plain(text: str) -> str:
@@ -99,9 +106,12 @@ def excerpt(entries: Iterable[Entry], ended: str = "") -> Excerpt:
     for place, entry in enumerate(rows):
         places.setdefault(entry.pid, []).append(place)
     found: list[tuple[list[int], str]] = []
+    of_request: list[tuple[int, str]] = []
     for own in places.values():
         lines = [rows[place].text for place in own]
-        found += [(own[block.start : block.end], block.cause) for block in _blocks(lines)]
+        blocks = _blocks(lines)
+        found += [(own[block.start : block.end], block.cause) for block in blocks]
+        of_request += [(own[block.end - 1], block.cause) for block in blocks if block.ended_a_request(lines)]
     found.sort(key=lambda block: block[0][-1])
     inside = {place for block, _unused in found for place in block}
     # A traceback without its exception, where a process has no more lines: the log was read while it was written.
@@ -115,8 +125,11 @@ def excerpt(entries: Iterable[Entry], ended: str = "") -> Excerpt:
     return Excerpt(
         lines=tuple(line for place in sorted(shown) for line in shown[place]),
         cause=_last(causes),
-        own_server=_own_server([row.text for row in rows]),
+        of_request=_last([cause for _unused, cause in sorted(of_request) if cause]),
+        own_server=log_signs.own_server([row.text for row in rows]),
         last_line=_cut(said[-1].strip()) if said else "",
+        death=log_signs.death([row.text for row in rows]),
+        starting=log_signs.starting([row.text for row in rows]),
         ended=ended,
     )
 
@@ -138,20 +151,8 @@ def _is_said(line: str) -> bool:
 def _last(causes: Sequence[str]) -> str:
     told = [cause for cause in causes if not _HALT.match(cause)]
     meant = [cause for cause in told if not _ENDINGS.match(cause)]
-    return next(iter([*reversed(meant), *reversed(told)]), "")
-
-
-def _own_server(lines: Sequence[str]) -> str:
-    """Say that the app's module starts a server by itself, where the log shows one."""
-    advice = 'call it below `if __name__ == "__main__":`'
-    for line in lines:
-        if address := _OWN_SERVER.search(line):
-            where = address.group(1) or address.group(2) or f"{address.group(3)}:{address.group(4)}"
-            return f"the module starts a server of its own, on {where}: {advice}"
-    text = "\n".join(lines)
-    if "asyncio.run() cannot be called from a running event loop" in text and _RUNS_SERVER.search(text):
-        return f"the module starts a server of its own, with uvicorn.run(): {advice}"
-    return ""
+    cause = next(iter([*reversed(meant), *reversed(told)]), "")
+    return f"{cause}{log_signs.meaning(cause)}"
 
 
 def _chosen(found: Sequence[tuple[list[int], str]]) -> list[list[int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from .endings import BY_RESULT
-from .gate import AnswerError, CrashError
+from .gate import AnswerError, CrashError, GateError
 from .log_excerpt import Excerpt
 
 
@@ -14,9 +14,27 @@ def explained(error: Exception, log: Excerpt) -> str:
     if isinstance(error, CrashError):
         return _crash(error, log)
     if isinstance(error, AnswerError):
-        is_servers = error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        return f"{error}: {log.cause}" if log.cause and is_servers else str(error)
+        return _bad_answer(error, log)
+    if isinstance(error, GateError) and error.died:
+        return _dying(error, log)
+    if isinstance(error, GateError) and error.silent and log.starting:
+        return with_last_exception(f"{error}; {log.starting}", log)
     return with_last_exception(str(error), log)
+
+
+def _bad_answer(error: AnswerError, log: Excerpt) -> str:
+    """Add why: the exception that ended a request, or the app's own words. Another one in its log may be a chance."""
+    if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        return str(error)
+    why = log.of_request or error.said
+    return f"{error}: {why}" if why else with_last_exception(str(error), log)
+
+
+def _dying(error: GateError, log: Excerpt) -> str:
+    """Add how the last worker died, and what is known of why."""
+    how = f"{error}{log.death and f', the last one: {log.death}'}"
+    said = f"{how}; the last line that it printed: {log.last_line}" if log.last_line else how
+    return with_last_exception(how, log) if log.cause or log.own_server else said
 
 
 def with_last_exception(trouble: str, log: Excerpt) -> str:

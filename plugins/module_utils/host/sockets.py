@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import proc
+from .log_excerpt import plain
 
 # linux/netlink.h, linux/sock_diag.h, linux/unix_diag.h
 _NETLINK_SOCK_DIAG = 4
@@ -47,12 +48,14 @@ class Answers:
 
     statuses: the HTTP status of each request, 0 where there was no answer in time.
     pids: workers that answered a request with a good status. refused: those that answered with another one, and which.
+    said: what the first of those answers had in it, where that is a text for people. It may have secrets in it.
     """
 
     statuses: list[int] = field(default_factory=list)
     pids: set[int] = field(default_factory=set)
     error: str = ""
     refused: dict[int, int] = field(default_factory=dict)
+    said: str = ""
 
     def note(self, pid: int, status: int) -> None:
         """Note which worker gave an answer."""
@@ -91,6 +94,8 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self.path))
 
 
+#: Bytes of a bad answer that are shown.
+BODY_SIZE = 300
 #: A worker that the kernel lets wait on a busy machine is no dead slot: so often is one asked of which that is to be
 #: said.
 TRIES = 3
@@ -121,7 +126,7 @@ def ask(path: Path, url: str, host: str, timeout: float, count: int, pids: Itera
             try:
                 connection.sock.settimeout(max(0.01, deadline - time.monotonic()))
                 response = connection.getresponse()
-                response.read()
+                body = response.read()
             except (OSError, http.client.HTTPException) as error:
                 answers.statuses.append(0)
                 # Of what is no HTTP, the kind: the text would be the app's own words.
@@ -129,6 +134,8 @@ def ask(path: Path, url: str, host: str, timeout: float, count: int, pids: Itera
                 answers.error = text or type(error).__name__
                 continue
             answers.statuses.append(response.status)
+            if not is_good(response.status):
+                answers.said = answers.said or _words(response, body)
             if connection.sock:
                 answered.append((connection, response.status))
             if (pid := response.headers.get("X-Worker-Pid", "")).isdigit():
@@ -139,6 +146,15 @@ def ask(path: Path, url: str, host: str, timeout: float, count: int, pids: Itera
             if peer in owners:
                 answers.note(owners[peer], status)
     return answers
+
+
+def _words(response: http.client.HTTPResponse, body: bytes) -> str:
+    """Return what an answer says, on one line: a text or JSON; "" where it says no more than its status does."""
+    kind = response.headers.get_content_type()
+    if kind not in ("text/plain", "application/json", "application/problem+json"):
+        return ""
+    text = " ".join(plain(body[:BODY_SIZE].decode("utf-8", "replace")).split())
+    return "" if text in ("", "null", "{}", response.reason) else text
 
 
 def _peer_inode(inode: int) -> int:

@@ -85,11 +85,11 @@ class Command:
 class Systemd:
     """systemctl, journalctl and systemd-run.
 
-    What the app has printed comes in by two of them, and by no other way: `mask` takes the secrets out of it here.
+    What the app has printed comes in by two of them: `mask` takes the secrets out of it here.
     """
 
     def __init__(self, mask: Callable[[str], str]) -> None:
-        self._mask = mask
+        self.mask = mask
 
     def start(self, *units: str) -> None:
         """Start units as their files now stand; does not wait until they are up."""
@@ -198,7 +198,7 @@ class Systemd:
             places.setdefault(entry.pid, []).append(place)
         made: dict[int, Entry] = {}
         for pid, own in places.items():
-            lines = self._mask("\n".join(entries[place].text for place in own)).split("\n")
+            lines = self.mask("\n".join(entries[place].text for place in own)).split("\n")
             made.update(zip(own[-len(lines) :], (Entry(pid, line) for line in lines), strict=False))
         return [made[place] for place in sorted(made)]
 
@@ -214,7 +214,7 @@ class Systemd:
             "--", *(word.replace("$", "$$") for word in command.words),
             stderr=subprocess.STDOUT,
         )  # fmt: skip
-        return done.returncode, self._mask(done.stdout)
+        return done.returncode, self.mask(done.stdout)
 
     @staticmethod
     def _systemctl(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:

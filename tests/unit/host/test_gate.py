@@ -38,11 +38,12 @@ class Slot(Systemd):
     def __init__(self, **settings: Any) -> None:
         self.unit = UnitState("active", "success", MAIN, 0)
         self.pids = [11, 12, 13]
-        self.status, self.error, self.reach = 200, "", 3
+        self.status, self.error, self.reach, self.said = 200, "", 3, ""
         self.now, self.answer_seconds = 100.0, 0.0
         #: What was asked for: path, how many at once, seconds to wait.
         self.asked: list[tuple[str, int, float]] = []
         self.priorities: list[bool] = []
+        self.mask = lambda text: text.replace("hunter2", "***")
         #: What happens at a moment: the time, then what is to be called.
         self.later: list[tuple[float, dict[str, object]]] = []
         plan = WorkerPlan(3)
@@ -76,7 +77,7 @@ class Slot(Systemd):
         turn = len(self.asked) % max(1, len(self.pids))
         reached = [*self.pids, *self.pids][turn : turn + min(self.reach, len(self.pids))] if list(pids) else []
         if not 200 <= self.status < 400:
-            return Answers([self.status] * count, refused=dict.fromkeys(reached, self.status))
+            return Answers([self.status] * count, refused=dict.fromkeys(reached, self.status), said=self.said)
         return Answers([self.status] * count, set(reached))
 
     def context(self) -> Context:
@@ -318,6 +319,13 @@ def test_a_500_is_told_whatever_the_boot_timeout_cuts_off(boot: float, answer_se
     assert (
         boot <= fails(slot, rf"^not ready within {boot:g} s \(service_boot_timeout\): /health answers 500$") < boot + 1
     )
+
+
+def test_what_a_bad_answer_has_in_it_is_told_without_secrets(slot: Slot) -> None:
+    slot.status, slot.said = 503, '{"detail":"redis:hunter2 is away"}'
+    with pytest.raises(AnswerError, match="answers 503") as refused:
+        slot.prove()
+    assert refused.value.said == '{"detail":"redis:*** is away"}'
 
 
 def test_one_bad_answer_says_more_than_others_that_did_not_come(slot: Slot) -> None:

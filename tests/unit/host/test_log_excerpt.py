@@ -280,3 +280,14 @@ def test_a_module_that_starts_a_server_is_told(lines: list[str], where: str) -> 
 
 def test_uvicorn_on_the_slots_own_socket_is_none() -> None:
     assert excerpt(log("INFO:     Uvicorn running on socket None (Press CTRL+C to quit)")).own_server == ""
+
+
+@pytest.mark.parametrize(
+    "heading",
+    ["ERROR:    Exception in ASGI application", "[2026-11-26 06:00:00 +0000] [8] [ERROR] Error in ASGI application"],
+)
+def test_exception_that_ended_a_request_is_told_from_one_that_the_app_has_caught(heading: str) -> None:
+    caught = excerpt(log("WARNING: no cache", *traceback(2)))
+    assert (caught.cause, caught.of_request) == (BOOM, "")
+    both = excerpt([*log(heading, *traceback(2)), *log("WARNING: no cache", *traceback(2, "KeyError: 'cache'"), pid=9)])
+    assert (both.cause, both.of_request) == ("KeyError: 'cache'", BOOM)

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -738,6 +739,17 @@ def test_a_switch_runs_in_a_unit_of_its_own_that_cleans_up_after_it(
     assert after[0].startswith("--property=ExecStopPost=-"), "its result is not the switch's"
     assert after[0].endswith(f" --config {given[1]} recover --in-unit --by=recovery --json'")
     assert f"--property=RuntimeMaxSec={host.config.expiry:g}" in words
+
+
+def test_a_full_run_is_named_before_systemd_fails_on_it(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("plugins.module_utils.host.cli.UNIT_BYTES", 1 << 62)
+    code = main(["--config", str(host.folder / "release.json"), "restart"])
+    assert code == commands.EXIT_NOTHING_DONE
+    assert re.search(
+        r"/run is full \(\d+ kB are free\): systemd can start no unit: make room there", capsys.readouterr().out
+    )
 
 
 # --- words ----------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from plugins.module_utils.host.reasons import explained, with_last_exception
 
 CAUSE = "RuntimeError: db is away"
 LOG = Excerpt(cause=CAUSE, last_line="bye")
+IN_REQUEST = Excerpt(cause="ValueError: caught", of_request=CAUSE)
 OOM = BY_RESULT["oom-kill"]
 BESIDE = f"the last exception in its log: {CAUSE}"
 FELL, HOW = "counter@green.service failed while starting", "does not run"
@@ -22,7 +23,11 @@ FELL, HOW = "counter@green.service failed while starting", "does not run"
 @pytest.mark.parametrize(
     ("error", "log", "reason"),
     [
-        (AnswerError("/health answers 500", 500), LOG, f"/health answers 500: {CAUSE}"),
+        (AnswerError("/health answers 500", 500), LOG, f"/health answers 500; {BESIDE}"),
+        (AnswerError("/health answers 500", 500), IN_REQUEST, f"/health answers 500: {CAUSE}"),
+        (AnswerError("/health answers 500", 500, "sorry"), IN_REQUEST, f"/health answers 500: {CAUSE}"),
+        (AnswerError("/health answers 503", 503, "redis is away"), LOG, "/health answers 503: redis is away"),
+        (AnswerError("/health answers 404", 404, "Not Found"), LOG, "/health answers 404"),
         (AnswerError("/health answers 500", 500), Excerpt(last_line="bye"), "/health answers 500"),
         (AnswerError("/health answers 404", 404), LOG, "/health answers 404"),
         (GateError("no answer"), LOG, f"no answer; the last exception in its log: {CAUSE}"),
@@ -63,6 +68,36 @@ FELL, HOW = "counter@green.service failed while starting", "does not run"
 )  # fmt: skip
 def test_an_error_and_a_log(error: Exception, log: Excerpt, reason: str) -> None:
     assert explained(error, log) == reason
+
+
+def dying() -> GateError:
+    error = GateError("4 of 5 workers run; workers that died meanwhile: 164")
+    error.died = 164
+    return error
+
+
+@pytest.mark.parametrize(
+    ("log", "more"),
+    [
+        (Excerpt(death="Worker (pid:9) was sent SIGSEGV"), ", the last one: Worker (pid:9) was sent SIGSEGV"),
+        (
+            Excerpt(death="Worker (pid:9) exited with code 1", last_line="config is missing"),
+            ", the last one: Worker (pid:9) exited with code 1; the last line that it printed: config is missing",
+        ),
+        (Excerpt(death="x", cause=CAUSE, last_line="bye"), f", the last one: x; {BESIDE}"),
+        (Excerpt(), ""),
+    ],
+)
+def test_workers_that_die_while_they_start_are_told_with_how(log: Excerpt, more: str) -> None:
+    assert explained(dying(), log) == f"{dying()}{more}"
+
+
+def test_no_answer_is_told_with_how_far_the_workers_came() -> None:
+    error = GateError("/health gave no answer yet")
+    error.silent = True
+    assert explained(error, Excerpt(starting="it has started")) == "/health gave no answer yet; it has started"
+    assert explained(error, Excerpt()) == "/health gave no answer yet"
+    assert explained(error, Excerpt(starting="a", cause=CAUSE)) == f"/health gave no answer yet; a; {BESIDE}"
 
 
 def test_trouble_of_a_release_that_had_traffic() -> None:

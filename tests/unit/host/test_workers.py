@@ -55,6 +55,21 @@ class Pool:
 
 
 @pytest.mark.parametrize(
+    ("kind", "body", "said"),
+    [
+        ("application/json", b'{"detail":\n "redis is\x1b[31m away"}', '{"detail": "redis is away"}'),
+        ("text/plain; charset=utf-8", b"no redis", "no redis"), ("text/plain", b"x" * 9000, "x" * 300),
+        ("text/plain", b"Service Unavailable", ""), ("text/html", b"<p>sorry", ""), ("application/json", b"null", ""),
+    ],
+)  # fmt: skip
+def test_what_a_bad_answer_says_is_kept_as_one_line(pool: Pool, kind: str, body: bytes, said: str) -> None:
+    head = f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
+    pool.fork(head.encode() + body)
+    found = ask(pool.path, "/", "localhost", 5, 2)
+    assert (found.statuses, found.said) == ([503, 503], said)
+
+
+@pytest.mark.parametrize(
     ("answer", "said"),
     [
         (b"no connection to canary-1\r\n\r\n", "BadStatusLine"),

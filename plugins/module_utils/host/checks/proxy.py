@@ -14,7 +14,7 @@ def is_down(snapshot: Snapshot) -> Iterator[Finding]:
     """Say that nothing of the app is reached from outside."""
     shown = snapshot.unit(NGINX)
     if _is_used(snapshot) and shown.get("ActiveState", "active") in ("failed", "inactive"):
-        text = f"nginx is down: {ending(shown)}: systemctl start nginx"
+        text = f"nginx is down: {ending(shown)}{_port_taken(snapshot)}: systemctl start nginx"
         yield Finding(HURTS_NOW, "nginx down", text)
 
 
@@ -48,6 +48,16 @@ def does_not_pass_on(snapshot: Snapshot) -> Iterator[Finding]:
             said = f"answers {status}" if status else f"gives no answer ({trouble})"
             where = f"{entrance.text}{config.health_path}"
             yield Finding(HURTS_NOW, "nginx does not pass on", f"nginx {said} for {where}, the app itself is well")
+
+
+def _port_taken(snapshot: Snapshot) -> str:
+    """Return who has a port that nginx needs for the app, to be put behind a sentence; "" where nobody has."""
+    for port in sorted({entrance.port for entrance in entrances(read(snapshot.context.config.proxy_file) or "")}):
+        if (holder := snapshot.context.kernel.listener(port)) is not None:
+            pid, name = holder
+            whose = f"{name} (process {pid})" if pid else "a process that hides"
+            return f"; port {port} is taken by {whose}, which has to stop first"
+    return ""
 
 
 def _is_used(snapshot: Snapshot) -> bool:

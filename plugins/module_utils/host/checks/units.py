@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
 from .. import endings, recycle
 from ..config import Config, other
 from ..context import Context
-from ..log_excerpt import last_exception
+from ..log_excerpt import Entry, last_exception
 from ..records import SLOTS
 from ..systemd import UnitState
 from .finding import DIFFERS, HURTS_AT_RESTART, HURTS_NOW, NOTE, Finding, Snapshot
@@ -16,6 +17,10 @@ from .finding import DIFFERS, HURTS_AT_RESTART, HURTS_NOW, NOTE, Finding, Snapsh
 HOUR = 3600
 #: What happened so many seconds ago hurts users at most in memory; within them, so many starts of a server are a loop.
 RECENT, MANY_RESTARTS = 600, 3
+#: Where nothing of it has happened for so many seconds, it is over.
+CALM = 120
+#: systemd's own word of how a main process ended.
+_MAIN_ENDED = re.compile(r"Main process exited, code=(exited|killed|dumped), status=(\d+)")
 NGINX = "nginx.service"
 
 
@@ -33,7 +38,11 @@ def is_down(snapshot: Snapshot) -> Iterator[Finding]:
     if snapshot.is_down:
         stopped = snapshot.service.get("Result") == "success" and snapshot.service.get("LoadState") != "not-found"
         helps = f"systemctl start {unit}" if stopped else f"deploy, or {config.app}-release activate {{}}"
-        text = f"{unit} is down: {ending(snapshot.service)}{why(snapshot.context, unit, since_switch(snapshot))}"
+        given_up = {"start-limit-hit", "service-start-limit-hit"} & {
+            snapshot.service.get("Result"), snapshot.unit(socket).get("Result")
+        }  # fmt: skip
+        text = f"{unit} is down: {ending(snapshot.service)}{_why(snapshot)}"
+        text += "; systemd has given up: it starts it no more by itself" if given_up else ""
         yield Finding(HURTS_NOW, "slot down", f"{text}: {helps.format(snapshot.record.release)}")
     elif snapshot.unit(socket).get("ActiveState", "active") in ("failed", "inactive"):
         text = f"{socket} is down, so nginx reaches no worker: {config.app}-release activate {snapshot.record.release}"
@@ -49,12 +58,25 @@ def restarts(snapshot: Snapshot) -> Iterator[Finding]:
     count = context.systemd.restarts(unit, seconds)
     if count:
         often = context.systemd.restarts(unit, min(seconds, RECENT)) >= MANY_RESTARTS
-        severity = HURTS_NOW if often else NOTE
-        # That of the last start that logged one: the present one may be well.
-        starts = reversed(context.systemd.recent(unit, seconds))
-        last = next(filter(None, map(last_exception, starts)), "")
+        still = context.systemd.restarts(unit, min(seconds, CALM)) > 0
         text = f"{unit} fell over and was started again {endings.times(count)} within {span(seconds)}"
-        yield Finding(severity, "restarts", text + (f"; its last exception: {last}" if last else ""))
+        text += _last_end(context.systemd.recent(unit, seconds))
+        yield Finding(HURTS_NOW if often and still else NOTE, "restarts", text)
+
+
+def _last_end(starts: Sequence[Sequence[Entry]]) -> str:
+    """Return how the last start that has ended did so, to be put behind a sentence.
+
+    An exception that it had logged is no reason where a signal ended it.
+    """
+    for start in reversed(starts):
+        ends = [match for entry in start if entry.pid == 1 and (match := _MAIN_ENDED.search(entry.text))]
+        if ends:
+            how = endings.how_it_ended(ends[-1][1], int(ends[-1][2]))
+            last = last_exception(start) if ends[-1][1] == "exited" else ""
+            return f"; the last time it {how}{last and f', its last exception: {last}'}"
+    last = next(filter(None, map(last_exception, reversed(starts[:-1] or starts))), "")
+    return f"; its last exception: {last}" if last else ""
 
 
 def since_switch(snapshot: Snapshot) -> float:
@@ -111,13 +133,16 @@ def ending(properties: Mapping[str, str]) -> str:
     return f"it {endings.why_down(UnitState.of(properties))}"
 
 
-def why(context: Context, unit: str, seconds: float) -> str:
-    """Return what a unit's log has of the reason, to be put behind a sentence; "" where it has nothing.
+def _why(snapshot: Snapshot) -> str:
+    """Return what the live slot's log has of the reason that it is down, to be put behind a sentence; "" for nothing.
 
     The exception is of its last start: an earlier one may have ended for another reason.
     """
+    context, unit, seconds = snapshot.context, snapshot.context.config.service(snapshot.slot), since_switch(snapshot)
     count = context.systemd.restarts(unit, seconds)
-    last = last_exception_of_last_start(context, unit, seconds)
+    # What a signal has ended, or systemd, has not ended by an exception.
+    by_itself = snapshot.service.get("Result") not in ("signal", "core-dump", *endings.BY_RESULT)
+    last = last_exception_of_last_start(context, unit, seconds) if by_itself else ""
     return (f"; started again {endings.times(count)} within {span(seconds)}" if count else "") + (
         f"; its last exception: {last}" if last else ""
     )

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator
 
 from ...workers.engines import Engine
 from ...workers.plan import WORKER_MIB
+from .. import log_signs
 from ..log_excerpt import Entry, last_exception
 from ..records import SlotRecord
 from ..sockets import is_good
 from .finding import DIFFERS, HURTS_NOW, NOTE, Finding, Snapshot
-from .units import RECENT, last_exception_of_last_start, since_switch, span
+from .units import CALM, RECENT, last_exception_of_last_start, since_switch, span
 
 #: A worker gives a sign of life each second; after so many without one, its event loop stands still.
 STILL_SECONDS = 5.0
@@ -91,13 +92,21 @@ def die(snapshot: Snapshot) -> Iterator[Finding]:
     if not ends or snapshot.is_down:
         return
     lately = _deaths(context.systemd.recent(unit, min(seconds, RECENT)), engine)
-    # That of the start in which the last one died.
-    last = last_exception([start for start in starts if _deaths([start], engine)][-1])
+    last = _exception_of_the_dead([start for start in starts if _deaths([start], engine)][-1], ends[-1])
     count = "one worker" if len(ends) == 1 else f"{len(ends)} workers"
-    text = f"{count} died within {span(seconds)}; the last one: {ends[-1].rpartition('] ')[2].strip(' .')}"
-    many = len(lately) >= max(5, 2 * snapshot.proof.planned)
+    text = f"{count} died within {span(seconds)}; the last one: {log_signs.message(ends[-1])}"
+    still = _deaths(context.systemd.recent(unit, min(seconds, CALM)), engine)
+    many = len(lately) >= max(5, 2 * snapshot.proof.planned) and still
     text = f"workers die again and again: {text}" if many else text
     yield Finding(HURTS_NOW if many else NOTE, "workers die", text + (f"; its last exception: {last}" if last else ""))
+
+
+def _exception_of_the_dead(start: Iterable[Entry], death: str) -> str:
+    """Return the last exception of the worker that a line says has ended; "" where a signal has ended it."""
+    worker = re.search(r"(?:pid: ?|process \[)(\d+)", death)
+    if worker is None or "was sent SIG" in death:
+        return ""
+    return last_exception(entry for entry in start if entry.pid == int(worker[1]))
 
 
 def _deaths(starts: Iterable[Iterable[Entry]], engine: Engine) -> list[str]:

@@ -21,6 +21,7 @@ from plugins.module_utils.host.cutover import ACTIVATE, Request
 from plugins.module_utils.host.file_set import copies_of_edited
 from plugins.module_utils.host.files import write_object
 from plugins.module_utils.host.journal import Transaction
+from plugins.module_utils.host.log_excerpt import Entry
 from plugins.module_utils.host.proc import Pool
 from plugins.module_utils.host.proxy import Entrance, Proxy
 from plugins.module_utils.host.sockets import Answers
@@ -91,7 +92,7 @@ def hung(host: Host, **kernel: Callable[[int], Any]) -> None:
 
 def dying(host: Host, times: int) -> None:
     host.systemd.recent_lines = [
-        f"[2026] [7] [ERROR] Worker (pid:{pid}) exited with code 1." for pid in range(times)
+        f"[2026] [7] [ERROR] Worker (pid:{pid}) exited with code 1." for pid in [*range(8, 7 + times), 7]
     ] + TRACEBACK
 
 
@@ -275,7 +276,7 @@ def test_the_last_exception_is_of_the_last_start_and_of_after_the_switch(
 ) -> None:
     """An earlier one may have ended for another reason, and what was before the switch is of another release."""
     if state == "down":
-        down(host, Result="signal")
+        down(host, Result="exit-code")
     else:
         monkeypatch.setattr(host, "ask", lambda *_: Answers([500, 500]))
     host.systemd.earlier_starts, host.systemd.recent_lines = [TRACEBACK], ["Started."]
@@ -295,6 +296,95 @@ def test_of_a_server_that_was_started_again_the_last_exception_is_of_a_start_tha
     host.systemd.earlier_starts, host.systemd.recent_lines = [TRACEBACK], ["Started."]
     (finding,) = found(host)
     assert "its last exception: RuntimeError: db is away" in finding["text"]
+
+
+def ended(code: str, status: int) -> list[Entry]:
+    """What a start logs that serves, answers one request with 500, and ends like this."""
+    lines = [Entry(7, line) for line in TRACEBACK]
+    return [*lines, Entry(1, f"{UNIT}: Main process exited, code={code}, status={status}/WORD")]
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "text"),
+    [
+        ("killed", 9, "the last time it was killed by SIGKILL"),
+        ("exited", 3, "the last time it exited with status 3, its last exception: RuntimeError: db is away"),
+    ],
+)
+def test_an_exception_is_no_reason_for_what_a_signal_has_ended(
+    host: Host, monkeypatch: pytest.MonkeyPatch, code: str, status: int, text: str
+) -> None:
+    restarting(host)
+    monkeypatch.setattr(host.systemd, "recent", lambda *_: [ended("exited", 1), ended(code, status), [Entry(7, "up")]])
+    (finding,) = found(host)
+    assert finding["text"].endswith(text)
+
+
+def test_a_worker_that_a_signal_has_ended_died_of_no_exception(host: Host) -> None:
+    host.systemd.recent_lines = [
+        *TRACEBACK,
+        "[2026] [7] [ERROR] Worker (pid:7) was sent SIGKILL! Perhaps out of memory?",
+    ]
+    (finding,) = found(host)
+    assert "SIGKILL" in finding["text"]
+    assert "exception" not in finding["text"]
+
+
+def test_an_exception_of_another_worker_is_no_reason(host: Host) -> None:
+    host.systemd.recent_lines = [*TRACEBACK, "[2026] [7] [ERROR] Worker (pid:8) exited with code 1."]
+    (finding,) = found(host)
+    assert "exception" not in finding["text"]
+
+
+def test_a_loop_that_has_ended_is_a_note(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    dying(host, 60)
+    recent = host.systemd.recent
+    monkeypatch.setattr(host.systemd, "recent", lambda unit, seconds: recent(unit, seconds) if seconds > 120 else [])
+    monkeypatch.setattr("plugins.module_utils.host.checks.workers.since_switch", lambda _: 3600.0)
+    (finding,) = found(host)
+    assert finding["severity"] == NOTE
+    restarting(host)
+    host.systemd.recent_lines = []
+    monkeypatch.setattr(host.systemd, "restarts", lambda _unit, seconds: 4 if seconds > 120 else 0)
+    monkeypatch.setattr("plugins.module_utils.host.checks.units.since_switch", lambda _: 3600.0)
+    (finding,) = found(host)
+    assert (finding["severity"], finding["state"]) == (NOTE, "restarts")
+
+
+@pytest.mark.parametrize(
+    ("holder", "text"),
+    [
+        ((8691, "python3"), "port 80 is taken by python3 (process 8691), which has to stop first: systemctl start"),
+        ((0, ""), "port 80 is taken by a process that hides"), (None, "(result: exit-code): systemctl start nginx"),
+    ],
+)  # fmt: skip
+def test_nginx_that_cannot_start_is_told_with_who_has_its_port(
+    host: Host, holder: tuple[int, str] | None, text: str
+) -> None:
+    nginx = {"ActiveState": "failed", "Result": "exit-code", "ExecMainCode": "0", "ExecMainStatus": "0"}
+    host.systemd.shown["nginx.service"] = nginx
+    host.asked_kernel = {"listener": lambda port: holder if port == 80 else None}
+    (finding,) = found(host)
+    assert "nginx is down: it could not be started (result: exit-code)" in finding["text"]
+    assert text in finding["text"]
+
+
+@pytest.mark.parametrize(("result", "given_up"), [("service-start-limit-hit", True), ("success", False)])
+def test_that_systemd_starts_it_no_more_is_told(host: Host, result: str, given_up: bool) -> None:
+    down(host, Result="exit-code")
+    host.systemd.shown[SOCKET] = {"Result": result}
+    (finding,) = found(host)
+    assert ("systemd has given up: it starts it no more by itself" in finding["text"]) == given_up
+
+
+def test_the_folder_of_nginxs_logs_can_be_full_by_itself(host: Host, tmp_path: Path) -> None:
+    change(host, proxy_log=str(tmp_path / "logs" / "counter.watch.log"))
+    (tmp_path / "logs").mkdir()
+    free = {"f_flag": 0, "f_bavail": 1 << 20, "f_frsize": 4096, "f_files": 1000, "f_favail": 900}
+    disks = {tmp_path / "logs": SimpleNamespace(**{**free, "f_bavail": 0})}
+    host.asked_kernel = {"disk": lambda place: disks.get(place, SimpleNamespace(**free))}
+    (finding,) = found(host)
+    assert finding["text"].startswith(f"{tmp_path / 'logs'} is full (0 kB are free): make room; nginx's logs lie there")
 
 
 def test_a_slot_that_was_stopped_on_purpose_is_started_again(host: Host) -> None:
