@@ -67,6 +67,7 @@ class FakeSystemd(Systemd):
         self.shown: dict[str, dict[str, str]] = {}
         self.enabled_states: dict[str, str] = {}
         self.restarted = 0
+        self.mask = str
         self.recent_lines: list[str] = []
         self.earlier_starts: list[list[str]] = []
         #: How many seconds ago that was.
