@@ -22,10 +22,11 @@ from .context import Context
 from .cutover import ACTIVATE, RESTART, RESTORE, ROLLBACK, RefusedError
 from .locks import holder
 from .mask import mask
+from .preflight import run_trouble
 from .systemd import Systemd, SystemdError, in_unit
 
-#: Where systemd writes down a unit of a moment, and what it needs for it, with room to spare.
-UNITS, UNIT_BYTES = Path("/run"), 64 << 10
+#: What systemd needs in /run to write down a unit of a moment, with room to spare: going back needs no more than that.
+UNIT_BYTES = 64 << 10
 UNFINISHED = "the host finishes the switch or takes it back now, see history"
 #: `--by` of the recovery in `ExecStopPost`; systemd then says in EXIT_CODE how the switch before it ended.
 AFTER = "recovery"
@@ -187,9 +188,8 @@ def _run_in_unit(config: Config, options: argparse.Namespace, words: list[str]) 
     systemd ends it when its time is over (RuntimeMaxSec), and however it ends, what it left undone is finished or
     taken back at once (ExecStopPost); after a power cut, the unit `<app>-release-recover` does that at boot.
     """
-    disk = os.statvfs(UNITS)
-    if (free := disk.f_bavail * disk.f_frsize) < UNIT_BYTES:
-        raise HostError(f"{UNITS} is full ({free >> 10} kB are free): systemd can start no unit: make room there")
+    if trouble := run_trouble(config, room=UNIT_BYTES, inodes=0):
+        raise HostError(f"{trouble}; systemd can start no unit there. Make room")
     by = [] if options.by else ["--by", _caller()]
     # It speaks for a switch that was killed, so in the way that was asked for. After one that has ended by itself and
     # left nothing behind, no Python is started for it.

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from ..workers.plan import count
 from .context import Context
 from .endings import how_it_fell
+from .log_excerpt import cut, plain
 from .sockets import Answers
 from .systemd import UnitState
 from .verdict import CERTAIN, Verdict
@@ -180,9 +181,15 @@ class _Gate:
             message += f"; {len(up)} of {self.workers or running} workers up, after {after}"
         if self.died:
             message += f"; workers that died meanwhile: {self.died}"
-        error = AnswerError(message, missing.status, missing.said) if missing.status else GateError(message)
+        error = (
+            AnswerError(message, missing.status, self._shown(missing.said)) if missing.status else GateError(message)
+        )
         error.silent, error.died = missing.open, self.died
         raise error
+
+    def _shown(self, said: str) -> str:
+        """Return what an answer said, on one line, without secrets: they are looked for before anything is cut off."""
+        return cut(" ".join(self.context.systemd.mask(plain(said)).split()))
 
     def _require_up(self) -> UnitState:
         state = self.context.state(self.slot)
@@ -257,6 +264,6 @@ class _Gate:
         """Say what was wrong. One bad answer says more than others that did not come in time."""
         path, seconds = self.config.health_path, self.config.health_timeout
         if answers.bad:
-            said = self.context.systemd.mask(answers.said)
-            return _Missing(f"{path} answers {', '.join(map(str, answers.bad))}", status=answers.bad[-1], said=said)
+            text = f"{path} answers {', '.join(map(str, answers.bad))}"
+            return _Missing(text, status=answers.bad[-1], said=answers.said)
         return _Missing(f"{path} gave no answer within {seconds:g} s ({answers.error})", open=limit < seconds)

@@ -120,16 +120,17 @@ def excerpt(entries: Iterable[Entry], ended: str = "") -> Excerpt:
     shown: dict[int, list[str]] = {place: [rows[place].text] for place in others[-OTHER_LINES:]}
     for block in _chosen([block for block in found if block[1] or block[0][-1] not in ends] or found):
         shown[block[-1]] = _shortened([rows[place].text for place in block])
+    texts = [row.text for row in rows]
     causes = [cause for _unused, cause in found if cause]
     said = [rows[place].text for place in others if rows[place].pid != 1 and _is_said(rows[place].text)]
     return Excerpt(
         lines=tuple(line for place in sorted(shown) for line in shown[place]),
         cause=_last(causes),
         of_request=_last([cause for _unused, cause in sorted(of_request) if cause]),
-        own_server=log_signs.own_server([row.text for row in rows]),
-        last_line=_cut(said[-1].strip()) if said else "",
-        death=log_signs.death([row.text for row in rows]),
-        starting=log_signs.starting([row.text for row in rows]),
+        own_server=log_signs.own_server(texts),
+        last_line=cut(said[-1].strip()) if said else "",
+        death=log_signs.death(texts),
+        starting=log_signs.starting(texts),
         ended=ended,
     )
 
@@ -175,7 +176,8 @@ def _shortened(lines: list[str]) -> list[str]:
     return [lines[0], f"  … {len(lines) - 1 - kept} lines of this traceback are left out here …", *lines[-kept:]]
 
 
-def _cut(text: str) -> str:
+def cut(text: str) -> str:
+    """Return a text as long as a reason may be."""
     return text if len(text) <= CAUSE_SIZE else f"{text[:CAUSE_SIZE]} …"
 
 
@@ -237,7 +239,7 @@ class _Reader:
         said = _said(text)
         if is_group:
             self.group = said
-        self.cause = _cut(f"{self.group}: {said}" if self.in_group and not is_group and self.group else said)
+        self.cause = cut(f"{self.group}: {said}" if self.in_group and not is_group and self.group else said)
 
     @staticmethod
     def _continues(line: str, text: list[str]) -> bool:

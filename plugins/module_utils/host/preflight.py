@@ -76,13 +76,14 @@ class NoRoomError(HostError):
 
 def room_trouble(config: Config) -> str:
     """Say that the disk has no room for what a switch writes down, "" where it has."""
-    return next(filter(None, map(_full, (config.root, config.etc, config.units))), "")
+    places = (config.root, config.etc, config.units)
+    return next(filter(None, (_full(place, ROOM_BYTES, ROOM_INODES) for place in places)), "")
 
 
-def run_trouble(config: Config) -> str:
+def run_trouble(config: Config, room: int, inodes: int) -> str:
     """Say that /run is full, "" where it is not. Neither removing a release nor the reserve makes room there."""
     # Sockets and systemd's own notes are there, and what does not fit fails without a reason.
-    return _full(config.run if config.run.exists() else config.run.parent)
+    return _full(config.run if config.run.exists() else config.run.parent, room, inodes)
 
 
 def check_room(config: Config) -> None:
@@ -90,14 +91,14 @@ def check_room(config: Config) -> None:
     # Who called may remove the release for that (commands.py).
     if trouble := room_trouble(config):
         raise NoRoomError(f"{trouble}; what serves was not changed. Make room")
-    if trouble := run_trouble(config):
+    if trouble := run_trouble(config, ROOM_BYTES, ROOM_INODES):
         raise HostError(f"{trouble}; nothing was changed. Make room")
 
 
-def _full(place: Path) -> str:
+def _full(place: Path, room: int, inodes: int) -> str:
     disk = os.statvfs(place)
     free = disk.f_bavail * disk.f_frsize
-    if free < ROOM_BYTES or (disk.f_files and disk.f_favail < ROOM_INODES):
+    if free < room or (disk.f_files and disk.f_favail < inodes):
         return f"the disk is full: {place} has {free >> 10} kB and {disk.f_favail} inodes free"
     return ""
 

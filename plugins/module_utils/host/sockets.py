@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import proc
-from .log_excerpt import plain
 
 # linux/netlink.h, linux/sock_diag.h, linux/unix_diag.h
 _NETLINK_SOCK_DIAG = 4
@@ -48,7 +47,8 @@ class Answers:
 
     statuses: the HTTP status of each request, 0 where there was no answer in time.
     pids: workers that answered a request with a good status. refused: those that answered with another one, and which.
-    said: what the first of those answers had in it, where that is a text for people. It may have secrets in it.
+    said: what the first of those answers had in it, where that is a text for people; whole, as a mask finds no half of
+    a secret, and not yet masked.
     """
 
     statuses: list[int] = field(default_factory=list)
@@ -94,8 +94,8 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self.path))
 
 
-#: Bytes of a bad answer that are shown.
-BODY_SIZE = 300
+#: Bytes of a bad answer from which on it is no text for people.
+BODY_SIZE = 64 << 10
 #: A worker that the kernel lets wait on a busy machine is no dead slot: so often is one asked of which that is to be
 #: said.
 TRIES = 3
@@ -149,11 +149,11 @@ def ask(path: Path, url: str, host: str, timeout: float, count: int, pids: Itera
 
 
 def _words(response: http.client.HTTPResponse, body: bytes) -> str:
-    """Return what an answer says, on one line: a text or JSON; "" where it says no more than its status does."""
+    """Return what an answer says: a text or JSON; "" where it is long, or says no more than its status does."""
     kind = response.headers.get_content_type()
-    if kind not in ("text/plain", "application/json", "application/problem+json"):
+    if kind not in ("text/plain", "application/json", "application/problem+json") or len(body) > BODY_SIZE:
         return ""
-    text = " ".join(plain(body[:BODY_SIZE].decode("utf-8", "replace")).split())
+    text = body.decode("utf-8", "replace").strip()
     return "" if text in ("", "null", "{}", response.reason) else text
 
 

@@ -85,7 +85,7 @@ class Command:
 class Systemd:
     """systemctl, journalctl and systemd-run.
 
-    What the app has printed comes in by two of them: `mask` takes the secrets out of it here.
+    What the app has printed comes in by two of them, less its secrets: `mask`. The gate asks that, too.
     """
 
     def __init__(self, mask: Callable[[str], str]) -> None:

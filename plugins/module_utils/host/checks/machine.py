@@ -22,11 +22,10 @@ def has_no_room(snapshot: Snapshot) -> Iterator[Finding]:
         config.etc: "settings lie there",
         config.run: "the slots' sockets and what systemd keeps of units lie there",
         Path("/var/log"): "logs lie there, of nginx and of all units",
-        Path(
-            config.proxy_log or "/var/log/nginx/"
-        ).parent: "nginx's logs lie there: a release that is watched cannot be judged",
         Path("/var/lib", config.app): "the app's own data lies there",
     }
+    if config.proxy_log:
+        places[Path(config.proxy_log).parent] = "nginx's logs lie there: a release that is watched cannot be judged"
     seen = set()
     for place, content in places.items():
         try:

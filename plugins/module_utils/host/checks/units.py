@@ -58,10 +58,10 @@ def restarts(snapshot: Snapshot) -> Iterator[Finding]:
     count = context.systemd.restarts(unit, seconds)
     if count:
         often = context.systemd.restarts(unit, min(seconds, RECENT)) >= MANY_RESTARTS
-        still = context.systemd.restarts(unit, min(seconds, CALM)) > 0
+        often = often and context.systemd.restarts(unit, min(seconds, CALM)) > 0
         text = f"{unit} fell over and was started again {endings.times(count)} within {span(seconds)}"
         text += _last_end(context.systemd.recent(unit, seconds))
-        yield Finding(HURTS_NOW if often and still else NOTE, "restarts", text)
+        yield Finding(HURTS_NOW if often else NOTE, "restarts", text)
 
 
 def _last_end(starts: Sequence[Sequence[Entry]]) -> str:

@@ -95,8 +95,8 @@ def die(snapshot: Snapshot) -> Iterator[Finding]:
     last = _exception_of_the_dead([start for start in starts if _deaths([start], engine)][-1], ends[-1])
     count = "one worker" if len(ends) == 1 else f"{len(ends)} workers"
     text = f"{count} died within {span(seconds)}; the last one: {log_signs.message(ends[-1])}"
-    still = _deaths(context.systemd.recent(unit, min(seconds, CALM)), engine)
-    many = len(lately) >= max(5, 2 * snapshot.proof.planned) and still
+    many = len(lately) >= max(5, 2 * snapshot.proof.planned)
+    many = many and bool(_deaths(context.systemd.recent(unit, min(seconds, CALM)), engine))
     text = f"workers die again and again: {text}" if many else text
     yield Finding(HURTS_NOW if many else NOTE, "workers die", text + (f"; its last exception: {last}" if last else ""))
 

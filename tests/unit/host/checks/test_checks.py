@@ -387,6 +387,15 @@ def test_the_folder_of_nginxs_logs_can_be_full_by_itself(host: Host, tmp_path: P
     assert finding["text"].startswith(f"{tmp_path / 'logs'} is full (0 kB are free): make room; nginx's logs lie there")
 
 
+def test_without_a_log_of_nginxs_that_of_all_units_is_told_as_such(host: Host) -> None:
+    change(host, proxy_log="")
+    free = {"f_flag": 0, "f_bavail": 1 << 20, "f_frsize": 4096, "f_files": 1000, "f_favail": 900}
+    disks = {Path("/var/log"): SimpleNamespace(**{**free, "f_bavail": 0})}
+    host.asked_kernel = {"disk": lambda place: disks.get(place, SimpleNamespace(**free))}
+    (finding,) = found(host)
+    assert finding["text"].endswith("logs lie there, of nginx and of all units")
+
+
 def test_a_slot_that_was_stopped_on_purpose_is_started_again(host: Host) -> None:
     down(host, ActiveState="inactive", Result="success", ExecMainStatus="0")
     (finding,) = found(host)
