@@ -74,10 +74,14 @@ def pid_in(answer: bytes) -> int:
 
 
 def wait_until_open(server: Gunicorn) -> None:
+    """Wait until the socket takes connections: its file is there a moment earlier, and refuses them until then."""
     deadline = time.monotonic() + 60
-    while not server.path.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    while True:
+        try:
+            return server.connect().close()
+        except (FileNotFoundError, ConnectionRefusedError):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 @contextmanager
