@@ -116,7 +116,7 @@ def faults(**variables: Any) -> list[str]:
     return [error.message for error in VALIDATOR.iter_errors(variables)]
 
 
-def test_schema_is_one() -> None:
+def test_schema_is_a_valid_one() -> None:
     VALIDATOR.check_schema(SCHEMA)
 
 
